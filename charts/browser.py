@@ -1,0 +1,204 @@
+"""A Chart for the page: Bokeh documents once, then arrays alone.
+
+`structure` describes a chart's panels to BokehJS and holds no data. `arrays` is the data, each array under the
+name "panel.mark.field" (or "panel.x_range"), as base64 text: a queue that compares a list number by number
+takes a string in one. The page joins the two.
+"""
+
+import base64
+import json
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from bokeh.embed import json_item
+from bokeh.models import (
+    BasicTicker,
+    ColumnDataSource,
+    DataRange1d,
+    GlyphRenderer,
+    HoverTool,
+    LinearColorMapper,
+    Range1d,
+)
+from bokeh.plotting import figure
+
+from charts.chart import PALETTE, Array, Band, Chart, Heatmap, Line, Mark, Panel, Points
+
+SHADES = 64  # colors in a heat map's scale
+POINT_SIZE = 7  # pixels
+LIGHT, DARK = (247, 247, 247), (28, 33, 43)  # the middle of a scale, near the page's own background
+
+
+def structure(chart: Chart) -> str:
+    """The chart without its arrays, as JSON: of each panel its title, its Bokeh document, and the scale of
+    colors of each heat map by the mark's number, light and dark.
+
+    Charts of the same structure give the same text, so that a page can keep the drawing it has.
+    """
+    key = _key(chart)
+    if key not in _drawn:
+        figures = [(panel, _figure(index, panel)) for index, panel in enumerate(chart.panels)]
+        panels = [
+            {"title": panel.title, "document": json_item(plot), "scales": _scales(panel)}
+            for panel, plot in figures
+        ]
+        _drawn[key] = json.dumps(panels)
+    return _drawn[key]
+
+
+# Bokeh numbers its models anew at every call, and takes 20 ms: each structure is drawn up once.
+# Settings change no structure, only lessons do, so this stays as small as their number.
+_drawn: dict[str, str] = {}
+
+
+def _key(chart: Chart) -> str:
+    """All of a chart that is not an array, as text."""
+    return repr(
+        [
+            (
+                *(panel.title, panel.x_label, panel.y_label),
+                *(panel.x_range is None, panel.y_range is None),
+                *((type(mark).__name__, *_settings(mark)) for mark in panel.marks),
+            )
+            for panel in chart.panels
+        ]
+    )
+
+
+def _settings(mark: Mark) -> list[object]:
+    values = [getattr(mark, f.name) for f in fields(mark)]
+    return [value for value in values if not isinstance(value, np.ndarray)]
+
+
+def _scales(panel: Panel) -> dict[int, dict[str, list[str]]]:
+    return {
+        m: {"light": shades(mark.colors), "dark": shades(mark.colors, DARK)}
+        for m, mark in enumerate(panel.marks)
+        if isinstance(mark, Heatmap)
+    }
+
+
+def arrays(chart: Chart) -> dict[str, str]:
+    """Every array of the chart by name: little-endian float32 in base64, heat maps one byte a square."""
+    encoded = {}
+    for p, panel in enumerate(chart.panels):
+        for axis, limits in (("x_range", panel.x_range), ("y_range", panel.y_range)):
+            if limits is not None:
+                encoded[f"{p}.{axis}"] = _float32(np.asarray(limits))
+        for m, mark in enumerate(panel.marks):
+            for name, values in _fields(mark).items():
+                encoded[f"{p}.{m}.{name}"] = _float32(values)
+            if isinstance(mark, Heatmap):
+                encoded[f"{p}.{m}.bytes"] = _bytes(mark)
+    return encoded
+
+
+def changed(base: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """The arrays of `now` that differ from `base`: what a frame has to carry to a page that holds `base`."""
+    return {name: text for name, text in now.items() if base.get(name) != text}
+
+
+def _fields(mark: Mark) -> dict[str, Array]:
+    match mark:
+        case Points() | Line():
+            return {"x": mark.x, "y": mark.y}
+        case Band():
+            return {"x": mark.x, "low": mark.low, "high": mark.high}
+        case Heatmap():
+            width, height = mark.x[1:] - mark.x[:1], mark.y[1:] - mark.y[:1]
+            size = np.asarray(mark.values.shape, dtype=np.float32)  # rows, columns
+            return {"x": mark.x[:1], "y": mark.y[:1], "dw": width, "dh": height, "size": size}
+
+
+def _float32(values: Array) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def _bytes(mark: Heatmap) -> str:
+    # A quarter of the size of float32, and finer than the scale of colors: hover reads it to 1/255 of the span.
+    low, high = mark.span
+    scaled = np.clip((mark.values - low) / (high - low), 0, 1) * 255
+    return base64.b64encode(np.nan_to_num(scaled).round().astype(np.uint8).tobytes()).decode()
+
+
+def _figure(index: int, panel: Panel) -> figure:
+    plot = figure(
+        name=f"{index}",
+        sizing_mode="stretch_both",
+        x_range=DataRange1d() if panel.x_range is None else Range1d(),
+        y_range=DataRange1d() if panel.y_range is None else Range1d(),
+        x_axis_label=panel.x_label,
+        y_axis_label=panel.y_label,
+        tools="save,box_zoom,reset",
+        toolbar_location="above",
+        toolbar_inner=True,
+        active_drag=None,  # a finger on a phone scrolls the page
+        output_backend="canvas",
+        lod_threshold=None,
+    )
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    for m, mark in enumerate(panel.marks):
+        renderer = _draw(plot, f"{index}.{m}", mark)
+        if not isinstance(mark, Band):
+            plot.add_tools(_hover(renderer, panel, mark))
+    plot.legend.visible = len(panel.marks) > 1
+    plot.legend.orientation = "horizontal"
+    plot.add_layout(plot.legend[0], "above")
+    for axis in plot.axis:
+        axis.ticker = BasicTicker(desired_num_ticks=5)  # more would run into each other on a phone
+    return plot
+
+
+def _draw(plot: figure, name: str, mark: Mark) -> GlyphRenderer:
+    empty = {field: np.empty(0, np.float32) for field in _fields(mark)}
+    source = ColumnDataSource(data=empty, name=name)
+    match mark:
+        case Points():
+            return plot.scatter(
+                source=source,
+                marker=mark.marker,
+                size=POINT_SIZE,
+                fill_color=PALETTE[mark.color],
+                line_color="white",
+                line_width=0.5,
+                legend_label=mark.name,
+            )
+        case Line():
+            color = PALETTE[mark.color]
+            return plot.line(source=source, line_width=3, color=color, legend_label=mark.name)
+        case Band():
+            fill = {"fill_color": PALETTE[mark.color], "fill_alpha": 0.25, "line_color": None}
+            return plot.varea(
+                source=source, y1="low", y2="high", **fill, legend_label=mark.name
+            )
+        case Heatmap():
+            source.data = {**{k: v for k, v in empty.items() if k != "size"}, "image": []}
+            low, high = mark.span
+            mapper = LinearColorMapper(palette=shades(mark.colors), low=low, high=high)
+            return plot.image(source=source, image="image", color_mapper=mapper, level="image")
+
+
+def _hover(renderer: GlyphRenderer, panel: Panel, mark: Mark) -> HoverTool:
+    place = [(panel.x_label, "$x{0.00}"), (panel.y_label, "$y{0.00}")]
+    match mark:
+        case Heatmap():
+            rows = [*place, (mark.name, "@image{0.00}")]
+        case _:
+            rows = [("", mark.name), (panel.x_label, "@x{0.[000]}"), (panel.y_label, "@y{0.[0000]}")]
+    mode = "vline" if isinstance(mark, Line) else "mouse"
+    return HoverTool(renderers=[renderer], tooltips=rows, mode=mode, visible=False)
+
+
+def shades(colors: tuple[int, int], middle: tuple[int, int, int] = LIGHT) -> list[str]:
+    """A scale of SHADES colors, from the first of PALETTE over the middle to the second, softened."""
+    ends = np.array([_rgb(PALETTE[colors[0]]), middle, _rgb(PALETTE[colors[1]])], dtype=float)
+    ends[[0, 2]] = ends[[0, 2]] * 0.7 + np.array(middle) * 0.3  # the points must stand out against it
+    at = np.linspace(0, 2, SHADES)
+    channels = np.stack([np.interp(at, [0, 1, 2], ends[:, c]) for c in range(3)], axis=1)
+    return ["#{:02x}{:02x}{:02x}".format(*color) for color in channels.round().astype(int)]
+
+
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(color[1:]))

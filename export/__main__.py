@@ -1,0 +1,180 @@
+"""The command line: `python -m export run LESSON ... --out DIR` and `python -m export verify DIR`."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from export import bundle
+from export.bundle import Bundle, NonFiniteError
+from export.formats import BrokenFileError
+from nets import LESSONS
+from nets.lesson import SettingError, shown
+from nets.training import Trainer
+
+
+class Exit(IntEnum):
+    """How the command ends."""
+
+    OK = 0
+    USAGE = 1
+    PARITY = 2
+    BROKEN = 3
+    NON_FINITE = 4
+
+
+class UsageError(ValueError):
+    """Words on the command line that break a rule; the message is one sentence."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, which ends with 2 on bad usage; here 2 says that parity failed."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(f"{message}.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code says how it ended."""
+    out, progress = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
+    try:
+        options = _parser().parse_args(arguments)
+        if options.command == "run":
+            results = _run(options.lesson, options.set, options.out, progress)
+        else:
+            results = _verify(options.folder)
+    except (UsageError, SettingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.USAGE
+    except OSError as error:
+        print(f"error: {error.filename} must be a folder of yours: {error.strerror}.", file=sys.stderr)
+        return Exit.USAGE
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.NON_FINITE
+    if options.json:
+        print(json.dumps([result.to_dict() for result in results], indent=2, allow_nan=False))
+    else:
+        for result in results:
+            result.print(out)
+    return _worst([result.exit for result in results])
+
+
+class Result:
+    """What became of one bundle: itself, or the error that it ended in."""
+
+    def __init__(self, folder: Path, found: Bundle | BrokenFileError | NonFiniteError) -> None:
+        self.folder = folder
+        self.found = found
+
+    @property
+    def exit(self) -> Exit:
+        match self.found:
+            case Bundle():
+                return Exit.OK if self.found.parity.passed else Exit.PARITY
+            case BrokenFileError():
+                return Exit.BROKEN
+            case NonFiniteError():
+                return Exit.NON_FINITE
+
+    def to_dict(self) -> dict[str, Any]:
+        report: dict[str, Any] = {"folder": str(self.folder), "exit": int(self.exit)}
+        if isinstance(self.found, Bundle):
+            metrics = self.found.manifest["metrics"]
+            return {**report, "metrics": metrics, "parity": self.found.parity.to_dict()}
+        return {**report, "error": str(self.found)}
+
+    def print(self, console: Console) -> None:
+        good = self.exit is Exit.OK
+        console.print(f"[bold {'green' if good else 'red'}]{self.folder}[/]", highlight=False)
+        if not isinstance(self.found, Bundle):
+            console.print(f"  {self.found}", highlight=False, markup=False)
+            return
+        table = Table("file", "case", "inputs", "max |difference|", "verdict")
+        for case in self.found.parity.cases:
+            shape = "×".join(map(str, case.shape)) or "-"
+            difference = "-" if case.max_abs is None else f"{case.max_abs:.2e}"
+            verdict = "ok" if case.passed else f"FAILED: {case.why}"
+            table.add_row(case.file, case.case, shape, difference, verdict)
+        console.print(table)
+        console.print(f"  {self.found.parity.summary}", highlight=False, markup=False)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m export", description="Train a lesson's nets and carry them elsewhere.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify")
+    run = commands.add_parser("run", help="train a lesson and write its bundles")
+    run.add_argument("lesson", help=f"one of {', '.join(LESSONS)}")
+    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
+    verify = commands.add_parser("verify", help="re-check every bundle under a folder")
+    verify.add_argument("folder", type=Path, metavar="DIR")
+    for command in (run, verify):
+        command.add_argument("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+def _run(key: str, settings: Sequence[str], out: Path, progress: Console) -> list[Result]:
+    if key not in LESSONS:
+        raise UsageError(f"lesson must be one of {', '.join(LESSONS)}, not {shown(key)}.")
+    lesson = LESSONS[key]
+    trainer = lesson.trainer(lesson.config.parse(dict(map(_setting, settings))))
+    _train(trainer, lesson.title, progress)
+    return [Result(made.folder, made) for made in bundle.write(lesson, trainer, out)]
+
+
+def _setting(text: str) -> tuple[str, int | float | str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set must be NAME=VALUE, not {shown(text)}.")
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:  # the next kind; a value that is of none stays text, which Config refuses by name
+            continue
+    return name, value
+
+
+def _train(trainer: Trainer[Any], title: str, console: Console) -> None:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"Training {title}", total=trainer.steps)
+        while not trainer.done:
+            trainer.step()
+            progress.update(task, completed=trainer.step_number)
+
+
+def _verify(folder: Path) -> list[Result]:
+    if not folder.is_dir():
+        raise UsageError(f"DIR must be a folder, not {shown(str(folder))}.")
+    found = bundle.find(folder)
+    if not found:
+        return [Result(folder, BrokenFileError(bundle.MANIFEST, "is missing: there is no bundle here"))]
+    return [_verify_one(each) for each in found]
+
+
+def _verify_one(folder: Path) -> Result:
+    try:
+        return Result(folder, bundle.verify(folder))
+    except (BrokenFileError, NonFiniteError) as error:
+        return Result(folder, error)
+
+
+def _worst(exits: list[Exit]) -> Exit:
+    order = (Exit.BROKEN, Exit.NON_FINITE, Exit.PARITY, Exit.OK)  # what most needs a person first
+    return min(exits, key=order.index)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The model files of a net: how each is written, and how it is read back into something that predicts.
+
+Files are written through memory, since torch.save to a path stores the file's name: equal nets give
+equal bytes. Nothing is unpickled but classes that the net's own architecture consists of.
+"""
+
+import copy
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnxruntime
+import safetensors
+import safetensors.torch
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from export.graph import onnx_bytes
+from export.parity import Float32, Predict
+
+PICKLE, PARAMS, SAFETENSORS, ONNX = "net.pkl", "net_params.pkl", "net.safetensors", "net.onnx"
+MODEL_FILES = (PICKLE, PARAMS, SAFETENSORS, ONNX)
+
+State = Mapping[str, Tensor]
+
+
+class BrokenFileError(ValueError):
+    """A file that does not hold what its name promises; `file` is its name, the message says why."""
+
+    def __init__(self, file: str, why: str) -> None:
+        super().__init__(f"{file} {why}")
+        self.file = file
+
+
+def write(net: nn.Module, x: Tensor) -> dict[str, bytes]:
+    """The four model files by name. `x` (N, features) is any input of the net's kind."""
+    net = copy.deepcopy(net).eval()
+    for parameter in net.parameters():
+        parameter.grad = None
+    state = net.state_dict()
+    return {
+        PICKLE: _saved(net),
+        PARAMS: _saved(state),
+        SAFETENSORS: safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()}),
+        ONNX: onnx_bytes(net, x),
+    }
+
+
+def _saved(value: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def read(file: str, content: bytes, architecture: nn.Module) -> tuple[Predict, State]:
+    """A model file's prediction and its tensors. Raises BrokenFileError.
+
+    `architecture` is a net of the same classes and shapes; its weights are not used, and no class
+    that it does not consist of is unpickled.
+    """
+    try:
+        match file:
+            case "net.pkl":
+                net = _unpickled(content, architecture)
+            case "net_params.pkl":
+                net = _with_state(architecture, torch.load(io.BytesIO(content), weights_only=True))
+            case "net.safetensors":
+                net = _with_state(architecture, safetensors.torch.load(content))
+            case "net.onnx":
+                return _from_onnx(content)
+            case _:
+                raise ValueError("no such model file in a bundle")
+    except Exception as error:  # whatever a parser trips over, the file is what is wrong
+        raise BrokenFileError(file, f"cannot be read: {_first_line(error)}") from error
+    return _torch_predict(net), net.state_dict()
+
+
+def same_tensors(found: State, wanted: State) -> str:
+    """Empty if both hold the same names, dtypes, shapes and bytes; else what the first difference is."""
+    if list(found) != list(wanted):
+        return f"holds the tensors {list(found)} and not {list(wanted)}"
+    for name, tensor in wanted.items():
+        got = found[name]
+        if got.dtype != tensor.dtype or got.shape != tensor.shape:
+            return f"{name} is {got.dtype} {tuple(got.shape)} and not {tensor.dtype} {tuple(tensor.shape)}"
+        if got.numpy().tobytes() != tensor.detach().numpy().tobytes():
+            return f"{name} holds other numbers than the net"
+    return ""
+
+
+def _unpickled(content: bytes, architecture: nn.Module) -> nn.Module:
+    classes = {type(module) for module in architecture.modules()}
+    with torch.serialization.safe_globals(list(classes)):  # type: ignore[no-untyped-call]
+        net = torch.load(io.BytesIO(content), weights_only=True)
+    if type(net) is not type(architecture):
+        raise ValueError(f"holds {type(net).__name__} and not {type(architecture).__name__}")
+    assert isinstance(net, nn.Module)
+    return net
+
+
+def _with_state(architecture: nn.Module, state: State) -> nn.Module:
+    net = copy.deepcopy(architecture)
+    net.load_state_dict(state)
+    return net
+
+
+def _torch_predict(net: nn.Module) -> Predict:
+    net.eval()
+
+    def predict(x: Float32) -> Float32:
+        with torch.no_grad():
+            y: Float32 = net(torch.from_numpy(x)).numpy()
+        return y
+
+    return predict
+
+
+def _from_onnx(content: bytes) -> tuple[Predict, State]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # small nets: threads cost more than they give
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    model = onnx.load_model_from_string(content)
+    # numpy_helper's arrays may be read-only views, which torch would warn of.
+    state = {
+        tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+        for tensor in model.graph.initializer
+    }
+
+    def predict(x: Float32) -> Float32:
+        y: Float32 = session.run(["y"], {"x": x})[0]
+        return y
+
+    return predict, state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

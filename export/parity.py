@@ -1,0 +1,200 @@
+"""Does a file compute what the live net computes? Each file, read back from disk, on a range of inputs.
+
+Outputs near zero make relative tolerances useless, and large inputs break any fixed absolute one. So the
+measure is the net itself, run in float64: another runtime may round differently, but it has to stay within
+MARGIN times the rounding error that float32 brings anyway. That error is taken as the larger of torch's own
+distance from float64, over the case, and float32's epsilon times the scale |W||h| + |b| of the terms that
+the last layer adds up (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1).
+A pickle read back by the same torch has nothing to round: its outputs must be equal, bit by bit.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Predict = Callable[[Float32], Float32]
+
+MARGIN = 16.0  # over 50 seeds of each lesson the largest ratio seen is below 2
+BATCHES = (1, 2, 17, 1024)
+FAR = 1000.0  # times the training range
+EPSILON = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file on one batch of inputs.
+
+    `max_abs` is the largest difference from the live net's outputs. `ratio` says how far the file is from
+    float64, in units of the error that float32 allows. Both are None where outputs cannot be subtracted, and
+    for the case "tensors", which compares the weights in the file, byte for byte. `why` is empty if it passed.
+    """
+
+    file: str
+    case: str
+    shape: tuple[int, ...]
+    max_abs: float | None
+    ratio: float | None
+    passed: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The comparisons of a net's files."""
+
+    cases: tuple[Case, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison of every file passed."""
+        return all(case.passed for case in self.cases)
+
+    @property
+    def failed_files(self) -> list[str]:
+        """The files with a comparison that did not pass."""
+        return list(dict.fromkeys(case.file for case in self.cases if not case.passed))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        files = len({case.file for case in self.cases})
+        if self.passed:
+            return (
+                f"All {files} files, read back from disk, agree with the live net in all"
+                f" {len(self.cases)} comparisons; the largest difference is {self._worst('train')} on inputs"
+                f" like those of the training, {self._worst('far')} on inputs {FAR:g} times as large."
+            )
+        reasons = {case.file: case for case in reversed(self.cases) if not case.passed}
+        failed = "; ".join(f"{name} ({case.case}: {case.why})" for name, case in reasons.items())
+        return f"{len(reasons)} of {files} files withheld: {failed}."
+
+    def _worst(self, group: str) -> str:
+        worst = max(case.max_abs or 0.0 for case in self.cases if case.case.startswith(group))
+        return f"{worst:.1e}" if worst else "0"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for parity.json."""
+        return {
+            "passed": self.passed,
+            "summary": self.summary,
+            "rule": f"distance from float64 at most {MARGIN:g} times the error that float32 allows",
+            "cases": [asdict(case) for case in self.cases],
+        }
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the live net says to `x`: `y` in float32, `exact` in float64, `allowed` the error of float32."""
+
+    x: Float32
+    y: Float32
+    exact: Float64
+    allowed: Float64
+
+
+def inputs(x: Tensor) -> dict[str, Float32]:
+    """The cases to compare: by name, inputs (batch, features) made from the training inputs `x`.
+
+    "train" lies in the range of x, "far" in FAR times that range, each in every batch of BATCHES;
+    "special" holds NaN and the infinities.
+    """
+    low, high = x.amin(dim=0).double().numpy(), x.amax(dim=0).double().numpy()
+    random = np.random.default_rng(0)  # fixed: the same net gives the same report
+    made = {}
+    for name, factor in (("train", 1.0), ("far", FAR)):
+        for batch in BATCHES:
+            values = random.uniform(low, high, size=(batch, len(low))) * factor
+            made[f"{name}_{batch}"] = values.astype(np.float32)
+    special = np.array([np.nan, np.inf, -np.inf, 0.0], dtype=np.float32)
+    made["special_4"] = np.repeat(special[:, None], len(low), axis=1)
+    return made
+
+
+def references(net: nn.Module, cases: Mapping[str, Float32]) -> dict[str, Reference]:
+    """The live net's answers. Raises TypeError for a net whose output is not that of a Linear layer."""
+    exact_net = copy.deepcopy(net).double().eval()
+    net = copy.deepcopy(net).eval()
+    last: dict[str, Tensor] = {}
+
+    def remember(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        weight, bias = layer.weight, layer.bias
+        last["output"] = output
+        last["scale"] = args[0].abs() @ weight.abs().T + (0.0 if bias is None else bias.abs())  # type: ignore[operator, union-attr]
+
+    for module in exact_net.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(remember)
+
+    answers = {}
+    with torch.no_grad():
+        for name, x in cases.items():
+            y = net(torch.from_numpy(x)).numpy()
+            exact = exact_net(torch.from_numpy(x).double())
+            if last.get("output") is not exact:
+                raise TypeError(f"parity is measured at a last Linear layer, and {type(net).__name__} has none")
+            answers[name] = Reference(x, y, exact.numpy(), _allowed(y, exact.numpy(), last["scale"].numpy()))
+    return answers
+
+
+def _allowed(y: Float32, exact: Float64, scale: Float64) -> Float64:
+    torchs_own = _distance(y, exact).max(initial=0.0)
+    return np.maximum(torchs_own, EPSILON * np.where(np.isfinite(scale), scale, 0.0))
+
+
+def compare(
+    file: str, predict: Predict, answers: Mapping[str, Reference], *, exactly: bool
+) -> list[Case]:
+    """The file's `predict` on every case; `exactly` asks for the live net's very bits."""
+    return [_compare(file, name, predict(answer.x), answer, exactly) for name, answer in answers.items()]
+
+
+def _compare(file: str, name: str, y: Float32, answer: Reference, exactly: bool) -> Case:
+    def case(max_abs: float | None, ratio: float | None, why: str) -> Case:
+        return Case(file, name, answer.x.shape, max_abs, ratio, not why, why)
+
+    if y.shape != answer.y.shape or y.dtype != answer.y.dtype:
+        got, want = (f"{array.dtype} {array.shape}" for array in (y, answer.y))
+        return case(None, None, f"gives {got} where torch gives {want}")
+    if not np.array_equal(_kinds(y), _kinds(answer.y)):
+        row = int(np.argwhere(_kinds(y) != _kinds(answer.y))[0][0])
+        why = f"NaN or infinity in other places, first at x = {_row(answer.x, row)}"
+        return case(None, None, why)
+    difference = _distance(y, answer.y)
+    max_abs = float(difference.max(initial=0.0))
+    if exactly:
+        why = f"differs by {max_abs:.3g}, {_at(difference, answer.x)}" if max_abs else ""
+        return case(max_abs, None if max_abs else 0.0, why)
+    tiny = float(np.finfo(np.float32).tiny)
+    ratios = _distance(y, answer.exact) / np.maximum(answer.allowed, tiny)
+    ratio = float(ratios.max(initial=0.0))
+    why = ""
+    if ratio > MARGIN:
+        why = f"{ratio:.3g} times float32's own error, {MARGIN:g} allowed, {_at(ratios, answer.x)}"
+    return case(max_abs, ratio, why)
+
+
+def _kinds(y: Float32) -> npt.NDArray[np.int8]:
+    return (np.isnan(y) * 1 + np.isposinf(y) * 2 + np.isneginf(y) * 4).astype(np.int8)
+
+
+def _distance(a: Float32, b: Float32 | Float64) -> Float64:
+    """|a - b| in float64, 0 where either is not finite: `_kinds` compares those."""
+    finite = np.isfinite(a) & np.isfinite(b)
+    return np.abs(np.subtract(a, b, out=np.zeros(a.shape), where=finite, dtype=np.float64))
+
+
+def _at(differences: Float64, x: Float32) -> str:
+    row = int(np.unravel_index(differences.argmax(), differences.shape)[0])
+    return f"worst at x = {_row(x, row)}"
+
+
+def _row(x: Float32, row: int) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in x[row].ravel()) + ")"

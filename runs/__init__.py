@@ -1,0 +1,1 @@
+"""Live runs: one visitor's training, started, paused, stepped and stopped, and the frames it gives."""

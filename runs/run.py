@@ -1,0 +1,186 @@
+"""One live run: its state, its commands, and its frames at a steady pace.
+
+All state is written on the event loop; training happens on one thread of its own, in slices short enough
+that every run gets its turn and a command takes effect at once. One thread, because small nets under
+Python's lock train slower on two, and because a run's turn at torch's random numbers must not overlap another's.
+"""
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from export import bundle
+from export.bundle import Bundle
+from nets.lesson import Config, Lesson, Snapshot
+from nets.training import Trainer
+
+FRAME_SECONDS = 1 / 25
+SLICE_SECONDS = 0.02
+FULL_SPEED = 0  # the speed that sets no number of steps to a frame
+
+_log = logging.getLogger(__name__)
+_trainer_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
+
+T = TypeVar("T")
+
+
+class State(StrEnum):
+    """What a run is at; the page shows it as data-state."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    DIVERGED = "diverged"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What there is to show of a run at one moment; `message` says in plain words why it ended, if it did."""
+
+    run: str
+    state: State
+    steps: int
+    snapshot: Snapshot
+    message: str = ""
+
+
+class Run:
+    """A run from its settings to its bundle. Make one with `await Run.create(...)`."""
+
+    def __init__(self, lesson: Lesson, trainer: Trainer[Any], snapshot: Snapshot) -> None:
+        self.id = secrets.token_hex(4)
+        self.lesson = lesson
+        self.speed = FULL_SPEED
+        self.state = State.IDLE
+        self._trainer = trainer
+        self._snapshot = snapshot
+        self._message = ""
+        self._turn = 0
+        self.beginning = self.frame  # at step 0
+        self.exported = False
+
+    @classmethod
+    async def create(cls, lesson: Lesson, config: Config) -> "Run":
+        """A run at step 0, in state idle."""
+        trainer = await _on_trainer_thread(lambda: lesson.trainer(config))
+        return cls(lesson, trainer, await _on_trainer_thread(trainer.snapshot))
+
+    @property
+    def frame(self) -> Frame:
+        """The latest frame; makes no new one."""
+        return Frame(self.id, self.state, self._trainer.steps, self._snapshot, self._message)
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """Train, and give a frame every FRAME_SECONDS until the run is paused, stopped or over.
+
+        A run that cannot keep that pace gives fewer frames and never waits. The last frame shows the end.
+        Closing the iterator pauses the run.
+        """
+        turn = self._begin()
+        due = time.monotonic()
+        try:
+            while self.state is State.RUNNING and turn == self._turn:
+                due = max(due + FRAME_SECONDS, time.monotonic())
+                await self._train_until(due)
+                await self._look()
+                if self.state is State.RUNNING:
+                    yield self.frame
+                    await asyncio.sleep(due - time.monotonic())
+        finally:
+            if turn == self._turn:
+                self.pause()
+        if self.state is not State.IDLE and turn == self._turn:
+            yield self.frame
+
+    async def step(self) -> Frame:
+        """Take one step and pause."""
+        self._begin()
+        self.state = State.PAUSED
+        await self._attempt(self._trainer.step)
+        self._settle()
+        await self._look()
+        return self.frame
+
+    def pause(self) -> None:
+        """Hold the run where it is; `frames` and `step` go on from there."""
+        if self.state is State.RUNNING:
+            self.state = State.PAUSED
+
+    async def stop(self) -> Frame:
+        """End the run early; what it has learned counts."""
+        if self.state in (State.RUNNING, State.PAUSED):
+            self.state = State.DONE
+            self._message = f"Stopped at step {self._trainer.step_number} of {self._trainer.steps}."
+            await self._look()
+            self._check_finite()
+        return self.frame
+
+    def abandon(self) -> None:
+        """End the run and show nothing more of it."""
+        self.state = State.IDLE
+
+    async def export(self, out: Path) -> list[Bundle]:
+        """Write the run's bundles under `out`. Raises what `bundle.write` raises."""
+        self.exported = True
+        return await _on_trainer_thread(lambda: bundle.write(self.lesson, self._trainer, out))
+
+    def _begin(self) -> int:
+        """Go on, as the only one who does: an iterator of an earlier turn that wakes up late ends."""
+        if self.state not in (State.IDLE, State.PAUSED):
+            raise RuntimeError(f"a run that is {self.state} cannot go on")
+        self.state = State.RUNNING
+        self._turn += 1
+        return self._turn
+
+    async def _train_until(self, due: float) -> None:
+        left = self.speed or self._trainer.steps
+        while self.state is State.RUNNING and left > 0 and time.monotonic() < due:
+            before = self._trainer.step_number
+            await self._attempt(lambda left=left: self._slice(left))  # type: ignore[misc]
+            left -= self._trainer.step_number - before
+            self._settle()
+
+    def _slice(self, most: int) -> None:
+        end = time.monotonic() + SLICE_SECONDS
+        for _ in range(most):
+            if self._trainer.done or self.state is not State.RUNNING or time.monotonic() > end:
+                return
+            self._trainer.step()
+
+    async def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            await _on_trainer_thread(work)
+        except Exception:  # whatever a net's code raises ends this run, is told, and stays out of others
+            _log.exception("run of %s failed", self.lesson.key)
+            self.state = State.ERROR
+            self._message = "Something went wrong on our side, and this run is lost. Press Train to start anew."
+
+    def _settle(self) -> None:
+        if self._trainer.done and self.state in (State.RUNNING, State.PAUSED):
+            self.state = State.DIVERGED if self._trainer.diverged else State.DONE
+            self._message = self._trainer.advice if self._trainer.diverged else ""
+
+    async def _look(self) -> None:
+        if self.state is not State.ERROR:
+            self._snapshot = await _on_trainer_thread(self._trainer.snapshot)
+        if self.state is State.DONE:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        if not all(map(math.isfinite, self._snapshot.metrics.values())):
+            self.state = State.DIVERGED
+            self._message = self._trainer.advice
+
+
+async def _on_trainer_thread(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_trainer_thread, work)

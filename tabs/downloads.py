@@ -1,0 +1,94 @@
+"""What a run leaves to take away: the bundle, its files, and how they compared with the net."""
+
+import shutil
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from export import bundle, formats
+from export.bundle import Bundle
+from export.parity import Case, Parity
+from nets.lesson import Lesson
+
+LABELS = {
+    formats.ONNX: "ONNX",
+    formats.PARAMS: "state_dict",
+    formats.SAFETENSORS: "safetensors",
+    formats.PICKLE: "Pickle",
+}
+
+_BUSY = "<p>Writing the files, reading them back and comparing them with the net …</p>"
+
+Updates = list[Any]
+
+
+class Downloads:
+    """The part of a tab below the chart, hidden until a run is done."""
+
+    def __init__(self, lesson: Lesson) -> None:
+        self.lesson = lesson
+        self.report = gr.HTML(visible=False, elem_classes="parity")
+        with gr.Row(elem_classes="downloads"):
+            self.archive = _button("Bundle (zip)", variant="primary")
+            self.files = [_button(label) for label in LABELS.values()]
+        self.components = [self.report, self.archive, *self.files]
+
+    def busy(self) -> Updates:
+        """The check is going on."""
+        return self._told(_BUSY)
+
+    def refused(self, message: str) -> Updates:
+        """Nothing can be offered, and why."""
+        return self._told(f'<p class="verdict failed">{escape(message)}</p>')
+
+    def _told(self, text: str) -> Updates:
+        return [gr.update(value=text, visible=True), *[gr.update(visible=False)] * (len(self.components) - 1)]
+
+    def offered(self, bundles: list[Bundle], folder: Path) -> Updates:
+        """The report and every file that passed, copied into `folder` under names that tell them apart."""
+        archive = folder / f"live-nets-{self.lesson.key}.zip"
+        archive.write_bytes(bundle.archive(bundles))
+        (one,) = bundles
+        files = [_offer(one, name, folder) for name in LABELS]
+        report = gr.update(value=_report(one.parity), visible=True)
+        return [report, gr.update(value=str(archive), visible=True), *files]
+
+
+def _button(label: str, variant: Any = "secondary") -> gr.DownloadButton:
+    return gr.DownloadButton(label, variant=variant, visible=False, min_width=120)
+
+
+def _offer(made: Bundle, name: str, folder: Path) -> Any:
+    if not (made.folder / name).exists():  # withheld: its report says why
+        return gr.update(visible=False)
+    named = folder / f"{made.name.replace('/', '-')}-{name}"
+    shutil.copyfile(made.folder / name, named)
+    return gr.update(value=str(named), visible=True)
+
+
+def _report(parity: Parity) -> str:
+    verdict = "passed" if parity.passed else "failed"
+    rows = "".join(map(_row, sorted(parity.cases, key=lambda case: case.passed)))
+    return f"""
+<p class="verdict {verdict}">{escape(parity.summary)}</p>
+<details{"" if parity.passed else " open"}>
+  <summary>Every comparison</summary>
+  <div class="parity-table"><table>
+    <thead><tr><th>file</th><th>case</th><th>batch</th><th>shape</th><th>max |difference|</th><th>verdict</th></tr></thead>
+    <tbody>{rows}</tbody>
+  </table></div>
+  <p>Inputs lie in the range of the training data (<i>train</i>), at a thousand times that range (<i>far</i>), or are
+  NaN and infinite (<i>special</i>); <i>tensors</i> compares the weights in the file, byte for byte. Pickles and
+  safetensors must agree to the last bit; ONNX may round, but stays within 16 times the error that float32 has anyway.</p>
+</details>"""
+
+
+def _row(case: Case) -> str:
+    batch = str(case.shape[0]) if case.shape else "–"
+    shape = " × ".join(map(str, case.shape)) or "–"
+    difference = "–" if case.max_abs is None else f"{case.max_abs:.1e}" if case.max_abs else "0"
+    verdict = "agrees" if case.passed else f"failed: {escape(case.why)}"
+    cells = (case.file, case.case, batch, shape, difference, verdict)
+    return f"<tr class={'passed' if case.passed else 'failed'}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

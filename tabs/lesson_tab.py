@@ -1,0 +1,258 @@
+"""A lesson's tab: its text, controls and buttons, the live chart, and what there is to take away."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from charts import figure
+from export.bundle import NonFiniteError
+from nets.lesson import Config, Control, Lesson, SettingError, shown
+from runs import visitors
+from runs.run import FULL_SPEED, Frame, Run, State
+from tabs import downloads, live
+
+SPEEDS = [("1", 1), ("2", 2), ("5", 5), ("20", 20), ("full speed", FULL_SPEED)]
+DEFAULT_SPEED = 1
+ACTIVE = (State.RUNNING, State.PAUSED)
+
+Updates = list[Any]
+
+
+@dataclass(frozen=True)
+class Buttons:
+    """The buttons that drive a run."""
+
+    train: gr.Button
+    pause: gr.Button
+    step: gr.Button
+    stop: gr.Button
+    reset: gr.Button
+
+    def all(self) -> list[gr.Button]:
+        return [self.train, self.pause, self.step, self.stop, self.reset]
+
+
+class LessonTab:
+    """Builds the tab in the Blocks it is made in, and handles its events.
+
+    Every handler asks `visitors` for the run of its own visitor; nothing about a run is kept here.
+    """
+
+    def __init__(self, lesson: Lesson, first: Frame) -> None:
+        self.lesson = lesson
+        defaults = lesson.config().to_dict()
+        gr.Markdown(lesson.summary, elem_classes="lesson-summary")
+        with gr.Row(elem_classes="lesson"):
+            with gr.Column(scale=2, min_width=280, elem_classes="lesson-settings"):
+                self.controls = [
+                    _component(name, control, defaults[name])
+                    for name, control in lesson.config.controls().items()
+                ]
+                gr.Markdown(lesson.text, elem_classes="lesson-text")
+            with gr.Column(scale=5, min_width=320, elem_classes="lesson-run"):
+                with gr.Row(elem_classes="lesson-buttons"):
+                    self.buttons = Buttons(
+                        train=gr.Button("Train", variant="primary", min_width=80),
+                        pause=gr.Button("Pause", interactive=False, min_width=80),
+                        step=gr.Button("Step", min_width=80),
+                        stop=gr.Button("Stop", interactive=False, min_width=80),
+                        reset=gr.Button("Reset", min_width=80),
+                    )
+                self.chart = live.component(lesson, first)
+                with gr.Row(equal_height=True, elem_classes="lesson-pace"):
+                    self.speed = gr.Radio(
+                        SPEEDS,
+                        value=DEFAULT_SPEED,
+                        label="Steps a frame",
+                        info="25 frames a second; at full speed, as many as the machine can",
+                        scale=5,
+                    )
+                    self.save = gr.Button("Save figure", min_width=120, scale=1)
+                self.figures = gr.File(
+                    label="Figure", file_count="multiple", interactive=False, visible=False
+                )
+                self.downloads = downloads.Downloads(lesson)
+        self._listen()
+
+    def _listen(self) -> None:
+        # preprocess=False: values arrive as they were sent, and Config alone judges them, in its own words.
+        common: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        checked = {**common, "preprocess": False}
+        files = [self.figures, *self.downloads.components]
+        outputs = [self.chart, *self.buttons.all(), *self.controls, *files]
+        settings = [self.speed, *self.controls]
+
+        over = [
+            self.buttons.train.click(self.train, settings, outputs, **checked),
+            self.buttons.step.click(self.step, settings, outputs, **checked),
+            self.buttons.stop.click(self.stop, None, outputs, **common),
+        ]
+        for event in over:
+            event.then(self.take_away, None, self.downloads.components, **common)
+        self.buttons.pause.click(self.pause, None, None, **common)
+        self.buttons.reset.click(self.reset, settings, outputs, **checked)
+        self.speed.change(self.change_speed, self.speed, None, **checked)
+        for control in self.controls:
+            control.change(
+                self.preview, settings, self.chart, trigger_mode="always_last", **checked
+            )
+        self.save.click(self.save_figure, settings, self.figures, **checked)
+
+    async def train(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
+        """Start a run, or go on with one that is paused, and show it until it rests."""
+        run = self._current(request)
+        if run is not None and run.state is State.RUNNING:
+            return
+        try:
+            run, new = await self._run_to_go_on(request, values)
+            run.speed = _speed(speed)
+        except SettingError as error:
+            yield self._shown(live.problem(str(error)))
+            return
+        encoder = live.Encoder(run.beginning)
+        chart = live.start(run.beginning) if new else gr.skip()
+        yield self._shown(chart, State.RUNNING, clear=new)
+        async for frame in run.frames():
+            state = None if frame.state is State.RUNNING else frame.state
+            yield self._shown(encoder.frame(frame), state)
+
+    async def step(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
+        """Take one step, of a new run if there is none to go on with."""
+        run = self._current(request)
+        if run is not None and run.state is State.RUNNING:
+            return
+        try:
+            run, new = await self._run_to_go_on(request, values)
+        except SettingError as error:
+            yield self._shown(live.problem(str(error)))
+            return
+        if new:
+            yield self._shown(live.start(run.beginning), clear=True)
+        frame = await run.step()
+        yield self._shown(live.Encoder(run.beginning).frame(frame), frame.state)
+
+    async def pause(self, request: gr.Request) -> None:
+        """Hold the run; whoever shows its frames sees it and shows the last."""
+        run = self._current(request)
+        if run is not None:
+            run.pause()
+
+    async def stop(self, request: gr.Request) -> Updates:
+        """End the run with what it has learned."""
+        run = self._current(request)
+        if run is None:
+            return self._shown(gr.skip())
+        frame = await run.stop()
+        return self._shown(live.Encoder(run.beginning).frame(frame), frame.state)
+
+    async def reset(self, request: gr.Request, speed: object, *values: object) -> Updates:
+        """Forget the run, and show the untrained net of the settings as they stand."""
+        visitors.discard(_session(request), self.lesson.key)
+        return self._shown(await self._untrained(values), State.IDLE, clear=True)
+
+    async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
+        """Show the untrained net of other settings, unless a run is on show."""
+        if self._current(request) is not None:
+            return gr.skip()
+        return await self._untrained(values)
+
+    async def change_speed(self, request: gr.Request, speed: object) -> None:
+        """Set the pace of the run that is on."""
+        run = self._current(request)
+        if run is not None:
+            run.speed = _speed(speed)
+
+    async def take_away(self, request: gr.Request) -> AsyncIterator[Updates]:
+        """Once a run is done: write its files, read them back, compare, and offer them."""
+        run = self._current(request)
+        if run is None or run.state is not State.DONE or run.exported:
+            return
+        yield self.downloads.busy()
+        with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
+            try:
+                bundles = await run.export(Path(folder))
+            except NonFiniteError as error:
+                yield self.downloads.refused(str(error))
+                return
+            if run is self._current(request):  # and not one that was reset meanwhile
+                yield self.downloads.offered(bundles, Path(folder))  # Gradio copies the files before it goes on
+
+    async def save_figure(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Any]:
+        """The chart on show as files."""
+        try:
+            run = self._current(request) or await Run.create(self.lesson, self._config(values))
+        except SettingError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        chart = run.frame.snapshot.chart
+        with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
+            files = [Path(folder) / f"{self.lesson.key}.{kind}" for kind in figure.FORMATS]
+            for file, kind in zip(files, figure.FORMATS, strict=True):
+                file.write_bytes(await asyncio.to_thread(figure.save, chart, kind))
+            yield gr.update(value=[str(file) for file in files], visible=True)
+
+    def _current(self, request: gr.Request) -> Run | None:
+        return visitors.current(_session(request), self.lesson.key)
+
+    async def _run_to_go_on(self, request: gr.Request, values: tuple[object, ...]) -> tuple[Run, bool]:
+        """The visitor's run if it is paused, or else a new one, and whether it is new. Raises SettingError."""
+        run = self._current(request)
+        if run is not None and run.state is State.PAUSED:
+            return run, False
+        run = await Run.create(self.lesson, self._config(values))
+        visitors.put(_session(request), run)
+        return run, True
+
+    async def _untrained(self, values: tuple[object, ...]) -> Any:
+        try:
+            return live.start((await Run.create(self.lesson, self._config(values))).frame)
+        except SettingError as error:
+            return live.problem(str(error))
+
+    def _config(self, values: tuple[object, ...]) -> Config:
+        return self.lesson.config.parse(dict(zip(self.lesson.config.controls(), values, strict=True)))
+
+    def _shown(self, chart: Any, state: State | None = None, *, clear: bool = False) -> Updates:
+        """Updates of all that a run changes: the chart, and with a state the buttons and controls too."""
+        buttons = [gr.skip()] * 5 if state is None else _buttons(state)
+        free = gr.skip() if state is None else gr.update(interactive=state not in ACTIVE)
+        files = gr.update(visible=False) if clear else gr.skip()
+        files_of_all = [files] * (1 + len(self.downloads.components))
+        return [chart, *buttons, *([free] * len(self.controls)), *files_of_all]
+
+
+def _buttons(state: State) -> Updates:
+    running, paused = state is State.RUNNING, state is State.PAUSED
+    return [
+        gr.update(interactive=not running, value="Continue" if paused else "Train"),
+        gr.update(interactive=running),
+        gr.update(interactive=not running),
+        gr.update(interactive=running or paused),
+        gr.update(interactive=True),
+    ]
+
+
+def _component(name: str, control: Control, default: int | float) -> gr.Slider | gr.Number:
+    common: dict[str, Any] = {"value": default, "label": control.label, "info": control.info or None}
+    common |= {"interactive": True, "elem_classes": f"setting-{name}"}
+    if control.step is not None:
+        return gr.Slider(control.minimum, control.maximum, step=control.step, **common)
+    limits = f"{control.minimum:,.10g} to {control.maximum:,.10g}"
+    common["info"] = f"{control.info} ({limits})"
+    return gr.Number(precision=0 if isinstance(default, int) else None, step=0.01 if isinstance(default, float) else 1, **common)
+
+
+def _speed(value: object) -> int:
+    if value not in [speed for _, speed in SPEEDS]:
+        raise SettingError(f"speed must be one of {', '.join(label for label, _ in SPEEDS)}, not {shown(value)}.")
+    assert isinstance(value, int)
+    return value
+
+
+def _session(request: gr.Request) -> str:
+    """The visitor's page, by the name that Gradio gave it."""
+    return str(request.session_hash)

@@ -1,0 +1,163 @@
+// Draws one lesson's live chart. Gradio runs this once for each chart, with `element`, `props` and `watch`.
+// props.structure: the Bokeh documents, arrays apart. props.base: a run's arrays at its start.
+// props.value: a frame, with the arrays that differ from the base. Any frame may be skipped: none builds
+// on the one before it.
+
+const SPOKEN_EVERY = 3000; // ms between two readings aloud; more would drown the listener
+
+const live = element.querySelector(".live");
+const panels = element.querySelector(".live-panels");
+const status = element.querySelector(".live-status");
+const spoken = element.querySelector(".live-spoken");
+
+let structure = null; // the text that `figures` were built from
+let figures = []; // one a panel: {model, scales}
+let base = { text: null, run: null, arrays: {} };
+let lastSpoken = { at: 0, state: null };
+
+// One script for all charts of the page, and this code may run before it has loaded.
+window.bokehLoading ??= new Promise((resolve, reject) => {
+  const script = document.createElement("script");
+  script.src = live.dataset.bokeh;
+  script.onload = () => {
+    window.Bokeh.set_log_level("error"); // it would warn of every chart that has no data yet
+    resolve(window.Bokeh);
+  };
+  script.onerror = () => reject(new Error("BokehJS did not load"));
+  document.head.append(script);
+});
+
+function decode(name, text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return name.endsWith(".bytes") ? bytes : new Float32Array(bytes.buffer);
+}
+
+function decodeAll(encoded) {
+  return Object.fromEntries(Object.entries(encoded).map(([name, text]) => [name, decode(name, text)]));
+}
+
+// A heat map's numbers from one byte each, as the array of two dimensions that Bokeh's image wants.
+function image(bytes, [rows, columns], { low, high }) {
+  const { ndarray } = window.Bokeh.require("core/util/ndarray");
+  const values = Float32Array.from(bytes, (byte) => low + (byte / 255) * (high - low));
+  return ndarray(values, { dtype: "float32", shape: [rows, columns] });
+}
+
+async function build(text) {
+  const Bokeh = await window.bokehLoading;
+  const described = JSON.parse(text);
+  panels.replaceChildren();
+  figures = [];
+  for (const { title, document: item, scales } of described) {
+    const section = document.createElement("section");
+    const heading = document.createElement("h3");
+    const plot = document.createElement("div");
+    heading.textContent = title;
+    plot.className = "live-plot";
+    section.append(heading, plot);
+    panels.append(section);
+    const views = await Bokeh.embed.embed_item(item, plot);
+    const model = [...views][0].model;
+    figures.push({ model, scales });
+  }
+  structure = text;
+  paint();
+}
+
+// The page's own colors, light or dark.
+function paint() {
+  const style = getComputedStyle(document.body);
+  const color = (name) => style.getPropertyValue(name).trim();
+  const text = color("--body-text-color");
+  const line = color("--border-color-primary");
+  const ground = color("--background-fill-primary");
+  const scheme = document.body.classList.contains("dark") ? "dark" : "light";
+  figures.forEach(({ model, scales }, p) => {
+    model.setv({ background_fill_color: ground, border_fill_color: ground, outline_line_color: null });
+    for (const axis of [...model.below, ...model.left]) {
+      axis.setv({
+        axis_label_text_color: text,
+        axis_label_text_font_style: "normal",
+        major_label_text_color: text,
+        axis_line_color: line,
+        major_tick_line_color: line,
+        minor_tick_line_color: null,
+      });
+    }
+    for (const grid of model.center.filter(({ type }) => type === "Grid")) grid.setv({ grid_line_color: line, grid_line_alpha: 0.6 });
+    for (const legend of model.above.filter(({ type }) => type === "Legend")) {
+      legend.setv({ label_text_color: text, background_fill_color: null, border_line_color: null });
+    }
+    for (const [m, scale] of Object.entries(scales)) {
+      const renderer = model.renderers.find(({ data_source }) => data_source.name === `${p}.${m}`);
+      renderer.glyph.color_mapper.palette = scale[scheme];
+    }
+  });
+}
+
+function draw(arrays) {
+  figures.forEach(({ model }, p) => {
+    for (const axis of ["x_range", "y_range"]) {
+      const limits = arrays[`${p}.${axis}`];
+      if (limits) model[axis].setv({ start: limits[0], end: limits[1] });
+    }
+    for (const { data_source: source, glyph } of model.renderers) {
+      const fields = Object.keys(arrays).filter((name) => name.startsWith(`${source.name}.`));
+      const data = Object.fromEntries(fields.map((name) => [name.slice(source.name.length + 1), arrays[name]]));
+      if (data.bytes) {
+        data.image = [image(data.bytes, data.size, glyph.color_mapper)];
+        delete data.bytes;
+        delete data.size;
+      }
+      source.data = data;
+    }
+  });
+}
+
+function tell(frame) {
+  status.textContent = frame.text;
+  status.classList.toggle("live-bad", frame.state === "diverged" || frame.state === "error");
+  const now = performance.now();
+  if (frame.state !== lastSpoken.state || now - lastSpoken.at > SPOKEN_EVERY) {
+    spoken.textContent = frame.text;
+    panels.setAttribute("aria-label", `${live.dataset.title}. ${frame.text}`);
+    lastSpoken = { at: now, state: frame.state };
+  }
+}
+
+async function update() {
+  const frame = JSON.parse(props.value);
+  try {
+    if (props.structure !== structure) await build(props.structure);
+  } catch (error) {
+    frame.text += " (The chart could not be drawn; these figures go on without it.)";
+    console.error(error);
+  }
+  if (props.base !== base.text) {
+    const { run, arrays } = JSON.parse(props.base);
+    base = { text: props.base, run, arrays: decodeAll(arrays) };
+  }
+  // A frame without a run only tells; one of a run whose base is not here yet is followed by others.
+  if (frame.run === base.run) draw({ ...base.arrays, ...decodeAll(frame.arrays) });
+  tell(frame);
+  live.dataset.state = frame.state;
+  if (frame.step !== null) live.dataset.step = frame.step;
+}
+
+// One at a time and always the newest: building takes a while, and frames keep coming.
+let updating = false;
+let pending = false;
+async function newest() {
+  pending = true;
+  if (updating) return;
+  updating = true;
+  while (pending) {
+    pending = false;
+    await update();
+  }
+  updating = false;
+}
+
+new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+watch(["value", "base", "structure"], newest);
+newest();
