@@ -16,11 +16,11 @@ from bokeh.models import (
     BasicTicker,
     ColumnDataSource,
     DataRange1d,
-    GlyphRenderer,
     HoverTool,
     LinearColorMapper,
     Range1d,
 )
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from charts.chart import PALETTE, Array, Band, Chart, Heatmap, Line, Mark, Panel, Points
@@ -31,8 +31,7 @@ LIGHT, DARK = (247, 247, 247), (28, 33, 43)  # the middle of a scale, near the p
 
 
 def structure(chart: Chart) -> str:
-    """The chart without its arrays, as JSON: of each panel its title, its Bokeh document, and the scale of
-    colors of each heat map by the mark's number, light and dark.
+    """The chart without its arrays, as JSON: a panel's title, its Bokeh document, and its heat maps' colors.
 
     Charts of the same structure give the same text, so that a page can keep the drawing it has.
     """
@@ -40,8 +39,7 @@ def structure(chart: Chart) -> str:
     if key not in _drawn:
         figures = [(panel, _figure(index, panel)) for index, panel in enumerate(chart.panels)]
         panels = [
-            {"title": panel.title, "document": json_item(plot), "scales": _scales(panel)}
-            for panel, plot in figures
+            {"title": panel.title, "document": json_item(plot), "scales": _scales(panel)} for panel, plot in figures
         ]
         _drawn[key] = json.dumps(panels)
     return _drawn[key]
@@ -151,7 +149,7 @@ def _figure(index: int, panel: Panel) -> figure:
     return plot
 
 
-def _draw(plot: figure, name: str, mark: Mark) -> GlyphRenderer:
+def _draw(plot: figure, name: str, mark: Mark) -> "GlyphRenderer[Any]":
     empty = {field: np.empty(0, np.float32) for field in _fields(mark)}
     source = ColumnDataSource(data=empty, name=name)
     match mark:
@@ -169,26 +167,32 @@ def _draw(plot: figure, name: str, mark: Mark) -> GlyphRenderer:
             color = PALETTE[mark.color]
             return plot.line(source=source, line_width=3, color=color, legend_label=mark.name)
         case Band():
-            fill = {"fill_color": PALETTE[mark.color], "fill_alpha": 0.25, "line_color": None}
             return plot.varea(
-                source=source, y1="low", y2="high", **fill, legend_label=mark.name
+                source=source,
+                y1="low",
+                y2="high",
+                fill_color=PALETTE[mark.color],
+                fill_alpha=0.25,
+                legend_label=mark.name,
             )
         case Heatmap():
             source.data = {**{k: v for k, v in empty.items() if k != "size"}, "image": []}
             low, high = mark.span
             mapper = LinearColorMapper(palette=shades(mark.colors), low=low, high=high)
-            return plot.image(source=source, image="image", color_mapper=mapper, level="image")
+            return plot.image(source=source, image="image", color_mapper=mapper, level="image")  # type: ignore[call-arg]
 
 
-def _hover(renderer: GlyphRenderer, panel: Panel, mark: Mark) -> HoverTool:
+def _hover(renderer: "GlyphRenderer[Any]", panel: Panel, mark: Mark) -> HoverTool:
     place = [(panel.x_label, "$x{0.00}"), (panel.y_label, "$y{0.00}")]
     match mark:
         case Heatmap():
             rows = [*place, (mark.name, "@image{0.00}")]
         case _:
             rows = [("", mark.name), (panel.x_label, "@x{0.[000]}"), (panel.y_label, "@y{0.[0000]}")]
-    mode = "vline" if isinstance(mark, Line) else "mouse"
-    return HoverTool(renderers=[renderer], tooltips=rows, mode=mode, visible=False)
+    hover = HoverTool(renderers=[renderer], tooltips=rows, visible=False)
+    if isinstance(mark, Line):
+        hover.mode = "vline"
+    return hover
 
 
 def shades(colors: tuple[int, int], middle: tuple[int, int, int] = LIGHT) -> list[str]:

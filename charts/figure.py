@@ -66,9 +66,15 @@ def _draw_mark(axis: Axes, mark: Mark) -> None:
         case Points():
             color, marker = PALETTE[mark.color], MARKERS[mark.marker]
             axis.scatter(
-                *(mark.x, mark.y),
-                **{"s": 32, "c": color, "marker": marker, "label": mark.name},
-                **{"edgecolors": "white", "linewidths": 0.5, "zorder": 2},
+                mark.x,
+                mark.y,
+                s=32,
+                c=color,
+                marker=marker,
+                edgecolors="white",
+                linewidths=0.5,
+                zorder=2,
+                label=mark.name,
             )
         case Line():
             axis.plot(mark.x, mark.y, color=PALETTE[mark.color], linewidth=2.5, label=mark.name)
@@ -82,12 +88,13 @@ def _draw_mark(axis: Axes, mark: Mark) -> None:
 def _draw_heatmap(axis: Axes, mark: Heatmap) -> None:
     ends = (PALETTE[mark.colors[0]], "#f7f7f7", PALETTE[mark.colors[1]])
     low, high = mark.span
+    (left, right), (bottom, top) = mark.x.tolist(), mark.y.tolist()
     image = axis.imshow(
         mark.values,
         cmap=LinearSegmentedColormap.from_list("between", ends),
         vmin=low,
         vmax=high,
-        extent=(*map(float, mark.x), *map(float, mark.y)),
+        extent=(left, right, bottom, top),
         origin="lower",
         aspect="auto",
         alpha=0.7,

@@ -92,7 +92,7 @@ def same_tensors(found: State, wanted: State) -> str:
 
 def _unpickled(content: bytes, architecture: nn.Module) -> nn.Module:
     classes = {type(module) for module in architecture.modules()}
-    with torch.serialization.safe_globals(list(classes)):  # type: ignore[no-untyped-call]
+    with torch.serialization.safe_globals(list(classes)):
         net = torch.load(io.BytesIO(content), weights_only=True)
     if type(net) is not type(architecture):
         raise ValueError(f"holds {type(net).__name__} and not {type(architecture).__name__}")
@@ -124,8 +124,7 @@ def _from_onnx(content: bytes) -> tuple[Predict, State]:
     model = onnx.load_model_from_string(content)
     # numpy_helper's arrays may be read-only views, which torch would warn of.
     state = {
-        tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
-        for tensor in model.graph.initializer
+        tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor))) for tensor in model.graph.initializer
     }
 
     def predict(x: Float32) -> Float32:

@@ -7,8 +7,9 @@ weights takes a fraction of a millisecond. torch.onnx documentation: https://doc
 import copy
 import logging
 import warnings
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import numpy_helper, version_converter
@@ -30,10 +31,11 @@ def onnx_bytes(net: nn.Module, x: Tensor) -> bytes:
     model = copy.deepcopy(_architecture(net, x))
     state = {name: tensor.detach().numpy() for name, tensor in net.state_dict().items()}
     fill(model, state)
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
-def fill(model: onnx.ModelProto, state: dict[str, np.ndarray]) -> None:
+def fill(model: onnx.ModelProto, state: dict[str, npt.NDArray[Any]]) -> None:
     """Put the tensors of `state` into the model of its architecture, in place.
 
     Raises ExportError unless the model's initialisers are of the names, shapes and dtypes of `state`.
@@ -41,9 +43,7 @@ def fill(model: onnx.ModelProto, state: dict[str, np.ndarray]) -> None:
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     wanted = {name: (array.shape, array.dtype) for name, array in state.items()}
     if {name: (array.shape, array.dtype) for name, array in found.items()} != wanted:
-        raise ExportError(
-            f"the ONNX graph's tensors {sorted(found)} are not those of the state_dict {sorted(wanted)}"
-        )
+        raise ExportError(f"the ONNX graph's tensors {sorted(found)} are not those of the state_dict {sorted(wanted)}")
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(state[tensor.name], tensor.name))
 

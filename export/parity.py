@@ -124,10 +124,11 @@ def references(net: nn.Module, cases: Mapping[str, Float32]) -> dict[str, Refere
     net = copy.deepcopy(net).eval()
     last: dict[str, Tensor] = {}
 
-    def remember(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        weight, bias = layer.weight, layer.bias
+    def remember(layer: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> None:
         last["output"] = output
-        last["scale"] = args[0].abs() @ weight.abs().T + (0.0 if bias is None else bias.abs())  # type: ignore[operator, union-attr]
+        last["scale"] = args[0].abs() @ layer.weight.abs().T
+        if layer.bias is not None:
+            last["scale"] = last["scale"] + layer.bias.abs()
 
     for module in exact_net.modules():
         if isinstance(module, nn.Linear):
@@ -138,7 +139,7 @@ def references(net: nn.Module, cases: Mapping[str, Float32]) -> dict[str, Refere
         for name, x in cases.items():
             y = net(torch.from_numpy(x)).numpy()
             exact = exact_net(torch.from_numpy(x).double())
-            if last.get("output") is not exact:
+            if "scale" not in last or last["output"] is not exact:
                 raise TypeError(f"parity is measured at a last Linear layer, and {type(net).__name__} has none")
             answers[name] = Reference(x, y, exact.numpy(), _allowed(y, exact.numpy(), last["scale"].numpy()))
     return answers
@@ -146,17 +147,18 @@ def references(net: nn.Module, cases: Mapping[str, Float32]) -> dict[str, Refere
 
 def _allowed(y: Float32, exact: Float64, scale: Float64) -> Float64:
     torchs_own = _distance(y, exact).max(initial=0.0)
-    return np.maximum(torchs_own, EPSILON * np.where(np.isfinite(scale), scale, 0.0))
+    allowed: Float64 = np.maximum(torchs_own, EPSILON * np.where(np.isfinite(scale), scale, 0.0))
+    return allowed
 
 
-def compare(
-    file: str, predict: Predict, answers: Mapping[str, Reference], *, exactly: bool
-) -> list[Case]:
+def compare(file: str, predict: Predict, answers: Mapping[str, Reference], *, exactly: bool) -> list[Case]:
     """The file's `predict` on every case; `exactly` asks for the live net's very bits."""
-    return [_compare(file, name, predict(answer.x), answer, exactly) for name, answer in answers.items()]
+    return [compare_outputs(file, name, predict(answer.x), answer, exactly=exactly) for name, answer in answers.items()]
 
 
-def _compare(file: str, name: str, y: Float32, answer: Reference, exactly: bool) -> Case:
+def compare_outputs(file: str, name: str, y: Float32, answer: Reference, *, exactly: bool) -> Case:
+    """The file's outputs `y` in the case of that name, against the live net's answer."""
+
     def case(max_abs: float | None, ratio: float | None, why: str) -> Case:
         return Case(file, name, answer.x.shape, max_abs, ratio, not why, why)
 
@@ -182,7 +184,9 @@ def _compare(file: str, name: str, y: Float32, answer: Reference, exactly: bool)
 
 
 def _kinds(y: Float32) -> npt.NDArray[np.int8]:
-    return (np.isnan(y) * 1 + np.isposinf(y) * 2 + np.isneginf(y) * 4).astype(np.int8)
+    """0 for a finite number, and for NaN and either infinity a number of its own."""
+    kinds: npt.NDArray[np.int8] = np.select([np.isnan(y), y == np.inf, y == -np.inf], [1, 2, 3]).astype(np.int8)
+    return kinds
 
 
 def _distance(a: Float32, b: Float32 | Float64) -> Float64:

@@ -3,6 +3,4 @@
 from nets import classification, regression
 from nets.lesson import Lesson
 
-LESSONS: dict[str, Lesson] = {
-    lesson.key: lesson for lesson in (regression.LESSON, classification.LESSON)
-}
+LESSONS: dict[str, Lesson] = {lesson.key: lesson for lesson in (regression.LESSON, classification.LESSON)}

@@ -32,9 +32,7 @@ class Control:
     step: float | None
 
 
-def setting(
-    default: N, label: str, minimum: N, maximum: N, *, step: N | None = None, info: str = ""
-) -> N:
+def setting(default: N, label: str, minimum: N, maximum: N, *, step: N | None = None, info: str = "") -> N:
     """A field of a Config that carries its control. A whole default makes a setting of whole numbers."""
     control = Control(label, info, minimum, maximum, step)
     value: N = field(default=default, metadata={"control": control})

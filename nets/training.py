@@ -6,16 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from charts.chart import Array, Chart, Line, Panel, as_array
-from nets.lesson import Config, Snapshot
+from nets.lesson import Snapshot
 
-C = TypeVar("C", bound=Config)
+
+class Settings(Protocol):
+    """The settings that every trainer asks for; its lesson's own Config has more."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def to_dict(self) -> dict[str, int | float]: ...
+
+
+C = TypeVar("C", bound=Settings)
 
 CURVE_POINTS = 400  # of a loss curve: as many as a panel has pixels to show them
 

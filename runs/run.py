@@ -160,7 +160,7 @@ class Run:
     async def _attempt(self, work: Callable[[], None]) -> None:
         try:
             await _on_trainer_thread(work)
-        except Exception:  # whatever a net's code raises ends this run, is told, and stays out of others
+        except Exception:  # noqa: BLE001  # whatever a net's code raises ends this run, is told, and stays out of others
             _log.exception("run of %s failed", self.lesson.key)
             self.state = State.ERROR
             self._message = "Something went wrong on our side, and this run is lost. Press Train to start anew."

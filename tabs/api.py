@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from export import bundle
 from export.bundle import NonFiniteError
@@ -16,10 +17,7 @@ from runs.run import Run, State
 
 def lessons() -> list[dict[str, Any]]:
     """Every lesson: its key, its title, and each control with its label, default and range."""
-    return [
-        {"key": lesson.key, "title": lesson.title, "controls": _controls(lesson)}
-        for lesson in LESSONS.values()
-    ]
+    return [{"key": lesson.key, "title": lesson.title, "controls": _controls(lesson)} for lesson in LESSONS.values()]
 
 
 def _controls(lesson: Lesson) -> list[dict[str, Any]]:
@@ -70,7 +68,7 @@ async def _trained(key: object, settings: object) -> Run:
 
 def build() -> None:
     """Add the API to the Blocks that is being built."""
-    gr.api(lessons, api_name="lessons")
+    api(lessons, api_name="lessons")
     with gr.Group(visible=False):
         lesson, settings = gr.Textbox(label="lesson"), gr.JSON(label="settings")
         outputs = [gr.JSON(label="metrics"), gr.JSON(label="parity"), gr.File(label="bundle")]

@@ -19,6 +19,12 @@ LABELS = {
     formats.PICKLE: "Pickle",
 }
 
+_EXPLAINED = """
+Inputs lie in the range of the training data (<i>train</i>), in a thousand times that range (<i>far</i>), or are NaN
+and infinite (<i>special</i>); <i>tensors</i> compares the weights in the file, byte for byte. Pickles and safetensors
+must agree to the last bit; ONNX may round, but stays within 16 times the error that float32 has anyway.
+"""
+
 _BUSY = "<p>Writing the files, reading them back and comparing them with the net …</p>"
 
 Updates = list[Any]
@@ -71,17 +77,13 @@ def _offer(made: Bundle, name: str, folder: Path) -> Any:
 def _report(parity: Parity) -> str:
     verdict = "passed" if parity.passed else "failed"
     rows = "".join(map(_row, sorted(parity.cases, key=lambda case: case.passed)))
+    head = "".join(f"<th>{name}</th>" for name in ("file", "case", "batch", "shape", "max |difference|", "verdict"))
     return f"""
 <p class="verdict {verdict}">{escape(parity.summary)}</p>
 <details{"" if parity.passed else " open"}>
   <summary>Every comparison</summary>
-  <div class="parity-table"><table>
-    <thead><tr><th>file</th><th>case</th><th>batch</th><th>shape</th><th>max |difference|</th><th>verdict</th></tr></thead>
-    <tbody>{rows}</tbody>
-  </table></div>
-  <p>Inputs lie in the range of the training data (<i>train</i>), at a thousand times that range (<i>far</i>), or are
-  NaN and infinite (<i>special</i>); <i>tensors</i> compares the weights in the file, byte for byte. Pickles and
-  safetensors must agree to the last bit; ONNX may round, but stays within 16 times the error that float32 has anyway.</p>
+  <div class="parity-table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
+  <p>{_EXPLAINED}</p>
 </details>"""
 
 

@@ -50,8 +50,7 @@ class LessonTab:
         with gr.Row(elem_classes="lesson"):
             with gr.Column(scale=2, min_width=280, elem_classes="lesson-settings"):
                 self.controls = [
-                    _component(name, control, defaults[name])
-                    for name, control in lesson.config.controls().items()
+                    _component(name, control, defaults[name]) for name, control in lesson.config.controls().items()
                 ]
                 gr.Markdown(lesson.text, elem_classes="lesson-text")
             with gr.Column(scale=5, min_width=320, elem_classes="lesson-run"):
@@ -73,9 +72,7 @@ class LessonTab:
                         scale=5,
                     )
                     self.save = gr.Button("Save figure", min_width=120, scale=1)
-                self.figures = gr.File(
-                    label="Figure", file_count="multiple", interactive=False, visible=False
-                )
+                self.figures = gr.File(label="Figure", file_count="multiple", interactive=False, visible=False)
                 self.downloads = downloads.Downloads(lesson)
         self._listen()
 
@@ -98,9 +95,7 @@ class LessonTab:
         self.buttons.reset.click(self.reset, settings, outputs, **checked)
         self.speed.change(self.change_speed, self.speed, None, **checked)
         for control in self.controls:
-            control.change(
-                self.preview, settings, self.chart, trigger_mode="always_last", **checked
-            )
+            control.change(self.preview, settings, self.chart, trigger_mode="always_last", **checked)
         self.save.click(self.save_figure, settings, self.figures, **checked)
 
     async def train(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
@@ -243,7 +238,11 @@ def _component(name: str, control: Control, default: int | float) -> gr.Slider |
         return gr.Slider(control.minimum, control.maximum, step=control.step, **common)
     limits = f"{control.minimum:,.10g} to {control.maximum:,.10g}"
     common["info"] = f"{control.info} ({limits})"
-    return gr.Number(precision=0 if isinstance(default, int) else None, step=0.01 if isinstance(default, float) else 1, **common)
+    return gr.Number(
+        precision=0 if isinstance(default, int) else None,
+        step=0.01 if isinstance(default, float) else 1,
+        **common,
+    )
 
 
 def _speed(value: object) -> int:

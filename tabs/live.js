@@ -72,6 +72,7 @@ function paint() {
   const line = color("--border-color-primary");
   const ground = color("--background-fill-primary");
   const scheme = document.body.classList.contains("dark") ? "dark" : "light";
+  live.dataset.scheme = scheme;
   figures.forEach(({ model, scales }, p) => {
     model.setv({ background_fill_color: ground, border_fill_color: ground, outline_line_color: null });
     for (const axis of [...model.below, ...model.left]) {

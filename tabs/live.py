@@ -67,7 +67,7 @@ def problem(message: str) -> str:
     return json.dumps({"run": None, "step": None, "state": State.ERROR, "text": message, "arrays": {}})
 
 
-def _props(frame: Frame) -> dict[str, str]:
+def _props(frame: Frame) -> dict[str, Any]:
     base = browser.arrays(frame.snapshot.chart)
     return {
         "value": _frame(frame, {}),

@@ -62,6 +62,7 @@ def build() -> gr.Blocks:
         demo.unload(_close)
     # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other.
     demo.queue(default_concurrency_limit=None, max_size=1000)
+    assert isinstance(demo, gr.Blocks)
     return demo
 
 

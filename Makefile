@@ -1,0 +1,46 @@
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := app.py nets charts runs tabs export benchmarks
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: app install test check bench checkpoints clean
+
+app: .venv/installed  ## serve the page on port 7860, or PORT
+	$(BIN)/python app.py
+
+install: .venv/installed
+
+test: .venv/installed-dev .venv/browser  ## run the tests
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev  ## lint, format and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CODE) tests
+
+bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseline in the same run
+	$(BIN)/python -m benchmarks
+
+checkpoints: .venv/installed  ## train and write the bundles that are shipped
+	for lesson in $$($(BIN)/python -c 'import nets; print(*nets.LESSONS)'); do \
+	  $(BIN)/python -m export run $$lesson --out checkpoints || exit 1; done
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Live Nets needs Python 3.11 or newer; set PYTHON=python3.11 or the like.")'
+	$(PYTHON) -m venv .venv
+	$(INSTALL) -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
+	touch $@
+
+# The browser tests take a Chromium of the system first; only without one is Playwright's own fetched.
+# Where that cannot be had either, they are skipped and say so.
+.venv/browser: .venv/installed-dev
+	@$(BIN)/python -m tests.browser || $(BIN)/python -m playwright install chromium \
+	  || echo "No Chromium could be had: the browser tests will be skipped."
+	@touch $@

@@ -1,0 +1,90 @@
+"""The app as users meet it, once for all tests: a process of its own, and a browser."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Error, Page
+
+from nets import LESSONS
+from nets.training import Trainer
+from tests.browser import chromium
+
+ROOT = Path(__file__).parent.parent
+
+Train = Callable[..., Trainer[Any]]
+
+
+@pytest.fixture(scope="session")
+def app_url() -> Iterator[str]:
+    """Where `python app.py` serves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:  # ends when the process does
+            if url.rstrip("/").encode() in line:
+                break
+        urllib.request.urlopen(url, timeout=30).close()
+        yield url
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    try:
+        with chromium() as started:
+            yield started
+    except Error as error:
+        if os.environ.get("CI"):  # there, a browser must be had
+            raise
+        pytest.skip(f"no Chromium, neither the system's nor Playwright's: {error.message.splitlines()[0]}")
+
+
+@pytest.fixture
+def page(browser: Browser, app_url: str) -> Iterator[Page]:
+    """The open page. Fails the test on any script error and on any request that leaves this machine."""
+    problems: list[str] = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: problems.extend(_outside(request.url, app_url)))
+    page.goto(app_url)
+    yield page
+    context.close()
+    assert problems == []
+
+
+def _outside(url: str, home: str) -> list[str]:
+    return [] if url.startswith((home, "data:", "blob:")) else [f"left this machine: {url}"]
+
+
+@pytest.fixture
+def train() -> Train:
+    """train(key, **settings): a trainer at the end of its run, short unless steps are set."""
+
+    def trained(key: str, **settings: float) -> Trainer[Any]:
+        lesson = LESSONS[key]
+        trainer = lesson.trainer(lesson.config.parse({"steps": 20, **settings}))
+        while not trainer.done:
+            trainer.step()
+        return trainer
+
+    return trained
