@@ -1,0 +1,1 @@
+"""What is measured, always against a baseline in the same run: these are ratios, not promises of milliseconds."""

@@ -1,0 +1,12 @@
+"""`make bench`: run every benchmark and print its figures."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from benchmarks import frames, loop, painting
+
+if __name__ == "__main__":
+    for benchmark in (loop, frames, painting):
+        print(f"\n{(benchmark.__doc__ or '').splitlines()[0]}")
+        benchmark.run()

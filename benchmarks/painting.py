@@ -1,0 +1,115 @@
+"""Frames that a browser paints at a pace of 25 a second: ours, and gr.Plot with matplotlib."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import gradio as gr
+from playwright.sync_api import Page
+
+from charts import figure
+from nets.regression import LESSON
+from tests.browser import chromium
+
+FRAMES = 100
+ROUNDS = 3
+
+# Counts what reaches the screen. A chart of ours: an animation frame in which its canvas was drawn on and its
+# step had moved. A gr.Plot: an image that has been loaded.
+COUNT = """
+() => {
+  window.painted = [];
+  let drawn = false, step = null;
+  const stroke = CanvasRenderingContext2D.prototype.stroke;
+  CanvasRenderingContext2D.prototype.stroke = function (...path) { drawn = true; return stroke.apply(this, path); };
+  const look = () => {
+    const now = document.querySelector("[data-step]")?.dataset.step ?? null;
+    if (drawn && now !== step) { step = now; window.painted.push(performance.now()); }
+    drawn = false;
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+  document.addEventListener("load", ({ target }) => {
+    if (target.tagName === "IMG") window.painted.push(performance.now());
+  }, true);
+}
+"""
+
+
+def run() -> None:
+    """Press Train on a run of 100 frames, a few times over, and count."""
+    ways = (
+        ("ours", ["app.py"], ".bk-Figure", '[data-state="done"]'),
+        ("gr.Plot", ["-m", "benchmarks.painting"], "button", "text=The run is over"),
+    )
+    for name, command, ready, done in ways:
+        with _serve(command) as url, chromium() as browser:
+            rates, sizes = zip(*(_watch(browser.new_page(), url, ready, done) for _ in range(ROUNDS)), strict=True)
+            print(f"  {name}: {median(rates):.1f} frames/s painted, {median(sizes):.0f} bytes a frame on the wire")
+
+
+def _watch(page: Page, url: str, ready: str, done: str) -> tuple[float, float]:
+    received: list[int] = []
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    page.goto(url)
+    page.locator(ready).first.wait_for()
+    session.on("Network.dataReceived", lambda event: received.append(event["dataLength"]))
+    page.evaluate(COUNT)
+    page.get_by_role("button", name="Train").click()
+    page.locator(done).wait_for()
+    times = page.evaluate("window.painted")
+    page.close()
+    return (len(times) - 1) / (times[-1] - times[0]) * 1000, sum(received) / FRAMES
+
+
+@contextmanager
+def _serve(command: list[str]) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PORT": str(port)}
+    process = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.PIPE)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if f":{port}".encode() in line:
+                break
+        urllib.request.urlopen(url, timeout=30).close()  # noqa: S310  # our own server
+        yield url
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def plain_app() -> gr.Blocks:
+    """The plain way: a generator that yields matplotlib figures, as Gradio's own examples do."""
+
+    async def train() -> AsyncIterator[tuple[Any, str]]:
+        trainer = LESSON.trainer(LESSON.config())
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while not trainer.done:
+            due = max(due + 1 / 25, loop.time())
+            trainer.step()
+            yield figure.draw(trainer.snapshot().chart), ""
+            await asyncio.sleep(due - loop.time())
+        yield figure.draw(trainer.snapshot().chart), "The run is over"
+
+    with gr.Blocks(analytics_enabled=False) as demo:
+        button, plot, state = gr.Button("Train"), gr.Plot(), gr.Markdown()
+        button.click(train, None, [plot, state], show_progress="hidden")
+    assert isinstance(demo, gr.Blocks)
+    return demo
+
+
+if __name__ == "__main__":
+    plain_app().launch(server_port=int(os.environ["PORT"]), ssr_mode=False)
