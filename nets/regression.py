@@ -20,8 +20,9 @@ TEXT = """
 - **Press Train** and watch the red line; the loss is the mean squared distance from the points.
 - **Look closely** at the fit: it is made of straight pieces. How many do 3 hidden units give? And 100?
 - **Try a learning rate** of 0.05, then 3. Too small is slow; too large leaps over the valley and never lands.
-- **Try seed 1.** At this learning rate a first leap can kill units: their inputs turn negative everywhere, ReLU
-  gives 0, and no gradient comes back. One seed in four ends so. A learning rate of 0.1 spares them.
+- **Try seed 1.** At this learning rate the first leaps can kill units: their inputs turn negative everywhere, ReLU
+  gives 0, and no gradient comes back. Here all ten die, and the fit is a flat line; one seed in four ends much like
+  it. A learning rate of 0.1 spares most of them.
 - **Noise sets a floor**: no net does better than the spread of the points themselves, noise² / 12.
 
 *Then and now.* The old notes wrap tensors in `Variable` and read them by `.data.numpy()`. `Variable` has done

@@ -9,7 +9,7 @@ import gradio as gr
 
 from export import bundle, formats
 from export.bundle import Bundle
-from export.parity import Case, Parity
+from export.parity import Case
 from nets.lesson import Lesson
 
 LABELS = {
@@ -56,9 +56,9 @@ class Downloads:
         """The report and every file that passed, copied into `folder` under names that tell them apart."""
         archive = folder / f"live-nets-{self.lesson.key}.zip"
         archive.write_bytes(bundle.archive(bundles))
-        (one,) = bundles
-        files = [_offer(one, name, folder) for name in LABELS]
-        report = gr.update(value=_report(one.parity), visible=True)
+        # Single files are for lessons of one net; several nets are told apart by their folders in the zip.
+        files = [_offer(bundles, name, folder) for name in LABELS]
+        report = gr.update(value="".join(map(_report, bundles)), visible=True)
         return [report, gr.update(value=str(archive), visible=True), *files]
 
 
@@ -66,15 +66,17 @@ def _button(label: str, variant: Any = "secondary") -> gr.DownloadButton:
     return gr.DownloadButton(label, variant=variant, visible=False, min_width=120)
 
 
-def _offer(made: Bundle, name: str, folder: Path) -> Any:
-    if not (made.folder / name).exists():  # withheld: its report says why
+def _offer(bundles: list[Bundle], name: str, folder: Path) -> Any:
+    made = bundles[0]
+    if len(bundles) > 1 or not (made.folder / name).exists():  # withheld: its report says why
         return gr.update(visible=False)
-    named = folder / f"{made.name.replace('/', '-')}-{name}"
+    named = folder / f"{made.name}-{name}"
     shutil.copyfile(made.folder / name, named)
     return gr.update(value=str(named), visible=True)
 
 
-def _report(parity: Parity) -> str:
+def _report(made: Bundle) -> str:
+    parity = made.parity
     verdict = "passed" if parity.passed else "failed"
     rows = "".join(map(_row, sorted(parity.cases, key=lambda case: case.passed)))
     head = "".join(f"<th>{name}</th>" for name in ("file", "case", "batch", "shape", "max |difference|", "verdict"))

@@ -49,6 +49,7 @@ def build() -> gr.Blocks:
     """The page of all lessons."""
     gr.set_static_paths([live.BOKEH_JS])
     with gr.Blocks(title="Live Nets", analytics_enabled=False, delete_cache=(600, FILE_AGE)) as demo:
+        api.build()  # first: its names are promised, and handlers of the page would take them
         gr.Markdown(
             "# Live Nets\nLearn PyTorch by running it. Press **Train**, watch the net learn, and take it with you.",
             elem_classes="welcome",
@@ -58,7 +59,6 @@ def build() -> gr.Blocks:
                 with gr.Tab(lesson.title, id=lesson.key):
                     first = asyncio.run(Run.create(lesson, lesson.config())).frame
                     LessonTab(lesson, first)
-        api.build()
         demo.unload(_close)
     # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other.
     demo.queue(default_concurrency_limit=None, max_size=1000)
