@@ -126,7 +126,7 @@ def _compare_files(folder: Path, net: nn.Module, answers: Mapping[str, parity.Re
         except BrokenFileError as error:
             yield Case(name, "read", (), None, None, False, str(error))
             continue
-        why = formats.same_tensors(state, net.state_dict())
+        why = formats.same_tensors(name, state, net.state_dict())
         yield Case(name, "tensors", (), None, None, not why, why)
         yield from parity.compare(name, predict, answers, exactly=name != formats.ONNX)
 
@@ -237,7 +237,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _is_entry(item: tuple[str, Any]) -> bool:
     name, entry = item
-    plain = Path(name).name == name and name != MANIFEST
+    plain = Path(name).name == name and name not in ("", "..", MANIFEST)
     return plain and isinstance(entry, dict) and {"size", "sha256"} <= {*entry}
 
 

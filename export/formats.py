@@ -7,6 +7,7 @@ equal bytes. Nothing is unpickled but classes that the net's own architecture co
 import copy
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from export.graph import onnx_bytes
+from export.graph import inference_state, onnx_bytes
 from export.parity import Float32, Predict
 
 PICKLE, PARAMS, SAFETENSORS, ONNX = "net.pkl", "net_params.pkl", "net.safetensors", "net.onnx"
@@ -63,9 +64,11 @@ def read(file: str, content: bytes, architecture: nn.Module) -> tuple[Predict, S
     try:
         match file:
             case "net.pkl":
-                net = _unpickled(content, architecture)
+                net = _unpickled(content, {type(module) for module in architecture.modules()})
+                if type(net) is not type(architecture):
+                    raise TypeError(f"holds {type(net).__name__} and not {type(architecture).__name__}")
             case "net_params.pkl":
-                net = _with_state(architecture, torch.load(io.BytesIO(content), weights_only=True))
+                net = _with_state(architecture, _unpickled(content, set()))
             case "net.safetensors":
                 net = _with_state(architecture, safetensors.torch.load(content))
             case "net.onnx":
@@ -77,9 +80,11 @@ def read(file: str, content: bytes, architecture: nn.Module) -> tuple[Predict, S
     return _torch_predict(net), net.state_dict()
 
 
-def same_tensors(found: State, wanted: State) -> str:
-    """Empty if both hold the same names, dtypes, shapes and bytes; else what the first difference is."""
-    if list(found) != list(wanted):
+def same_tensors(file: str, found: State, wanted: State) -> str:
+    """Empty if the file's tensors have the names, dtypes, shapes and bytes of `wanted`; else the first difference."""
+    if file == ONNX:
+        wanted = inference_state(wanted)
+    if {*found} != {*wanted}:
         return f"holds the tensors {list(found)} and not {list(wanted)}"
     for name, tensor in wanted.items():
         got = found[name]
@@ -90,14 +95,12 @@ def same_tensors(found: State, wanted: State) -> str:
     return ""
 
 
-def _unpickled(content: bytes, architecture: nn.Module) -> nn.Module:
-    classes = {type(module) for module in architecture.modules()}
+def _unpickled(content: bytes, classes: set[type[nn.Module]]) -> Any:
     with torch.serialization.safe_globals(list(classes)):
-        net = torch.load(io.BytesIO(content), weights_only=True)
-    if type(net) is not type(architecture):
-        raise ValueError(f"holds {type(net).__name__} and not {type(architecture).__name__}")
-    assert isinstance(net, nn.Module)
-    return net
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(content))
+        if foreign:
+            raise ValueError(f"it names {', '.join(foreign)}, which is no part of the net")
+        return torch.load(io.BytesIO(content), weights_only=True)
 
 
 def _with_state(architecture: nn.Module, state: State) -> nn.Module:

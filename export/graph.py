@@ -7,6 +7,7 @@ weights takes a fraction of a millisecond. torch.onnx documentation: https://doc
 import copy
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -29,10 +30,15 @@ class ExportError(RuntimeError):
 def onnx_bytes(net: nn.Module, x: Tensor) -> bytes:
     """The net as an ONNX file; `x` (N, features) is any input of its kind. Raises ExportError."""
     model = copy.deepcopy(_architecture(net, x))
-    state = {name: tensor.detach().numpy() for name, tensor in net.state_dict().items()}
-    fill(model, state)
+    state = inference_state(net.state_dict())
+    fill(model, {name: tensor.detach().numpy() for name, tensor in state.items()})
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def inference_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that a prediction depends on: all but batch norm's count of the batches it has seen."""
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
 def fill(model: onnx.ModelProto, state: dict[str, npt.NDArray[Any]]) -> None:

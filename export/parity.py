@@ -77,7 +77,7 @@ class Parity:
         return f"{len(reasons)} of {files} files withheld: {failed}."
 
     def _worst(self, group: str) -> str:
-        worst = max(case.max_abs or 0.0 for case in self.cases if case.case.startswith(group))
+        worst = max((case.max_abs or 0.0 for case in self.cases if case.case.startswith(group)), default=0.0)
         return f"{worst:.1e}" if worst else "0"
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""Parity passes what is right and catches what is wrong, whatever the magnitude."""
+
+import copy
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from export import formats, parity
+from export.parity import Case, Float32, Parity
+from nets import LESSONS
+from tests.conftest import Train
+
+keys = pytest.mark.parametrize("key", LESSONS)
+
+Change = Callable[[nn.Module], None]
+
+
+def compare(net: nn.Module, x: torch.Tensor, exported: nn.Module) -> list[Case]:
+    """The ONNX file of `exported`, held against `net`."""
+    content = formats.write(exported, x)[formats.ONNX]
+    predict, _ = formats.read(formats.ONNX, content, net)
+    return parity.compare("net.onnx", predict, parity.references(net, parity.inputs(x)), exactly=False)
+
+
+@keys
+@pytest.mark.parametrize("seed", range(5))
+def test_a_faithful_onnx_file_passes_with_room_to_spare(key: str, seed: int, train: Train) -> None:
+    trainer = train(key, seed=seed)
+    (learner,) = trainer.learners
+    cases = compare(learner.net, trainer.x, learner.net)
+    assert all(case.passed for case in cases)
+    assert max(case.ratio or 0 for case in cases) < 4
+
+
+def round_to_half(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        parameter.data = parameter.data.half().float()
+
+
+def swap_rows_of_last_layer(net: nn.Module) -> None:
+    last = list(net.modules())[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.data = last.weight.data.flip(1)
+
+
+def nudge_a_bias(net: nn.Module) -> None:
+    last = list(net.modules())[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias.data[0] += 1e-4
+
+
+@keys
+@pytest.mark.parametrize("change", [round_to_half, swap_rows_of_last_layer, nudge_a_bias])
+def test_a_changed_net_is_caught_and_the_worst_input_named(key: str, change: Change, train: Train) -> None:
+    trainer = train(key)
+    net = trainer.learners[0].net
+    changed = copy.deepcopy(net)
+    change(changed)
+    failed = [case for case in compare(net, trainer.x, changed) if not case.passed]
+    assert failed
+    assert all("worst at x = (" in case.why for case in failed)
+
+
+@keys
+def test_one_weight_off_by_its_last_bit_is_caught_in_the_tensors(key: str, train: Train) -> None:
+    net = train(key).learners[0].net
+    changed = copy.deepcopy(net)
+    weight = next(changed.parameters()).data
+    weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(9.0))
+    name = next(iter(net.state_dict()))
+    for file in formats.MODEL_FILES:
+        assert formats.same_tensors(file, net.state_dict(), net.state_dict()) == ""
+        why = formats.same_tensors(file, changed.state_dict(), net.state_dict())
+        assert why == f"{name} holds other numbers than the net"
+
+
+def faulty(fault: Callable[[Float32], Float32], train: Train) -> list[Case]:
+    """What becomes of torch's own outputs with a fault put in."""
+    trainer = train("classification")
+    net = trainer.learners[0].net
+    answers = parity.references(net, parity.inputs(trainer.x))
+
+    def predict(x: Float32) -> Float32:
+        with torch.no_grad():
+            return fault(net(torch.from_numpy(x)).numpy())
+
+    return parity.compare("net.onnx", predict, answers, exactly=False)
+
+
+def test_torchs_own_outputs_pass(train: Train) -> None:
+    assert all(case.passed for case in faulty(lambda y: y, train))
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (lambda y: y[:, ::-1].copy(), "times float32's own error"),
+        (lambda y: y.astype(np.float64), "gives float64"),
+        (lambda y: y[:, :1], r"gives float32 \(\d+, 1\) where torch gives float32 \(\d+, 2\)"),
+        (lambda y: np.nan_to_num(y), "NaN or infinity in other places, first at x ="),
+        (lambda y: np.where(np.isnan(y), y, np.float32("inf")), "NaN or infinity in other places"),
+    ],
+    ids=["outputs swapped", "other dtype", "other shape", "NaN lost", "infinities made"],
+)
+def test_a_faulty_runtime_is_caught(fault: Callable[[Float32], Float32], why: str, train: Train) -> None:
+    reasons = [case.why for case in faulty(fault, train) if not case.passed]
+    assert reasons
+    assert all(re.search(why, reason) for reason in reasons)
+
+
+def test_exactly_means_the_last_bit(train: Train) -> None:
+    trainer = train("regression")
+    net = trainer.learners[0].net
+    answers = parity.references(net, parity.inputs(trainer.x))
+    answer = answers["train_17"]
+    off = np.nextafter(answer.y, np.float32(9))
+    assert parity.compare_outputs("net.pkl", "train_17", answer.y, answer, exactly=True).passed
+    assert not parity.compare_outputs("net.pkl", "train_17", off, answer, exactly=True).passed
+    assert parity.compare_outputs("net.onnx", "train_17", off, answer, exactly=False).passed
+
+
+def test_inputs_cover_every_batch_near_and_far_and_are_the_same_each_time() -> None:
+    x = torch.tensor([[-1.0, 5.0], [1.0, 9.0]])
+    cases = parity.inputs(x)
+    assert [len(cases[f"{name}_{batch}"]) for name in ("train", "far") for batch in parity.BATCHES] == [
+        *(1, 2, 17, 1024),
+        *(1, 2, 17, 1024),
+    ]
+    assert cases["train_1024"].min(axis=0) == pytest.approx([-1, 5], abs=0.05)
+    assert cases["far_1024"].max(axis=0) == pytest.approx([1000, 9000], rel=0.05)
+    assert all(np.array_equal(cases[name], again, equal_nan=True) for name, again in parity.inputs(x).items())
+
+
+def test_a_net_without_a_last_linear_layer_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(1, 1), nn.Tanh())
+    with pytest.raises(TypeError, match="parity is measured at a last Linear layer, and Sequential has none"):
+        parity.references(net, {"one": np.zeros((1, 1), np.float32)})
+
+
+def test_the_summary_names_what_was_withheld_and_why() -> None:
+    good = Case("net.pkl", "train_1", (1, 1), 0.0, 0.0, True)
+    bad = Case("net.onnx", "train_1", (1, 1), 0.5, 99.0, False, "99 times float32's own error")
+    assert Parity((good,)).summary.startswith("All 1 files, read back from disk, agree")
+    expected = "1 of 2 files withheld: net.onnx (train_1: 99 times float32's own error)."
+    assert Parity((good, bad)).summary == expected
