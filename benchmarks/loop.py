@@ -12,12 +12,14 @@ def run() -> None:
 
 
 def trainer() -> None:
+    """Ours."""
     run = LESSON.trainer(LESSON.config())
     while not run.done:
         run.step()
 
 
 def bare_loop() -> None:
+    """The tutorial's, without its plots."""
     torch.manual_seed(2)
     x = torch.unsqueeze(torch.linspace(-1, 1, 100), dim=1)
     y = x.pow(2) + 0.2 * torch.rand(x.size())
@@ -28,5 +30,5 @@ def bare_loop() -> None:
         prediction = net(x)
         loss = loss_func(prediction, y)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()

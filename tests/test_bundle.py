@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from export import bundle, formats
-from export.bundle import BrokenFileError, Bundle, NonFiniteError
+from export.bundle import Bundle, NonFiniteError
+from export.formats import BrokenFileError
 from export.graph import ExportError, fill, onnx_bytes
 from nets import LESSONS
 from nets.regression import Net
@@ -61,7 +62,17 @@ def test_a_bundle_verifies(made: Bundle) -> None:
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     for place in ("one", "two"):
-        command = [sys.executable, "-m", "export", "run", "regression", "--set", "steps=5", "--out", tmp_path / place]
+        command = [
+            sys.executable,
+            "-m",
+            "export",
+            "run",
+            "regression",
+            "--set",
+            "steps=5",
+            "--out",
+            str(tmp_path / place),
+        ]
         subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent)
     assert contents(tmp_path / "one" / "regression") == contents(tmp_path / "two" / "regression")
 

@@ -22,7 +22,20 @@ settings = pytest.mark.parametrize(
     ids=[f"{key}-{name}" for key, lesson in LESSONS.items() for name in lesson.config.controls()],
 )
 
-BAD_VALUES = [math.nan, math.inf, -math.inf, None, True, "1", "x" * 10_000, [], {}, 10**30, 10**5000, -1e300]
+BAD_VALUES: list[object] = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    None,
+    True,
+    "1",
+    "x" * 10_000,
+    [],
+    {},
+    10**30,
+    10**5000,
+    -1e300,
+]
 
 TUTORIAL = {
     "regression": {"learning_rate": 0.5, "steps": 100, "hidden_units": 10, "points": 100, "noise": 0.2},

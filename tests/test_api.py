@@ -1,0 +1,96 @@
+"""The API, through gradio_client, against the app as users run it."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from export import bundle
+from nets import LESSONS
+
+
+@pytest.fixture(scope="module")
+def client(app_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    made = Client(app_url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+    yield made
+    made.close()
+
+
+def test_lessons_lists_every_lesson_with_its_controls(client: Client) -> None:
+    listed = client.predict(api_name="/lessons")
+    assert [(each["key"], each["title"]) for each in listed] == [(key, each.title) for key, each in LESSONS.items()]
+    (rate,) = [each for each in listed[0]["controls"] if each["name"] == "learning_rate"]
+    assert rate == {
+        "name": "learning_rate",
+        "label": "Learning rate",
+        "type": "number",
+        "default": 0.5,
+        "minimum": 0.0001,
+        "maximum": 10,
+    }
+
+
+@pytest.mark.parametrize("key", LESSONS)
+def test_train_gives_metrics_parity_and_a_bundle_that_verifies(key: str, client: Client, tmp_path: Path) -> None:
+    metrics, parity, archive = client.predict(key, {"steps": 12, "seed": 5}, api_name="/train")
+    lesson = LESSONS[key]
+    trainer = lesson.trainer(lesson.config.parse({"steps": 12, "seed": 5}))
+    while not trainer.done:
+        trainer.step()
+    assert metrics == trainer.snapshot().metrics
+    assert parity["net"]["passed"] is True
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path)
+    assert bundle.verify(tmp_path / key).manifest["settings"]["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("lesson", "settings", "told"),
+    [
+        ("nope", {}, "lesson must be one of regression, classification, not 'nope'."),
+        (["regression"], {}, "lesson must be one of regression, classification, not a value of type list."),
+        ("regression", [1], "settings must be an object of names and values, not a value of type list."),
+        ("regression", "x", "settings must be an object of names and values, not 'x'."),
+        ("regression", {"steps": 10**9}, "steps must be a whole number from 1 to 2000, not 1000000000."),
+        ("regression", {"steps": "1"}, "steps must be a whole number from 1 to 2000, not '1'."),
+        ("regression", {"steps": True}, "steps must be a whole number from 1 to 2000, not True."),
+        ("regression", {"points": 1e300}, "points must be a whole number from 2 to 1000, not 1e+300."),
+        ("regression", {"lr": 1}, "settings must be among learning_rate, steps, hidden_units, points, noise, seed"),
+        ("regression", {"learning_rate": 10}, "Try a smaller learning rate."),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(client: Client, lesson: Any, settings: Any, told: str) -> None:
+    with pytest.raises(AppError) as error:
+        client.predict(lesson, settings, api_name="/train")
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused(app_url: str, text: str) -> None:
+    body = '{"data": ["regression", {"noise": %s}]}' % text  # noqa: UP031  # braces
+    answer = httpx.post(f"{app_url}gradio_api/call/train", content=body, headers={"content-type": "application/json"})
+    if answer.status_code == 200:
+        event = answer.json()["event_id"]
+        told = httpx.get(f"{app_url}gradio_api/call/train/{event}", timeout=20).text
+        assert "event: error" in told
+        assert "noise must be a number from 0 to 1" in told
+    else:
+        assert answer.status_code == 422
+
+
+def test_only_the_api_is_open_to_clients(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict")
+    assert isinstance(endpoints, dict)
+    assert set(endpoints["named_endpoints"]) == {"/lessons", "/train"}
+    assert not endpoints["unnamed_endpoints"]
+
+
+def test_no_file_of_the_machine_is_served(app_url: str) -> None:
+    for path in ("/etc/passwd", str(Path("app.py").resolve()), str(Path("checkpoints").resolve()), "../app.py"):
+        assert httpx.get(f"{app_url}gradio_api/file={path}").status_code in (403, 404)

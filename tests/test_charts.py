@@ -1,0 +1,75 @@
+"""The Chart and its two renderers."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from charts import browser, figure
+from charts.chart import Band, Chart, Heatmap, Line, Panel, Points, as_array
+
+X = as_array([0, 1, 2])
+
+
+def chart(values: float = 0.5, x_range: tuple[float, float] | None = None) -> Chart:
+    heat = Heatmap("heat", as_array([0, 4]), as_array([-1, 1]), np.full((2, 3), values, np.float32))
+    marks = (heat, Band("band", X, X, X + 1), Line("line", X, X, color=1), Points("dots", X, X, marker="square"))
+    return Chart((Panel("all marks", "x", "y", marks, x_range=x_range), Panel("one", "a", "b", (marks[2],))))
+
+
+def decode(text: str) -> list[float]:
+    values: list[float] = np.frombuffer(base64.b64decode(text), "<f4").tolist()
+    return values
+
+
+def test_arrays_arrive_as_little_endian_float32() -> None:
+    arrays = browser.arrays(chart(x_range=(-1, 3)))
+    assert decode(arrays["0.2.x"]) == [0, 1, 2]
+    assert decode(arrays["0.1.high"]) == [1, 2, 3]
+    assert decode(arrays["0.x_range"]) == [-1, 3]
+    assert "0.y_range" not in arrays
+
+
+def test_a_heat_map_arrives_in_bytes_over_its_span() -> None:
+    for value, byte in ((0, 0), (0.5, 128), (1, 255), (9, 255), (-9, 0), (np.nan, 0)):
+        arrays = browser.arrays(chart(value))
+        assert base64.b64decode(arrays["0.0.bytes"]) == bytes([byte] * 6)
+    assert [decode(arrays[f"0.0.{name}"]) for name in ("x", "y", "dw", "dh", "size")] == [[0], [-1], [4], [2], [2, 3]]
+
+
+def test_a_frame_carries_what_differs_from_the_base() -> None:
+    base, now = browser.arrays(chart(0)), browser.arrays(chart(1))
+    assert browser.changed(base, now) == {"0.0.bytes": now["0.0.bytes"]}
+    assert {**base, **browser.changed(base, now)} == now
+
+
+def test_structure_holds_no_data_and_changes_only_with_it() -> None:
+    text = browser.structure(chart(0.1, x_range=(0, 1)))
+    assert text == browser.structure(chart(0.9, x_range=(5, 6)))
+    assert text != browser.structure(chart())  # a range that follows the data is another drawing
+    panels = json.loads(text)
+    assert [panel["title"] for panel in panels] == ["all marks", "one"]
+    assert set(panels[0]["scales"]["0"]) == {"light", "dark"}
+
+
+@pytest.mark.parametrize("kind", figure.FORMATS)
+def test_every_mark_is_drawn_to_files(kind: figure.Format) -> None:
+    assert figure.save(chart(), kind) != figure.save(chart(0.9), kind)
+
+
+def test_a_file_shows_the_titles_labels_and_names_of_the_page() -> None:
+    drawn = figure.save(chart(), "svg").decode()
+    for text in ("all marks", "one", "line", "dots", "band", "heat"):
+        assert f">{text}<" in drawn
+
+
+def test_marks_refuse_arrays_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="dots: x, y must be of one shape"):
+        Points("dots", X, X[:2])
+    with pytest.raises(ValueError, match="line: x, y must be of one shape"):
+        Line("line", X[:, None], X[:, None])
+    with pytest.raises(ValueError, match="band: x, low, high must be of one shape"):
+        Band("band", X, X[:1], X)
+    with pytest.raises(ValueError, match="heat: a heat map needs"):
+        Heatmap("heat", X, X, X)

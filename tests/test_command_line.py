@@ -1,0 +1,114 @@
+"""`python -m export`, as people and scripts use it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.__main__ import Exit, main
+from nets import LESSONS
+
+QUICK = ["--set", "steps=5"]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    assert main(["run", "regression", *QUICK, "--out", str(tmp_path)]) == Exit.OK
+    return tmp_path
+
+
+@pytest.mark.parametrize("key", LESSONS)
+def test_run_writes_a_bundle_that_verify_accepts(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", key, *QUICK, "--set", "seed=7", "--out", str(tmp_path)]) == Exit.OK
+    assert main(["verify", str(tmp_path)]) == Exit.OK
+    printed = capsys.readouterr().out
+    assert "net.onnx" in printed
+    assert "agree with the live net" in printed
+    assert json.loads((tmp_path / key / "manifest.json").read_text())["settings"]["seed"] == 7
+
+
+def test_json_reports_metrics_and_parity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "regression", *QUICK, "--json", "--out", str(tmp_path)]) == Exit.OK
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["exit"] == 0
+    assert report["metrics"]["loss"] > 0
+    assert report["parity"]["passed"] is True
+    assert {"file", "case", "shape", "max_abs", "passed"} <= set(report["parity"]["cases"][0])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "nope", "--out", "x"], "lesson must be one of regression, classification"),
+        (
+            ["run", "regression", "--out", "x", "--set", "steps=0"],
+            "steps must be a whole number from 1 to 2000, not 0.",
+        ),
+        (["run", "regression", "--out", "x", "--set", "steps=1e9"], "not 1000000000.0."),
+        (["run", "regression", "--out", "x", "--set", "noise=nan"], "noise must be a number from 0 to 1, not nan."),
+        (["run", "regression", "--out", "x", "--set", "noise=much"], "not 'much'."),
+        (["run", "regression", "--out", "x", "--set", f"steps={'9' * 5000}"], "steps must be"),
+        (["run", "regression", "--out", "x", "--set", "lr=1"], "settings must be among learning_rate"),
+        (["run", "regression", "--out", "x", "--set", "steps"], "--set must be NAME=VALUE, not 'steps'."),
+        (["run", "regression"], "the following arguments are required: --out."),
+        (["run", "regression", "--out", "/dev/null/x"], "/dev/null/x must be a folder of yours"),
+        (["verify", "no/such/folder"], "DIR must be a folder, not 'no/such/folder'."),
+        (["frobnicate"], "invalid choice"),
+        ([], "the following arguments are required"),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
+)
+def test_bad_usage_ends_with_1_and_one_sentence(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == Exit.USAGE
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith("error: ")
+    assert told in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diverged_run_ends_with_4_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "regression", "--set", "learning_rate=10", "--out", str(tmp_path)]) == Exit.NON_FINITE
+    assert "Try a smaller learning rate." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "manifest.json", "golden.npz"])
+def test_a_broken_file_ends_with_3_and_is_named(name: str, written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (written / "regression" / name).write_bytes(b"?")
+    assert main(["verify", str(written)]) == Exit.BROKEN
+    assert f"  {name} " in capsys.readouterr().out
+
+
+def test_a_lost_manifest_is_missed(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (written / "regression" / "manifest.json").unlink()
+    assert main(["verify", str(written), "--json"]) == Exit.BROKEN
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["error"] == "manifest.json is missing"
+
+
+def test_a_folder_without_bundles_is_not_taken_for_verified(tmp_path: Path) -> None:
+    assert main(["verify", str(tmp_path)]) == Exit.BROKEN
+
+
+def test_one_broken_bundle_among_good_ones_decides(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "classification", *QUICK, "--out", str(written)]) == Exit.OK
+    (written / "classification" / "net.py").write_text("")
+    assert main(["verify", str(written)]) == Exit.BROKEN
+    printed = capsys.readouterr().out
+    assert "net.py has 0 bytes" in printed
+    assert "agree with the live net" in printed  # of the good one
+
+
+def test_the_module_runs_with_its_exit_code(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "export", "verify", str(tmp_path / "none")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: DIR must be a folder")

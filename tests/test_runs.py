@@ -1,0 +1,231 @@
+"""A live run: its states, its pace, and what becomes of it when its visitor leaves."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import torch
+
+from nets import LESSONS
+from runs import visitors
+from runs.run import FULL_SPEED, Frame, Run, State
+
+T = TypeVar("T")
+LESSON = LESSONS["regression"]
+
+
+def go(work: Awaitable[T]) -> T:
+    async def awaited() -> T:
+        return await work
+
+    return asyncio.run(awaited())
+
+
+async def make(speed: int = FULL_SPEED, **settings: float) -> Run:
+    run = await Run.create(LESSON, LESSON.config.parse(settings))
+    run.speed = speed
+    return run
+
+
+async def watch(run: Run) -> list[Frame]:
+    return [frame async for frame in run.frames()]
+
+
+def test_a_run_is_idle_then_running_then_done() -> None:
+    async def states() -> list[State]:
+        run = await make(speed=1, steps=3)
+        return [run.state, *(frame.state for frame in await watch(run))]
+
+    assert go(states()) == [State.IDLE, State.RUNNING, State.RUNNING, State.DONE]
+
+
+@pytest.mark.parametrize(("speed", "frames"), [(1, 20), (5, 4), (20, 1)])
+def test_the_speed_is_the_steps_of_a_frame(speed: int, frames: int) -> None:
+    async def steps() -> list[int]:
+        return [frame.snapshot.step for frame in await watch(await make(speed=speed, steps=20))]
+
+    assert go(steps()) == [speed * (i + 1) for i in range(frames)]
+
+
+def test_frames_keep_the_pace() -> None:
+    async def seconds() -> float:
+        run = await make(speed=1, steps=25)
+        start = time.monotonic()
+        await watch(run)
+        return time.monotonic() - start
+
+    assert go(seconds()) > 24 / 25 * 0.95  # never faster; how much slower, the machine decides
+
+
+def test_pausing_holds_the_run_and_going_on_ends_it() -> None:
+    async def story() -> None:
+        run = await make(speed=1, steps=10)
+        seen = []
+        async for frame in run.frames():
+            seen.append(frame.state)
+            if frame.snapshot.step == 4:
+                run.pause()
+        assert seen[-1] is State.PAUSED
+        assert run.frame.snapshot.step == 4
+        assert (await run.step()).snapshot.step == 5
+        assert (await watch(run))[-1].state is State.DONE
+
+    go(story())
+
+
+def test_stopping_counts_as_done_and_says_where() -> None:
+    async def story() -> None:
+        run = await make(speed=1, steps=10)
+        await run.step()
+        frame = await run.stop()
+        assert (frame.state, frame.message) == (State.DONE, "Stopped at step 1 of 10.")
+
+    go(story())
+
+
+def test_a_run_that_is_over_does_not_go_on() -> None:
+    async def story() -> None:
+        run = await make(steps=2)
+        await watch(run)
+        with pytest.raises(RuntimeError, match="a run that is done cannot go on"):
+            await run.step()
+
+    go(story())
+
+
+def test_a_diverging_run_ends_so_with_advice() -> None:
+    frame = go(watch_one(learning_rate=10))[-1]
+    assert frame.state is State.DIVERGED
+    assert "Try a smaller learning rate" in frame.message
+
+
+async def watch_one(**settings: float) -> list[Frame]:
+    return await watch(await make(FULL_SPEED, **settings))
+
+
+def test_a_run_stopped_when_its_loss_had_overflowed_counts_as_diverged() -> None:
+    async def story() -> State:
+        run = await make(learning_rate=10)
+        while run._trainer.step_number < 14:
+            await run.step()
+        return (await run.stop()).state
+
+    assert go(story()) is State.DIVERGED
+
+
+def test_an_error_ends_this_run_and_is_told_without_its_insides(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> Frame:
+        run = await make()
+        monkeypatch.setattr(run._trainer, "step", lambda: 1 / 0)
+        return (await watch(run))[-1]
+
+    frame = go(story())
+    assert frame.state is State.ERROR
+    assert "division" not in frame.message
+    assert "Press Train" in frame.message
+
+
+def test_leaving_the_frames_pauses_the_run() -> None:
+    async def story() -> State:
+        run = await make(speed=1)
+        frames = run.frames()
+        await anext(frames)
+        await frames.aclose()  # type: ignore[attr-defined]
+        return run.state
+
+    assert go(story()) is State.PAUSED
+
+
+def test_only_the_latest_iterator_drives_a_run() -> None:
+    async def story() -> None:
+        run = await make(speed=1, steps=30)
+        first = run.frames()
+        await anext(first)
+        run.pause()
+        second = run.frames()
+        await anext(second)
+        assert [frame async for frame in first] == []
+        assert run.state is State.RUNNING
+        assert [frame async for frame in second][-1].state is State.DONE
+
+    go(story())
+
+
+def test_runs_side_by_side_end_with_the_weights_of_each_alone() -> None:
+    async def together() -> list[Frame]:
+        runs = [await make(speed=7, seed=seed) for seed in (1, 2, 3)]
+        return [frames[-1] for frames in await asyncio.gather(*map(watch, runs))]
+
+    for frame, seed in zip(go(together()), (1, 2, 3), strict=True):
+        alone = LESSON.trainer(LESSON.config.parse({"seed": seed}))
+        while not alone.done:
+            alone.step()
+        assert frame.snapshot.metrics == alone.snapshot().metrics
+
+
+def test_a_long_run_leaves_others_their_turn() -> None:
+    async def story() -> bool:
+        long, short = await make(steps=2000, hidden_units=100, points=1000), await make(steps=10)
+        working = asyncio.create_task(watch(long))
+        await watch(short)
+        done_first = long.state is State.RUNNING
+        long.pause()
+        await working
+        return done_first
+
+    assert go(story())
+
+
+def test_a_run_exports_what_it_learned(tmp_path: Path) -> None:
+    async def story() -> None:
+        run = await make(steps=5)
+        await watch(run)
+        (made,) = await run.export(tmp_path)
+        assert made.parity.passed
+        net = torch.load(made.folder / "net_params.pkl")
+        assert torch.equal(net["hidden.weight"], run._trainer.learners[0].net.state_dict()["hidden.weight"])
+
+    go(story())
+
+
+@pytest.fixture
+def runs() -> list[Run]:
+    return [go(make(steps=3)) for _ in range(3)]
+
+
+def test_a_visitor_has_one_run_of_a_lesson(runs: list[Run]) -> None:
+    visitors.put("me", runs[0])
+    visitors.put("me", runs[1])
+    assert visitors.current("me", "regression") is runs[1]
+    assert visitors.current("you", "regression") is None
+    assert visitors.current("me", "classification") is None
+    visitors.close("me")
+    assert visitors.current("me", "regression") is None
+
+
+def test_closing_the_page_ends_its_runs_and_no_others() -> None:
+    async def story() -> None:
+        mine, yours = await make(speed=1), await make(speed=1, steps=5)
+        visitors.put("me", mine)
+        visitors.put("you", yours)
+        watching = asyncio.create_task(watch(mine))
+        await anext(yours.frames())
+        visitors.close("me")
+        assert State.IDLE not in [frame.state for frame in await watching]
+        assert mine.frame.snapshot.step < 100
+        assert visitors.current("you", "regression") is yours
+        visitors.close("you")
+
+    go(story())
+
+
+def test_no_more_runs_are_kept_than_memory_is_set_aside_for(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitors, "MOST_RUNS", 2)
+    for name, run in zip("abc", runs, strict=True):
+        visitors.put(name, run)
+    assert [visitors.current(name, "regression") for name in "abc"] == [None, *runs[1:]]
+    for name in "abc":
+        visitors.close(name)
