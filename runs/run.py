@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from export import bundle
 from export.bundle import Bundle
 from nets.lesson import Config, Lesson, Snapshot
-from nets.training import Trainer
 
 FRAME_SECONDS = 1 / 25
 SLICE_SECONDS = 0.02
@@ -55,15 +54,15 @@ class Frame:
 
 
 class Run:
-    """A run from its settings to its bundle. Make one with `await Run.create(...)`."""
+    """A run from its settings to its bundle. Beside other runs, make one with `await Run.create(...)`."""
 
-    def __init__(self, lesson: Lesson, trainer: Trainer[Any], snapshot: Snapshot) -> None:
+    def __init__(self, lesson: Lesson, config: Config) -> None:
         self.id = secrets.token_hex(4)
         self.lesson = lesson
         self.speed = FULL_SPEED
         self.state = State.IDLE
-        self._trainer = trainer
-        self._snapshot = snapshot
+        self._trainer = lesson.trainer(config)
+        self._snapshot = self._trainer.snapshot()
         self._message = ""
         self._turn = 0
         self.beginning = self.frame  # at step 0
@@ -71,9 +70,8 @@ class Run:
 
     @classmethod
     async def create(cls, lesson: Lesson, config: Config) -> "Run":
-        """A run at step 0, in state idle."""
-        trainer = await _on_trainer_thread(lambda: lesson.trainer(config))
-        return cls(lesson, trainer, await _on_trainer_thread(trainer.snapshot))
+        """A run at step 0, in state idle, made where all training happens."""
+        return await _on_trainer_thread(lambda: cls(lesson, config))
 
     @property
     def frame(self) -> Frame:
@@ -119,10 +117,10 @@ class Run:
     async def stop(self) -> Frame:
         """End the run early; what it has learned counts."""
         if self.state in (State.RUNNING, State.PAUSED):
-            self.state = State.DONE
-            self._message = f"Stopped at step {self._trainer.step_number} of {self._trainer.steps}."
+            self.state = State.DONE  # ends a slice that is on, so that the look comes after its last step
             await self._look()
-            self._check_finite()
+            if self.state is State.DONE and not self._trainer.done:
+                self._message = f"Stopped at step {self._snapshot.step} of {self._trainer.steps}."
         return self.frame
 
     def abandon(self) -> None:
@@ -171,15 +169,13 @@ class Run:
             self._message = self._trainer.advice if self._trainer.diverged else ""
 
     async def _look(self) -> None:
-        if self.state is not State.ERROR:
-            self._snapshot = await _on_trainer_thread(self._trainer.snapshot)
-        if self.state is State.DONE:
-            self._check_finite()
-
-    def _check_finite(self) -> None:
-        if not all(map(math.isfinite, self._snapshot.metrics.values())):
+        await self._attempt(self._take_snapshot)
+        if self.state is State.DONE and not all(map(math.isfinite, self._snapshot.metrics.values())):
             self.state = State.DIVERGED
             self._message = self._trainer.advice
+
+    def _take_snapshot(self) -> None:
+        self._snapshot = self._trainer.snapshot()
 
 
 async def _on_trainer_thread(work: Callable[[], T]) -> T:

@@ -1,6 +1,5 @@
 """The page: its tabs, its look, and the settings that it is launched with."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +56,7 @@ def build() -> gr.Blocks:
         with gr.Tabs():
             for lesson in LESSONS.values():
                 with gr.Tab(lesson.title, id=lesson.key):
-                    first = asyncio.run(Run.create(lesson, lesson.config())).frame
-                    LessonTab(lesson, first)
+                    LessonTab(lesson, Run(lesson, lesson.config()).frame)
         demo.unload(_close)
     # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other.
     demo.queue(default_concurrency_limit=None, max_size=1000)

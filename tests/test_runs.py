@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,9 @@ def go(work: Awaitable[T]) -> T:
     async def awaited() -> T:
         return await work
 
-    return asyncio.run(awaited())
+    # In a thread of its own: in this one, Playwright keeps an event loop running between tests.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(awaited())).result()
 
 
 async def make(speed: int = FULL_SPEED, **settings: float) -> Run:
