@@ -20,13 +20,13 @@ def run() -> None:
 
 def _measure(lesson: Lesson) -> None:
     trainer = lesson.trainer(lesson.config())
-    beginning = Frame("run", State.IDLE, trainer.steps, trainer.snapshot())
+    beginning = Frame(1, State.IDLE, trainer.steps, trainer.snapshot())
     for _ in range(trainer.steps // 2):
         trainer.step()
     encoder, plot = Encoder(beginning), gr.Plot(render=False)
 
     def ours() -> str:
-        return encoder.frame(Frame("run", State.RUNNING, trainer.steps, trainer.snapshot()))
+        return encoder.frame(Frame(1, State.RUNNING, trainer.steps, trainer.snapshot()))
 
     def plain() -> str:
         value = plot.postprocess(figure.draw(trainer.snapshot().chart))

@@ -8,6 +8,7 @@ takes a string in one. The page joins the two.
 import base64
 import json
 from dataclasses import fields
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ from charts.chart import PALETTE, Array, Band, Chart, Heatmap, Line, Mark, Panel
 
 SHADES = 64  # colors in a heat map's scale
 POINT_SIZE = 7  # pixels
+# In the page's own colors, which a tooltip would not follow by itself.
+TOOLTIP = (
+    '<div style="margin: -6px; padding: 4px 8px; font-size: 12px; background: var(--background-fill-primary);'
+    ' color: var(--body-text-color)"><b>{name}</b><br>{values}</div>'
+)
 LIGHT, DARK = (247, 247, 247), (28, 33, 43)  # the middle of a scale, near the page's own background
 
 
@@ -128,15 +134,11 @@ def _figure(index: int, panel: Panel) -> figure:
         y_range=DataRange1d() if panel.y_range is None else Range1d(),
         x_axis_label=panel.x_label,
         y_axis_label=panel.y_label,
-        tools="save,box_zoom,reset",
-        toolbar_location="above",
-        toolbar_inner=True,
-        active_drag=None,  # a finger on a phone scrolls the page
+        tools="",
+        toolbar_location=None,  # a finger on a phone scrolls the page, and the tab has its own way to save a figure
         output_backend="canvas",
         lod_threshold=None,
     )
-    plot.toolbar.logo = None
-    plot.toolbar.autohide = True
     for m, mark in enumerate(panel.marks):
         renderer = _draw(plot, f"{index}.{m}", mark)
         if not isinstance(mark, Band):
@@ -183,13 +185,11 @@ def _draw(plot: figure, name: str, mark: Mark) -> "GlyphRenderer[Any]":
 
 
 def _hover(renderer: "GlyphRenderer[Any]", panel: Panel, mark: Mark) -> HoverTool:
-    place = [(panel.x_label, "$x{0.00}"), (panel.y_label, "$y{0.00}")]
-    match mark:
-        case Heatmap():
-            rows = [*place, (mark.name, "@image{0.00}")]
-        case _:
-            rows = [("", mark.name), (panel.x_label, "@x{0.[000]}"), (panel.y_label, "@y{0.[0000]}")]
-    hover = HoverTool(renderers=[renderer], tooltips=rows, visible=False)
+    name = mark.name if len(panel.marks) > 1 else panel.title
+    values = f"{panel.x_label} @x{{0.[000]}}, {panel.y_label} @y{{0.[0000]}}"
+    if isinstance(mark, Heatmap):
+        values = f"{panel.x_label} $x{{0.00}}, {panel.y_label} $y{{0.00}}: @image{{0.00}}"
+    hover = HoverTool(renderers=[renderer], tooltips=TOOLTIP.format(name=escape(name), values=escape(values)))
     if isinstance(mark, Line):
         hover.mode = "vline"
     return hover

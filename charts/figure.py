@@ -3,7 +3,7 @@
 import io
 from typing import Literal
 
-from matplotlib import rc_context
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
@@ -24,6 +24,9 @@ METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
 }
 
+# Set once and for the whole process, since figures are drawn on several threads.
+rcParams.update({"svg.hashsalt": "live-nets", "svg.fonttype": "none", "pdf.fonttype": 42})
+
 
 def draw(chart: Chart) -> Figure:
     """The chart as a matplotlib figure, its panels side by side."""
@@ -39,8 +42,7 @@ def draw(chart: Chart) -> Figure:
 def save(chart: Chart, kind: Format) -> bytes:
     """The chart as a file of that kind."""
     file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "live-nets", "svg.fonttype": "none", "pdf.fonttype": 42}):
-        draw(chart).savefig(file, format=kind, dpi=150, metadata=METADATA[kind])
+    draw(chart).savefig(file, format=kind, dpi=150, metadata=METADATA[kind])
     return file.getvalue()
 
 

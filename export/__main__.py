@@ -15,10 +15,13 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
-from export import bundle
-from export.bundle import Bundle, NonFiniteError
+from export import bundle, manifest
+from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
+from export.graph import ExportError
+from export.verify import find, verify
 from nets import LESSONS
 from nets.lesson import SettingError, shown
 from nets.training import Trainer
@@ -48,28 +51,37 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code says how it ended."""
-    out, progress = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
+    as_json = "--json" in (sys.argv if arguments is None else arguments)
     try:
         options = _parser().parse_args(arguments)
-        if options.command == "run":
-            results = _run(options.lesson, options.set, options.out, progress)
-        else:
-            results = _verify(options.folder)
-    except (UsageError, SettingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return Exit.USAGE
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            if options.command == "run":
+                results = _run(options.lesson, options.set, options.out, progress)
+            else:
+                results = _verify(options.folder, progress)
+    except (UsageError, SettingError, ForeignFolderError) as error:
+        return _refuse(str(error), Exit.USAGE, as_json)
     except OSError as error:
-        print(f"error: {error.filename} must be a folder of yours: {error.strerror}.", file=sys.stderr)
-        return Exit.USAGE
+        return _refuse(f"DIR must be a folder that can be written and read: {error}.", Exit.USAGE, as_json)
+    except ExportError as error:
+        return _refuse(str(error), Exit.PARITY, as_json)
     except NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return Exit.NON_FINITE
-    if options.json:
+        return _refuse(str(error), Exit.NON_FINITE, as_json)
+    if as_json:
         print(json.dumps([result.to_dict() for result in results], indent=2, allow_nan=False))
     else:
+        out = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
         for result in results:
             result.print(out)
     return _worst([result.exit for result in results])
+
+
+def _refuse(message: str, code: Exit, as_json: bool) -> Exit:
+    print(f"error: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps([{"exit": int(code), "error": message}], indent=2))
+    return code
 
 
 class Result:
@@ -97,19 +109,18 @@ class Result:
         return {**report, "error": str(self.found)}
 
     def print(self, console: Console) -> None:
-        good = self.exit is Exit.OK
-        console.print(f"[bold {'green' if good else 'red'}]{self.folder}[/]", highlight=False)
+        console.print(str(self.folder), style="bold green" if self.exit is Exit.OK else "bold red")
         if not isinstance(self.found, Bundle):
-            console.print(f"  {self.found}", highlight=False, markup=False)
+            console.print(f"  {self.found}")
             return
         table = Table("file", "case", "inputs", "max |difference|", "verdict")
         for case in self.found.parity.cases:
             shape = "×".join(map(str, case.shape)) or "-"
             difference = "-" if case.max_abs is None else f"{case.max_abs:.2e}"
             verdict = "ok" if case.passed else f"FAILED: {case.why}"
-            table.add_row(case.file, case.case, shape, difference, verdict)
+            table.add_row(*map(Text, (case.file, case.case, shape, difference, verdict)))
         console.print(table)
-        console.print(f"  {self.found.parity.summary}", highlight=False, markup=False)
+        console.print(f"  {self.found.parity.summary}\n  {self.found.parity.differences}")
 
 
 def _parser() -> Parser:
@@ -119,19 +130,20 @@ def _parser() -> Parser:
     run.add_argument("lesson", help=f"one of {', '.join(LESSONS)}")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
-    verify = commands.add_parser("verify", help="re-check every bundle under a folder")
-    verify.add_argument("folder", type=Path, metavar="DIR")
-    for command in (run, verify):
+    check = commands.add_parser("verify", help="re-check every bundle under a folder")
+    check.add_argument("folder", type=Path, metavar="DIR")
+    for command in (run, check):
         command.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 
 
-def _run(key: str, settings: Sequence[str], out: Path, progress: Console) -> list[Result]:
+def _run(key: str, settings: Sequence[str], out: Path, progress: Progress) -> list[Result]:
     if key not in LESSONS:
         raise UsageError(f"lesson must be one of {', '.join(LESSONS)}, not {shown(key)}.")
     lesson = LESSONS[key]
     trainer = lesson.trainer(lesson.config.parse(dict(map(_setting, settings))))
     _train(trainer, lesson.title, progress)
+    progress.add_task("Writing the files and reading them back", total=None)
     return [Result(made.folder, made) for made in bundle.write(lesson, trainer, out)]
 
 
@@ -147,26 +159,25 @@ def _setting(text: str) -> tuple[str, int | float | str]:
     return name, value
 
 
-def _train(trainer: Trainer[Any], title: str, console: Console) -> None:
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(f"Training {title}", total=trainer.steps)
-        while not trainer.done:
-            trainer.step()
-            progress.update(task, completed=trainer.step_number)
+def _train(trainer: Trainer[Any], title: str, progress: Progress) -> None:
+    task = progress.add_task(f"Training {title}", total=trainer.steps)
+    while not trainer.done:
+        trainer.step()
+        progress.update(task, completed=trainer.step_number)
 
 
-def _verify(folder: Path) -> list[Result]:
+def _verify(folder: Path, progress: Progress) -> list[Result]:
     if not folder.is_dir():
-        raise UsageError(f"DIR must be a folder, not {shown(str(folder))}.")
-    found = bundle.find(folder)
+        raise UsageError(f"DIR must be a folder, not {str(folder)!r}.")
+    found = find(folder)
     if not found:
-        return [Result(folder, BrokenFileError(bundle.MANIFEST, "is missing: there is no bundle here"))]
-    return [_verify_one(each) for each in found]
+        return [Result(folder, BrokenFileError(manifest.NAME, "is missing: there is no bundle here"))]
+    return [_verify_one(each) for each in progress.track(found, description="Verifying")]
 
 
 def _verify_one(folder: Path) -> Result:
     try:
-        return Result(folder, bundle.verify(folder))
+        return Result(folder, verify(folder))
     except (BrokenFileError, NonFiniteError) as error:
         return Result(folder, error)
 

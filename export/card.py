@@ -126,8 +126,9 @@ def text(
         "\n".join(["| setting | value |", "| --- | --- |", *settings]),
         "\n".join(["| metric | value |", "| --- | --- |", *metrics]),
         "## Checked",
-        f"{parity.summary} `parity.json` lists every comparison; `golden.npz` holds inputs `x_CASE` and torch's"
-        " outputs `y_CASE`, so that any other runtime can be checked too.",
+        f"{parity.summary} {parity.differences}",
+        "`parity.json` lists every comparison; `golden.npz` holds inputs `x_CASE` and torch's outputs `y_CASE`, so"
+        " that any other runtime can be checked too.",
         "## Use",
         "Each snippet runs in this folder and prints its largest difference from `golden.npz`.",
         *(_use(name, net) for name in TITLES if name in files),
@@ -146,7 +147,12 @@ def _article(task: str) -> str:
 
 def _port(name: str, port: Mapping[str, Any]) -> str:
     shape = ", ".join(map(str, port["shape"]))
-    return f"- `{name}`, {port['dtype']} ({shape}): {', '.join(port['features'])}; {port['unit']}"
+    features = f"{', '.join(port['features'])}; {port['unit']}"
+    trained = ""
+    if "trained_from" in port:
+        ranges = zip(port["trained_from"], port["trained_to"], strict=True)
+        trained = "; trained on " + ", ".join(f"{low:.3g} to {high:.3g}" for low, high in ranges)
+    return f"- `{name}`, {port['dtype']} ({shape}): {features}{trained}"
 
 
 def _use(file: str, net: nn.Module) -> str:

@@ -124,6 +124,9 @@ def _from_onnx(content: bytes) -> tuple[Predict, State]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # small nets: threads cost more than they give
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    ports = [[(port.name, port.type) for port in side] for side in (session.get_inputs(), session.get_outputs())]
+    if ports != [[("x", "tensor(float)")], [("y", "tensor(float)")]]:
+        raise ValueError(f"it must take x and give y, both of float32, not {ports}")
     model = onnx.load_model_from_string(content)
     # numpy_helper's arrays may be read-only views, which torch would warn of.
     state = {
@@ -131,7 +134,10 @@ def _from_onnx(content: bytes) -> tuple[Predict, State]:
     }
 
     def predict(x: Float32) -> Float32:
-        y: Float32 = session.run(["y"], {"x": x})[0]
+        try:
+            y: Float32 = session.run(["y"], {"x": x})[0]
+        except Exception as error:
+            raise BrokenFileError(ONNX, f"cannot be run: {_first_line(error)}") from error
         return y
 
     return predict, state

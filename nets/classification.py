@@ -14,19 +14,26 @@ from nets.training import Learner, Trainer
 GRID = 64  # squares along each side of the map of probabilities
 
 SUMMARY = """
-**A net draws the border between two clouds.** It gives every point of the plane two scores, and softmax makes
-them probabilities that add up to 1: the colors behind the points. Where the color fades, the net is undecided.
+**A net draws the border between two clouds.** It gives every point of the plane two scores, one for each class, and
+the function softmax turns them into probabilities: the colors behind the points. Where they fade, the net is undecided.
 """
 
 TEXT = """
-- **Press Train** and watch the border turn until each cloud lies on its own side.
-- **The loss falls on** after the accuracy has reached 1: the net still grows surer. Accuracy counts only who wins.
-- **Raise the noise** to 2 or 3 until the clouds overlap. Which points does the net give up on, and is it wrong to?
-- **Try a learning rate** of 0.001, then 5, and 1 hidden unit against 50.
+### Try this
 
-*Then and now.* `CrossEntropyLoss` takes scores, not probabilities, and labels as int64 class numbers. The notes
-cast with `.type(torch.LongTensor)`; `.long()` says the same. Without it `torch.zeros(100)` is float32, and the
-loss raises RuntimeError: it wants class numbers, *"expected target dtype to be Long or Byte, but got Float"*.
+- **Press Train** and watch the border turn until each cloud lies on its own side.
+- **The loss falls on** after the accuracy has reached 100 %. Accuracy counts who wins; the loss, cross entropy, asks
+  how sure the net was of the right class, and the net grows surer.
+- **Raise the noise** to 2 or 3 until the clouds overlap. Which points does the net give up on, and is it wrong to?
+- **Learning rate 5** is far too large for regression, and here it learns in a few steps: well-separated clouds forgive
+  it. Give it noise 3 as well, and it diverges.
+- **1 hidden unit** can only draw a straight border. Does it need more for two clouds?
+
+### Then and now
+
+`CrossEntropyLoss` takes scores, not probabilities, and labels as int64 class numbers. Older PyTorch tutorials cast
+with `.type(torch.LongTensor)`; `.long()` says the same. Without it `torch.zeros(100)` is float32, and the loss raises
+*RuntimeError: expected target dtype to be Long or Byte, but got Float*.
 """
 
 
@@ -34,11 +41,11 @@ loss raises RuntimeError: it wants class numbers, *"expected target dtype to be 
 class ClassificationConfig(Config):
     """The tutorial's settings."""
 
-    learning_rate: float = setting(0.02, "Learning rate", 0.0001, 10.0, info="How far each step goes")
-    steps: int = setting(100, "Steps", 1, 2000, step=1)
-    hidden_units: int = setting(10, "Hidden units", 1, 100, step=1)
-    points: int = setting(100, "Points of each class", 2, 500, step=1)
-    noise: float = setting(1.0, "Noise", 0.0, 4.0, step=0.05, info="Standard deviation of each cloud")
+    learning_rate: float = setting(0.02, "Learning rate", 0.0001, 10.0, info="How far a step goes")
+    steps: int = setting(100, "Steps", 1, 2000, step=1, info="How often the weights are updated")
+    hidden_units: int = setting(10, "Hidden units", 1, 100, step=1, info="Bends that the border may have")
+    points: int = setting(100, "Points of each class", 2, 500, step=1, info="Samples to learn from")
+    noise: float = setting(1.0, "Noise", 0.0, 4.0, step=0.05, info="Standard deviation of a cloud")
     seed: int = seed_setting()
 
 
@@ -106,7 +113,7 @@ LESSON = Lesson(
     task="classification",
     config=ClassificationConfig,
     trainer=ClassificationTrainer,
-    inputs=Port(("x₁", "x₂"), "number, trained on about -5 to 5"),
-    outputs=Port(("class 0", "class 1"), "score; softmax makes them probabilities"),
-    classes=("class 0, about (2, 2)", "class 1, about (-2, -2)"),
+    inputs=Port(("x₁", "x₂"), "numbers, a point of the plane"),
+    outputs=Port(("class 0", "class 1"), "scores; softmax makes them probabilities"),
+    classes=("class 0", "class 1"),
 )

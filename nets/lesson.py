@@ -14,7 +14,13 @@ N = TypeVar("N", int, float)
 
 
 class SettingError(ValueError):
-    """A setting that breaks its rule; the message is one sentence with the name, the rule and the value."""
+    """A setting that breaks its rule: "NAME must be RULE, not VALUE." in one sentence."""
+
+    def __init__(self, name: str, rule: str, value: object) -> None:
+        super().__init__(f"{name} must be {rule}, not {shown(value)}.")
+        self.name = name
+        self.rule = rule
+        self.value = value
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ def setting(default: N, label: str, minimum: N, maximum: N, *, step: N | None = 
 
 def seed_setting() -> int:
     """The seed that every lesson with random numbers has."""
-    return setting(2, "Seed", 0, 2**31 - 1, info="Same seed and settings, same run")
+    return setting(2, "Seed", 0, 2**31 - 1, info="Start of the random numbers: the same seed repeats a run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +69,11 @@ class Config:
         Raises SettingError for anything but a mapping, for unknown names and for values out of range.
         """
         if not isinstance(settings, Mapping):
-            raise SettingError(f"settings must be an object of names and values, not {shown(settings)}.")
+            raise SettingError("settings", "an object of names and values", settings)
         known = [name for name, _, _ in cls._settings()]
         for name in settings:
             if name not in known:
-                raise SettingError(f"settings must be among {', '.join(known)}, not {shown(name)}.")
+                raise SettingError("settings", f"among {', '.join(known)}", name)
         return cls(**settings)
 
     @classmethod
@@ -88,17 +94,16 @@ class Config:
 
 
 def _checked(name: str, value: object, control: Control, *, whole: bool) -> int | float:
-    kind = "a whole number" if whole else "a number"
-    rule = f"{name} must be {kind} from {control.minimum:g} to {control.maximum:g}"
+    rule = f"a number from {control.minimum:g} to {control.maximum:g}"
     if whole:
-        rule = f"{name} must be {kind} from {control.minimum} to {control.maximum}"
+        rule = f"a whole number from {control.minimum} to {control.maximum}"
     # bool is an int to Python, but no number to whoever sends true; JSON has no whole numbers, so 100.0 is 100.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SettingError(f"{rule}, not {shown(value)}.")
+        raise SettingError(name, rule, value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise SettingError(f"{rule}, not {shown(value)}.")
+        raise SettingError(name, rule, value)
     if not control.minimum <= value <= control.maximum or (whole and value != int(value)):
-        raise SettingError(f"{rule}, not {shown(value)}.")
+        raise SettingError(name, rule, value)
     return int(value) if whole else float(value)
 
 
@@ -106,9 +111,10 @@ def shown(value: object) -> str:
     """`value` as an error message may show it: one line, short however large the value is."""
     if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print the largest
         return "a number of more than 38 digits"
-    if isinstance(value, str | int | float | bool) or value is None:
-        text = repr(value[:41] if isinstance(value, str) else value)
-        return text if len(text) <= 43 else f"{text[:40]}…'"
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 40 else f"{value[:40]!r} and so on"
+    if isinstance(value, int | float) or value is None:
+        return repr(value)
     return f"a value of type {type(value).__name__}"
 
 

@@ -12,22 +12,31 @@ from nets.lesson import Config, Lesson, Port, seed_setting, setting
 from nets.training import Learner, Trainer
 
 SUMMARY = """
-**Ten bent lines learn a parabola.** Each hidden unit is a straight line that ReLU cuts off at zero; the output
-layer adds them up. Training moves the bends until their sum follows the points.
+**Bent lines add up to a parabola.** Each of the net's hidden units is a straight line that the function ReLU cuts off
+at zero; the output layer adds them up. Training moves the bends, step by step, until the sum follows the points.
 """
 
 TEXT = """
-- **Press Train** and watch the red line; the loss is the mean squared distance from the points.
-- **Look closely** at the fit: it is made of straight pieces. How many do 3 hidden units give? And 100?
-- **Try a learning rate** of 0.05, then 3. Too small is slow; too large leaps over the valley and never lands.
-- **Try seed 1.** At this learning rate the first leaps can kill units: their inputs turn negative everywhere, ReLU
-  gives 0, and no gradient comes back. Here all ten die, and the fit is a flat line; one seed in four ends much like
-  it. A learning rate of 0.1 spares most of them.
-- **Noise sets a floor**: no net does better than the spread of the points themselves, noise² / 12.
+### Try this
 
-*Then and now.* The old notes wrap tensors in `Variable` and read them by `.data.numpy()`. `Variable` has done
-nothing since torch 0.4: every tensor can record gradients. `prediction.numpy()` on a tensor that records them
-raises RuntimeError; `.detach().numpy()`, or `torch.no_grad()` around the evaluation as here, is the way now.
+- **Press Train** and watch the red line. The loss is the mean squared vertical distance between line and points;
+  each step moves every weight a little downhill.
+- **Look closely at the fit:** it is made of straight pieces, at most one more than there are hidden units. Try 1 unit,
+  then 3, then 20.
+- **Learning rate 0.05** gets there slowly. **Learning rate 3** leaps across the valley, lands higher each time, and
+  the run ends as soon as a number overflows: it diverged.
+- **Seed 1** is bad luck: the first leaps kill units. Their inputs turn negative everywhere, ReLU gives 0, and no
+  gradient comes back to mend it. Here all ten die, and the line stays flat. With the tutorial's learning rate about
+  one seed in four ends like this; 0.1 with 500 steps spares nearly all.
+- **Learn noise by heart:** 10 points, noise 1, 100 units, learning rate 0.1, 2000 steps. The loss falls below the
+  variance of the noise, noise² / 12, which no net can beat on points that it has not seen. That is overfitting.
+
+### Then and now
+
+Older PyTorch tutorials wrap tensors in `Variable` and read results by `.data.numpy()`. `Variable` has done nothing
+since torch 0.4: every tensor can record gradients. Calling `prediction.numpy()` on one that does raises
+*RuntimeError: Can't call numpy() on Tensor that requires grad*; `.detach().numpy()`, or `torch.no_grad()` around the
+evaluation as here, is the way today.
 """
 
 
@@ -35,11 +44,11 @@ raises RuntimeError; `.detach().numpy()`, or `torch.no_grad()` around the evalua
 class RegressionConfig(Config):
     """The tutorial's settings."""
 
-    learning_rate: float = setting(0.5, "Learning rate", 0.0001, 10.0, info="How far each step goes")
-    steps: int = setting(100, "Steps", 1, 2000, step=1)
-    hidden_units: int = setting(10, "Hidden units", 1, 100, step=1)
-    points: int = setting(100, "Points", 2, 1000, step=1)
-    noise: float = setting(0.2, "Noise", 0.0, 1.0, step=0.01)
+    learning_rate: float = setting(0.5, "Learning rate", 0.0001, 10.0, info="How far a step goes")
+    steps: int = setting(100, "Steps", 1, 2000, step=1, info="How often the weights are updated")
+    hidden_units: int = setting(10, "Hidden units", 1, 100, step=1, info="Bent lines to add up")
+    points: int = setting(100, "Points", 2, 1000, step=1, info="Samples to learn from")
+    noise: float = setting(0.2, "Noise", 0.0, 1.0, step=0.01, info="How far points lie above the parabola, at most")
     seed: int = seed_setting()
 
 
@@ -96,6 +105,6 @@ LESSON = Lesson(
     task="regression",
     config=RegressionConfig,
     trainer=RegressionTrainer,
-    inputs=Port(("x",), "number, trained on -1 to 1"),
-    outputs=Port(("y",), "number, the prediction of x²"),
+    inputs=Port(("x",), "a number"),
+    outputs=Port(("y",), "a number, the prediction of y"),
 )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charts.chart import Array, Chart, Line, Panel, as_array
+from charts.chart import PALETTE, Array, Chart, Line, Panel, as_array
 from nets.lesson import Snapshot
 
 
@@ -34,7 +34,7 @@ class RandomState:
     """torch's process-wide random numbers as one run sees them: `with random_state:` is that run's turn.
 
     Initialisation and dropout draw from the process-wide generator and take no other. Swapping the run's
-    own state in for its turn, and the former one back after it, costs a microsecond and makes a run
+    own state in for its turn, and the former one back after it, costs two microseconds and makes a run
     repeat exactly whoever else draws in between. Turns neither nest nor overlap between threads.
     """
 
@@ -54,6 +54,13 @@ class RandomState:
     ) -> None:
         self._own = torch.get_rng_state()
         torch.set_rng_state(self._outer)
+
+    @contextmanager
+    def copied(self) -> Iterator[None]:
+        """A turn that the run does not remember."""
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._own)
+            yield
 
 
 @dataclass
@@ -131,14 +138,17 @@ class Trainer(ABC, Generic[C]):
     def advice(self) -> str:
         """Why the run diverged and what to try, in plain words."""
         return (
-            f"The training diverged at step {self.step_number}: its numbers grew beyond what float32 holds."
+            f"Diverged at step {self.step_number} of {self.steps}: the numbers grew past what float32 can hold."
             " Try a smaller learning rate."
         )
 
     def snapshot(self) -> Snapshot:
-        """Evaluate now. Changes nothing: neither modes, buffers and gradients nor any random state."""
+        """Evaluate now. Changes nothing: neither modes, buffers and gradients nor any random state.
+
+        What `show` draws at random comes from a copy of the run's own state, so that a look can be repeated.
+        """
         nets = [learner.net for learner in self.learners]
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(*nets):
+        with self._random.copied(), torch.no_grad(), evaluating(*nets):
             metrics, chart = self.show()
         return Snapshot(self.step_number, metrics, chart)
 
@@ -148,10 +158,13 @@ class Trainer(ABC, Generic[C]):
         stride = 2 ** max(0, math.ceil(math.log2((self.step_number + 1) / CURVE_POINTS)))
         steps = as_array([*range(0, self.step_number, stride), self.step_number])
         curves = [
-            Line(learner.name, steps, _finite([*learner.losses[::stride], loss]), color=index + 1)
+            Line(learner.name, steps, _finite([*learner.losses[::stride], loss]), color=(index + 1) % len(PALETTE))
             for index, (learner, loss) in enumerate(zip(self.learners, now, strict=True))
         ]
-        return Panel("Loss", "steps taken", name, tuple(curves))
+        # The axes stand still through a run, and a loss that explodes leaves them, so that the rest stays legible.
+        first = max((each.losses[0] if each.losses else loss) for each, loss in zip(self.learners, now, strict=True))
+        top = 2 * first if 0 < first < math.inf else 1.0
+        return Panel("Loss", "steps taken", name, tuple(curves), x_range=(0, self.steps), y_range=(0, top))
 
 
 def _finite(losses: list[float]) -> Array:

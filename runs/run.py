@@ -8,7 +8,6 @@ Python's lock train slower on two, and because a run's turn at torch's random nu
 import asyncio
 import logging
 import math
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,9 +43,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What there is to show of a run at one moment; `message` says in plain words why it ended, if it did."""
+    """What there is to show of a run at one moment; `message` says in plain words why it ended badly, if it did."""
 
-    run: str
+    run: int
     state: State
     steps: int
     snapshot: Snapshot
@@ -57,16 +56,18 @@ class Run:
     """A run from its settings to its bundle. Beside other runs, make one with `await Run.create(...)`."""
 
     def __init__(self, lesson: Lesson, config: Config) -> None:
-        self.id = secrets.token_hex(4)
         self.lesson = lesson
+        self.config = config
         self.speed = FULL_SPEED
         self.state = State.IDLE
+        self._id = time.time_ns() // 1000  # of two runs on a page, the later has the larger
         self._trainer = lesson.trainer(config)
         self._snapshot = self._trainer.snapshot()
         self._message = ""
         self._turn = 0
+        self._abandoned = False
+        self._export_claimed = False
         self.beginning = self.frame  # at step 0
-        self.exported = False
 
     @classmethod
     async def create(cls, lesson: Lesson, config: Config) -> "Run":
@@ -76,14 +77,16 @@ class Run:
     @property
     def frame(self) -> Frame:
         """The latest frame; makes no new one."""
-        return Frame(self.id, self.state, self._trainer.steps, self._snapshot, self._message)
+        return Frame(self._id, self.state, self._trainer.steps, self._snapshot, self._message)
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Train, and give a frame every FRAME_SECONDS until the run is paused, stopped or over.
 
-        A run that cannot keep that pace gives fewer frames and never waits. The last frame shows the end.
-        Closing the iterator pauses the run.
+        A run that cannot keep that pace gives fewer frames, each after training on, and never waits. The last
+        frame shows the end; an abandoned run gives none. Closing the iterator pauses the run.
         """
+        if self._abandoned:
+            return
         turn = self._begin()
         due = time.monotonic()
         try:
@@ -97,15 +100,15 @@ class Run:
         finally:
             if turn == self._turn:
                 self.pause()
-        if self.state is not State.IDLE and turn == self._turn:
+        if turn == self._turn and not self._abandoned:
             yield self.frame
 
     async def step(self) -> Frame:
         """Take one step and pause."""
         self._begin()
-        self.state = State.PAUSED
-        await self._attempt(self._trainer.step)
+        await self._attempt(lambda: self._slice(1))
         self._settle()
+        self.pause()
         await self._look()
         return self.frame
 
@@ -119,49 +122,61 @@ class Run:
         if self.state in (State.RUNNING, State.PAUSED):
             self.state = State.DONE  # ends a slice that is on, so that the look comes after its last step
             await self._look()
-            if self.state is State.DONE and not self._trainer.done:
-                self._message = f"Stopped at step {self._snapshot.step} of {self._trainer.steps}."
         return self.frame
 
     def abandon(self) -> None:
-        """End the run and show nothing more of it."""
+        """End the run for good, and show nothing more of it."""
         self.state = State.IDLE
+        self._abandoned = True
+
+    def end(self, message: str) -> None:
+        """End the run for a reason that its visitor is told."""
+        self.state = State.ERROR
+        self._message = message
+
+    def claim_export(self) -> bool:
+        """Whether there is something to export and nobody has begun to. Whoever is told so has to do it."""
+        claimed = self.state is State.DONE and not self._export_claimed
+        self._export_claimed |= claimed
+        return claimed
 
     async def export(self, out: Path) -> list[Bundle]:
         """Write the run's bundles under `out`. Raises what `bundle.write` raises."""
-        self.exported = True
         return await _on_trainer_thread(lambda: bundle.write(self.lesson, self._trainer, out))
 
     def _begin(self) -> int:
         """Go on, as the only one who does: an iterator of an earlier turn that wakes up late ends."""
-        if self.state not in (State.IDLE, State.PAUSED):
-            raise RuntimeError(f"a run that is {self.state} cannot go on")
+        if self._abandoned or self.state not in (State.IDLE, State.PAUSED):
+            raise RuntimeError(f"a run that is {'abandoned' if self._abandoned else self.state} cannot go on")
         self.state = State.RUNNING
         self._turn += 1
         return self._turn
 
     async def _train_until(self, due: float) -> None:
         left = self.speed or self._trainer.steps
-        while self.state is State.RUNNING and left > 0 and time.monotonic() < due:
+        while self.state is State.RUNNING and left > 0:
             before = self._trainer.step_number
             await self._attempt(lambda left=left: self._slice(left))  # type: ignore[misc]
             left -= self._trainer.step_number - before
             self._settle()
+            if time.monotonic() >= due:  # asked last, so that every frame has moved on, however late it is
+                return
 
     def _slice(self, most: int) -> None:
         end = time.monotonic() + SLICE_SECONDS
         for _ in range(most):
-            if self._trainer.done or self.state is not State.RUNNING or time.monotonic() > end:
+            if self._trainer.done or self.state is not State.RUNNING:
                 return
             self._trainer.step()
+            if time.monotonic() > end:
+                return
 
     async def _attempt(self, work: Callable[[], None]) -> None:
         try:
             await _on_trainer_thread(work)
         except Exception:  # noqa: BLE001  # whatever a net's code raises ends this run, is told, and stays out of others
             _log.exception("run of %s failed", self.lesson.key)
-            self.state = State.ERROR
-            self._message = "Something went wrong on our side, and this run is lost. Press Train to start anew."
+            self.end("Something went wrong on our side, and this run is lost. Press Train to start anew.")
 
     def _settle(self) -> None:
         if self._trainer.done and self.state in (State.RUNNING, State.PAUSED):

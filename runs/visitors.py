@@ -22,7 +22,7 @@ def put(session: str, run: Run) -> None:
     discard(session, run.lesson.key)
     _runs[session, run.lesson.key] = run
     if len(_runs) > MOST_RUNS:
-        _runs.popitem(last=False)[1].abandon()
+        _runs.popitem(last=False)[1].end("So many visitors are here that this run had to end. Press Train again.")
 
 
 def discard(session: str, lesson: str) -> None:

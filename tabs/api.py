@@ -11,7 +11,7 @@ from gradio.events import api
 from export import bundle
 from export.bundle import NonFiniteError
 from nets import LESSONS
-from nets.lesson import Lesson, SettingError, shown
+from nets.lesson import Lesson, SettingError
 from runs.run import Run, State
 
 
@@ -56,13 +56,15 @@ async def train(lesson: object, settings: object) -> AsyncIterator[tuple[dict[st
 
 async def _trained(key: object, settings: object) -> Run:
     if not isinstance(key, str) or key not in LESSONS:
-        raise SettingError(f"lesson must be one of {', '.join(LESSONS)}, not {shown(key)}.")
+        raise SettingError("lesson", f"one of {', '.join(LESSONS)}", key)
     lesson = LESSONS[key]
     run = await Run.create(lesson, lesson.config.parse(settings))
     async for _ in run.frames():
         pass
-    if run.state is not State.DONE:
+    if run.state is State.DIVERGED:
         raise NonFiniteError(f"{key}: {run.frame.message}")
+    if run.state is not State.DONE:
+        raise gr.Error(run.frame.message, print_exception=False)
     return run
 
 

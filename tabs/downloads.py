@@ -19,13 +19,18 @@ LABELS = {
     formats.PICKLE: "Pickle",
 }
 
+_FILES = """
+<b>ONNX</b> runs in other languages and in browsers, <b>state_dict</b> and <b>safetensors</b> hold the weights alone,
+<b>Pickle</b> is the whole model, for PyTorch. The <b>bundle</b> has them all, with a README that shows how to use each.
+"""
+
 _EXPLAINED = """
 Inputs lie in the range of the training data (<i>train</i>), in a thousand times that range (<i>far</i>), or are NaN
 and infinite (<i>special</i>); <i>tensors</i> compares the weights in the file, byte for byte. Pickles and safetensors
 must agree to the last bit; ONNX may round, but stays within 16 times the error that float32 has anyway.
 """
 
-_BUSY = "<p>Writing the files, reading them back and comparing them with the net …</p>"
+_BUSY = "<p role=status>Writing the files, reading them back and comparing them with the net …</p>"
 
 Updates = list[Any]
 
@@ -47,7 +52,7 @@ class Downloads:
 
     def refused(self, message: str) -> Updates:
         """Nothing can be offered, and why."""
-        return self._told(f'<p class="verdict failed">{escape(message)}</p>')
+        return self._told(f'<p class="verdict failed" role="status">{escape(message)}</p>')
 
     def _told(self, text: str) -> Updates:
         return [gr.update(value=text, visible=True), *[gr.update(visible=False)] * (len(self.components) - 1)]
@@ -80,12 +85,15 @@ def _report(made: Bundle) -> str:
     verdict = "passed" if parity.passed else "failed"
     rows = "".join(map(_row, sorted(parity.cases, key=lambda case: case.passed)))
     head = "".join(f"<th>{name}</th>" for name in ("file", "case", "batch", "shape", "max |difference|", "verdict"))
+    withheld = "" if parity.passed else " What does not agree is not offered."
     return f"""
-<p class="verdict {verdict}">{escape(parity.summary)}</p>
+<h3>Take the net with you</h3>
+<p class="verdict {verdict}" role="status">{escape(parity.summary)}{withheld}</p>
+<p>{_FILES}</p>
 <details{"" if parity.passed else " open"}>
   <summary>Every comparison</summary>
-  <div class="parity-table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
-  <p>{_EXPLAINED}</p>
+  <p>{escape(parity.differences)} {_EXPLAINED}</p>
+  <div class="parity-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 </details>"""
 
 

@@ -1,7 +1,10 @@
 """A lesson's tab: its text, controls and buttons, the live chart, and what there is to take away."""
 
 import asyncio
+import inspect
+import logging
 import tempfile
+import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +15,17 @@ import gradio as gr
 from charts import figure
 from export.bundle import NonFiniteError
 from nets.lesson import Config, Control, Lesson, SettingError, shown
+from nets.training import Trainer
 from runs import visitors
 from runs.run import FULL_SPEED, Frame, Run, State
 from tabs import downloads, live
 
+_log = logging.getLogger(__name__)
+
 SPEEDS = [("1", 1), ("2", 2), ("5", 5), ("20", 20), ("full speed", FULL_SPEED)]
 DEFAULT_SPEED = 1
 ACTIVE = (State.RUNNING, State.PAUSED)
+CHANGED = "· Settings have changed since: press Train for a new run."
 
 Updates = list[Any]
 
@@ -52,28 +59,30 @@ class LessonTab:
                 self.controls = [
                     _component(name, control, defaults[name]) for name, control in lesson.config.controls().items()
                 ]
-                gr.Markdown(lesson.text, elem_classes="lesson-text")
             with gr.Column(scale=5, min_width=320, elem_classes="lesson-run"):
                 with gr.Row(elem_classes="lesson-buttons"):
                     self.buttons = Buttons(
-                        train=gr.Button("Train", variant="primary", min_width=80),
-                        pause=gr.Button("Pause", interactive=False, min_width=80),
-                        step=gr.Button("Step", min_width=80),
-                        stop=gr.Button("Stop", interactive=False, min_width=80),
-                        reset=gr.Button("Reset", min_width=80),
+                        train=gr.Button("Train", variant="primary", min_width=60),
+                        pause=gr.Button("Pause", interactive=False, min_width=60),
+                        step=gr.Button("Step", min_width=60),
+                        stop=gr.Button("Stop", interactive=False, min_width=60),
+                        reset=gr.Button("Reset", min_width=60),
                     )
                 self.chart = live.component(lesson, first)
-                with gr.Row(equal_height=True, elem_classes="lesson-pace"):
+                with gr.Row(elem_classes="lesson-pace"):
                     self.speed = gr.Radio(
                         SPEEDS,
                         value=DEFAULT_SPEED,
-                        label="Steps a frame",
-                        info="25 frames a second; at full speed, as many as the machine can",
+                        label="Speed, in steps a frame",
+                        info="There are 25 frames a second; at full speed, each takes as many steps as it can",
                         scale=5,
                     )
-                    self.save = gr.Button("Save figure", min_width=120, scale=1)
+                    self.save = gr.Button("Save figure", min_width=120, scale=1, elem_classes="save-figure")
                 self.figures = gr.File(label="Figure", file_count="multiple", interactive=False, visible=False)
-                self.downloads = downloads.Downloads(lesson)
+        self.downloads = downloads.Downloads(lesson)
+        gr.Markdown(lesson.text, elem_classes="lesson-text")
+        with gr.Accordion("The code that runs here", open=False):
+            gr.Markdown(_code(lesson), elem_classes="lesson-code")
         self._listen()
 
     def _listen(self) -> None:
@@ -107,7 +116,7 @@ class LessonTab:
             run, new = await self._run_to_go_on(request, values)
             run.speed = _speed(speed)
         except SettingError as error:
-            yield self._shown(live.problem(str(error)))
+            yield self._shown(live.problem(self._told(error)))
             return
         encoder = live.Encoder(run.beginning)
         chart = live.start(run.beginning) if new else gr.skip()
@@ -124,7 +133,7 @@ class LessonTab:
         try:
             run, new = await self._run_to_go_on(request, values)
         except SettingError as error:
-            yield self._shown(live.problem(str(error)))
+            yield self._shown(live.problem(self._told(error)))
             return
         if new:
             yield self._shown(live.start(run.beginning), clear=True)
@@ -151,10 +160,20 @@ class LessonTab:
         return self._shown(await self._untrained(values), State.IDLE, clear=True)
 
     async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
-        """Show the untrained net of other settings, unless a run is on show."""
-        if self._current(request) is not None:
+        """Show the untrained net of other settings; beside a run that is over, only say that they are others."""
+        run = self._current(request)
+        if run is None:
+            untrained = await self._untrained(values)
+            if self._current(request) is None:  # and none has begun meanwhile
+                return untrained
             return gr.skip()
-        return await self._untrained(values)
+        if run.state in ACTIVE:
+            return gr.skip()
+        try:
+            changed = self._config(values) != run.config
+        except SettingError as error:
+            return live.problem(self._told(error))
+        return live.Encoder(run.beginning).frame(run.frame, note=CHANGED if changed else "")
 
     async def change_speed(self, request: gr.Request, speed: object) -> None:
         """Set the pace of the run that is on."""
@@ -165,24 +184,27 @@ class LessonTab:
     async def take_away(self, request: gr.Request) -> AsyncIterator[Updates]:
         """Once a run is done: write its files, read them back, compare, and offer them."""
         run = self._current(request)
-        if run is None or run.state is not State.DONE or run.exported:
+        if run is None or not run.claim_export():
             return
         yield self.downloads.busy()
         with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
             try:
                 bundles = await run.export(Path(folder))
+                shown = self.downloads.offered(bundles, Path(folder))
             except NonFiniteError as error:
-                yield self.downloads.refused(str(error))
-                return
+                shown = self.downloads.refused(str(error))
+            except Exception:  # noqa: BLE001  # a full disk, an export that torch refuses: told, logged, and no hang
+                _log.exception("export of %s failed", self.lesson.key)
+                shown = self.downloads.refused("The files could not be written, so none is offered. Train again.")
             if run is self._current(request):  # and not one that was reset meanwhile
-                yield self.downloads.offered(bundles, Path(folder))  # Gradio copies the files before it goes on
+                yield shown  # Gradio copies the files before it goes on
 
     async def save_figure(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Any]:
         """The chart on show as files."""
         try:
             run = self._current(request) or await Run.create(self.lesson, self._config(values))
         except SettingError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(self._told(error), print_exception=False) from error
         chart = run.frame.snapshot.chart
         with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
             files = [Path(folder) / f"{self.lesson.key}.{kind}" for kind in figure.FORMATS]
@@ -206,7 +228,14 @@ class LessonTab:
         try:
             return live.start((await Run.create(self.lesson, self._config(values))).frame)
         except SettingError as error:
-            return live.problem(str(error))
+            return live.problem(self._told(error))
+
+    def _told(self, error: SettingError) -> str:
+        """The error as the page says it: with the label instead of the name."""
+        controls = self.lesson.config.controls()
+        label = controls[error.name].label if error.name in controls else error.name.capitalize()
+        value = "empty" if error.value in (None, "") else shown(error.value)
+        return f"{label} must be {error.rule}, not {value}."
 
     def _config(self, values: tuple[object, ...]) -> Config:
         return self.lesson.config.parse(dict(zip(self.lesson.config.controls(), values, strict=True)))
@@ -232,22 +261,26 @@ def _buttons(state: State) -> Updates:
 
 
 def _component(name: str, control: Control, default: int | float) -> gr.Slider | gr.Number:
-    common: dict[str, Any] = {"value": default, "label": control.label, "info": control.info or None}
-    common |= {"interactive": True, "elem_classes": f"setting-{name}"}
+    common: dict[str, Any] = {"value": default, "label": control.label, "interactive": True}
+    common["elem_classes"] = f"setting-{name}"
     if control.step is not None:
-        return gr.Slider(control.minimum, control.maximum, step=control.step, **common)
-    limits = f"{control.minimum:,.10g} to {control.maximum:,.10g}"
-    common["info"] = f"{control.info} ({limits})"
-    return gr.Number(
-        precision=0 if isinstance(default, int) else None,
-        step=0.01 if isinstance(default, float) else 1,
-        **common,
-    )
+        return gr.Slider(control.minimum, control.maximum, step=control.step, info=control.info, **common)
+    limits = f"{control.minimum:g} to {control.maximum:g}" if control.maximum < 1e6 else ""
+    info = f"{control.info}, {limits}" if limits else control.info
+    whole = isinstance(default, int)
+    return gr.Number(precision=0 if whole else None, step=1 if whole else 0.01, info=info, **common)
+
+
+def _code(lesson: Lesson) -> str:
+    """The lesson's net and trainer, and the step that all trainers share, as they run."""
+    net = type(lesson.trainer(lesson.config()).learners[0].net)
+    sources = (net, lesson.trainer, Trainer.step)
+    return "\n\n".join(f"```python\n{textwrap.dedent(inspect.getsource(source))}```" for source in sources)
 
 
 def _speed(value: object) -> int:
     if value not in [speed for _, speed in SPEEDS]:
-        raise SettingError(f"speed must be one of {', '.join(label for label, _ in SPEEDS)}, not {shown(value)}.")
+        raise SettingError("speed", f"one of {', '.join(str(speed) for _, speed in SPEEDS)}", value)
     assert isinstance(value, int)
     return value
 

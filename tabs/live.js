@@ -1,7 +1,7 @@
 // Draws one lesson's live chart. Gradio runs this once for each chart, with `element`, `props` and `watch`.
-// props.structure: the Bokeh documents, arrays apart. props.base: a run's arrays at its start.
-// props.value: a frame, with the arrays that differ from the base. Any frame may be skipped: none builds
-// on the one before it.
+// props.structure: the Bokeh documents, arrays apart. props.base: a run's first frame, with all arrays.
+// props.value: a later frame, with the arrays that differ from the base. Any frame may be skipped, since none
+// builds on the one before it; one of another run than the base's comes late, and is not shown.
 
 const SPOKEN_EVERY = 3000; // ms between two readings aloud; more would drown the listener
 
@@ -12,8 +12,10 @@ const spoken = element.querySelector(".live-spoken");
 
 let structure = null; // the text that `figures` were built from
 let figures = []; // one a panel: {model, scales}
-let base = { text: null, run: null, arrays: {} };
-let lastSpoken = { at: 0, state: null };
+let base = { text: null, run: -1, arrays: {} };
+let shown = null; // the text of the last frame
+let spokenAt = -Infinity;
+let speaking = null; // the timer of what is still to be said
 
 // One script for all charts of the page, and this code may run before it has loaded.
 window.bokehLoading ??= new Promise((resolve, reject) => {
@@ -23,7 +25,10 @@ window.bokehLoading ??= new Promise((resolve, reject) => {
     window.Bokeh.set_log_level("error"); // it would warn of every chart that has no data yet
     resolve(window.Bokeh);
   };
-  script.onerror = () => reject(new Error("BokehJS did not load"));
+  script.onerror = () => {
+    window.bokehLoading = undefined; // so that the next chart tries again
+    reject(new Error("BokehJS did not load"));
+  };
   document.head.append(script);
 });
 
@@ -54,6 +59,7 @@ async function build(text) {
     const plot = document.createElement("div");
     heading.textContent = title;
     plot.className = "live-plot";
+    plot.setAttribute("role", "img");
     section.append(heading, plot);
     panels.append(section);
     const views = await Bokeh.embed.embed_item(item, plot);
@@ -118,31 +124,47 @@ function draw(arrays) {
 function tell(frame) {
   status.textContent = frame.text;
   status.classList.toggle("live-bad", frame.state === "diverged" || frame.state === "error");
-  const now = performance.now();
-  if (frame.state !== lastSpoken.state || now - lastSpoken.at > SPOKEN_EVERY) {
-    spoken.textContent = frame.text;
-    panels.setAttribute("aria-label", `${live.dataset.title}. ${frame.text}`);
-    lastSpoken = { at: now, state: frame.state };
+  clearTimeout(speaking);
+  const wait = frame.state === live.dataset.state ? spokenAt + SPOKEN_EVERY - performance.now() : 0;
+  speaking = setTimeout(speak, Math.max(0, wait), frame.text);
+}
+
+function speak(text) {
+  spoken.textContent = text;
+  for (const plot of panels.querySelectorAll(".live-plot")) {
+    plot.setAttribute("aria-label", `${plot.previousSibling.textContent}. ${text}`);
   }
+  spokenAt = performance.now();
+}
+
+// Train and Pause are switched off once pressed, and a browser then drops the focus of whoever uses the keyboard.
+function keepFocus() {
+  const buttons = live.closest(".lesson")?.querySelectorAll(".lesson-buttons button") ?? [];
+  if (document.activeElement === document.body) [...buttons].find((button) => !button.disabled)?.focus();
+}
+
+function show(frame, arrays) {
+  if (frame.run === base.run) draw(arrays);
+  tell(frame);
+  if (frame.state !== live.dataset.state) setTimeout(keepFocus, 100); // after Gradio has switched the buttons
+  live.dataset.state = frame.state;
+  if (frame.step !== null) live.dataset.step = frame.step;
 }
 
 async function update() {
-  const frame = JSON.parse(props.value);
-  try {
-    if (props.structure !== structure) await build(props.structure);
-  } catch (error) {
-    frame.text += " (The chart could not be drawn; these figures go on without it.)";
-    console.error(error);
+  const { structure: wanted, base: beginning, value } = props; // as they are now: waiting lets them change
+  if (wanted !== structure) await build(wanted);
+  if (beginning !== base.text) {
+    const frame = JSON.parse(beginning);
+    if (frame.run < base.run) return; // a preview that was overtaken by a run
+    base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays) };
+    show(frame, base.arrays);
   }
-  if (props.base !== base.text) {
-    const { run, arrays } = JSON.parse(props.base);
-    base = { text: props.base, run, arrays: decodeAll(arrays) };
-  }
-  // A frame without a run only tells; one of a run whose base is not here yet is followed by others.
-  if (frame.run === base.run) draw({ ...base.arrays, ...decodeAll(frame.arrays) });
-  tell(frame);
-  live.dataset.state = frame.state;
-  if (frame.step !== null) live.dataset.step = frame.step;
+  if (!value || value === shown) return;
+  shown = value;
+  const frame = JSON.parse(value);
+  const only = frame.run === null; // a message that changes no picture
+  if (only || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays) });
 }
 
 // One at a time and always the newest: building takes a while, and frames keep coming.
@@ -152,11 +174,18 @@ async function newest() {
   pending = true;
   if (updating) return;
   updating = true;
-  while (pending) {
-    pending = false;
-    await update();
+  try {
+    while (pending) {
+      pending = false;
+      await update();
+    }
+  } catch (error) {
+    status.textContent = "The chart could not be drawn. Reload the page to try again.";
+    live.dataset.state = "error";
+    throw error;
+  } finally {
+    updating = false;
   }
-  updating = false;
 }
 
 new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });

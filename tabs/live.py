@@ -2,6 +2,7 @@
 
 import json
 import math
+import secrets
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ _JS = (Path(__file__).parent / "live.js").read_text()
 
 _HTML = """
 <div class="live" data-lesson="{key}" data-title="{title}" data-step="0" data-state="idle" data-bokeh="{bokeh}">
-  <div class="live-panels" role="img" aria-label="{title}"></div>
   <p class="live-status"></p>
   <p class="live-spoken" role="status" aria-live="polite"></p>
+  <div class="live-panels"></div>
 </div>
 """
 
@@ -28,9 +29,6 @@ _PHRASES = {
     State.IDLE: "Ready: {steps} steps",
     State.RUNNING: "Step {step} of {steps}",
     State.PAUSED: "Paused at step {step} of {steps}",
-    State.DONE: "Done, {step} steps",
-    State.DIVERGED: "Diverged at step {step} of {steps}",
-    State.ERROR: "Ended by an error at step {step} of {steps}",
 }
 
 
@@ -46,7 +44,7 @@ def component(lesson: Lesson, first: Frame) -> gr.HTML:
 
 
 def start(frame: Frame) -> dict[str, Any]:
-    """The update that brings a run onto the page: the chart's structure, the run's base, and the frame."""
+    """The update that brings a run onto the page: the chart's structure, and the run's first frame as its base."""
     return gr.update(**_props(frame))
 
 
@@ -56,44 +54,46 @@ class Encoder:
     def __init__(self, beginning: Frame) -> None:
         self._base = browser.arrays(beginning.snapshot.chart)
 
-    def frame(self, frame: Frame) -> str:
-        """The frame for the page; a string, since the queue compares strings in one."""
+    def frame(self, frame: Frame, note: str = "") -> str:
+        """The frame for the page, and a note to add to its words; a string, since the queue compares it in one."""
         arrays = browser.changed(self._base, browser.arrays(frame.snapshot.chart))
-        return _frame(frame, arrays)
+        return _frame(frame, arrays, note)
 
 
 def problem(message: str) -> str:
     """A frame that changes no picture and says what is wrong."""
-    return json.dumps({"run": None, "step": None, "state": State.ERROR, "text": message, "arrays": {}})
+    # The same words twice are two messages: the nonce keeps the page from taking the second for the first.
+    nonce = secrets.token_hex(4)
+    told: dict[str, Any] = {
+        "run": None,
+        "step": None,
+        "state": State.ERROR,
+        "text": message,
+        "arrays": {},
+        "nonce": nonce,
+    }
+    return json.dumps(told)
 
 
 def _props(frame: Frame) -> dict[str, Any]:
-    base = browser.arrays(frame.snapshot.chart)
-    return {
-        "value": _frame(frame, {}),
-        "base": json.dumps({"run": frame.run, "arrays": base}),
-        "structure": browser.structure(frame.snapshot.chart),
-    }
+    first = _frame(frame, browser.arrays(frame.snapshot.chart))
+    return {"value": "", "base": first, "structure": browser.structure(frame.snapshot.chart)}
 
 
-def _frame(frame: Frame, arrays: dict[str, str]) -> str:
-    return json.dumps(
-        {
-            "run": frame.run,
-            "step": frame.snapshot.step,
-            "state": frame.state,
-            "text": describe(frame),
-            "arrays": arrays,
-        }
-    )
+def _frame(frame: Frame, arrays: dict[str, str], note: str = "") -> str:
+    text = " ".join(filter(None, (describe(frame), note)))
+    step, state = frame.snapshot.step, frame.state
+    return json.dumps({"run": frame.run, "step": step, "state": state, "text": text, "arrays": arrays})
 
 
 def describe(frame: Frame) -> str:
-    """The frame in a line of words: step, metrics, and why it ended."""
-    place = _PHRASES[frame.state].format(step=frame.snapshot.step, steps=frame.steps)
-    metrics = [f"{name} {_number(name, value)}" for name, value in frame.snapshot.metrics.items()]
-    line = " · ".join([place, *metrics])
-    return f"{line}. {frame.message}" if frame.message else line
+    """The frame in a line of words: step and metrics, or why the run ended badly."""
+    if frame.state in (State.DIVERGED, State.ERROR):
+        return frame.message
+    step, steps = frame.snapshot.step, frame.steps
+    ended = f"Done, {step} steps" if step == steps else f"Stopped at step {step} of {steps}"
+    place = _PHRASES.get(frame.state, ended).format(step=step, steps=steps)
+    return " · ".join([place, *(f"{name} {_number(name, value)}" for name, value in frame.snapshot.metrics.items())])
 
 
 def _number(name: str, value: float) -> str:

@@ -29,6 +29,20 @@ def theme() -> gr.themes.Base:
         block_padding="10px 12px",
         button_large_text_weight="600",
         button_large_text_size="*text_md",
+        # Edges in light mode, and text and buttons that reach a contrast of 4.5 (WCAG 2.2, 1.4.3).
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_secondary_border_color="*neutral_300",
+        button_border_width="1px",
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        checkbox_label_border_width="1px",
+        checkbox_label_border_color="*neutral_300",
+        checkbox_label_background_fill_selected="*primary_600",
+        slider_color="*primary_600",
     )
 
 

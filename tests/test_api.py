@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from export import bundle
+from export.verify import verify
 from nets import LESSONS
 
 
@@ -46,7 +46,7 @@ def test_train_gives_metrics_parity_and_a_bundle_that_verifies(key: str, client:
     assert parity["net"]["passed"] is True
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path)
-    assert bundle.verify(tmp_path / key).manifest["settings"]["seed"] == 5
+    assert verify(tmp_path / key).manifest["settings"]["seed"] == 5
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Bundles: what is in them, that they repeat to the byte, and that nothing broken passes for whole."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -17,10 +18,11 @@ import pytest
 import torch
 from torch import nn
 
-from export import bundle, formats
-from export.bundle import Bundle, NonFiniteError
+from export import bundle, formats, manifest
+from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import ExportError, fill, onnx_bytes
+from export.verify import verify
 from nets import LESSONS
 from nets.regression import Net
 from tests.conftest import Train
@@ -57,7 +59,7 @@ def test_a_bundle_holds_what_was_promised_and_nothing_else_is_left_behind(made: 
 
 def test_a_bundle_verifies(made: Bundle) -> None:
     assert made.parity.passed
-    assert bundle.verify(made.folder).parity.passed
+    assert verify(made.folder).parity.passed
 
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_writing_again_replaces_the_bundle_whole(made: Bundle, train: Train) -> 
     lesson = LESSONS[made.manifest["lesson"]]
     bundle.write(lesson, train(lesson.key, seed=9), made.folder.parent)
     assert set(contents(made.folder)) == FILES
-    assert bundle.verify(made.folder).manifest["settings"]["seed"] == 9
+    assert verify(made.folder).manifest["settings"]["seed"] == 9
 
 
 def test_the_onnx_file_is_as_promised(made: Bundle) -> None:
@@ -176,7 +178,7 @@ def rename(path: Path) -> None:
 def test_a_damaged_file_is_named(name: str, damage: Break, regression: Bundle) -> None:
     damage(regression.folder / name)
     with pytest.raises(BrokenFileError, match=f"^{name} ") as error:
-        bundle.verify(regression.folder)
+        verify(regression.folder)
     assert error.value.file == name
 
 
@@ -186,22 +188,22 @@ def test_files_swapped_are_named(regression: Bundle) -> None:
     one.write_bytes(two.read_bytes())
     two.write_bytes(one_content)
     with pytest.raises(BrokenFileError, match=r"^net\.pkl "):
-        bundle.verify(regression.folder)
+        verify(regression.folder)
 
 
 def test_a_file_that_no_manifest_lists_is_named(regression: Bundle) -> None:
     (regression.folder / "more.pkl").write_bytes(b"?")
     with pytest.raises(BrokenFileError, match=r"^more\.pkl is not among the files"):
-        bundle.verify(regression.folder)
+        verify(regression.folder)
 
 
-def forge(folder: Path, changes: dict[str, bytes], **manifest: Any) -> None:
+def forge(folder: Path, changes: dict[str, bytes], **claims: Any) -> None:
     """Alter files and then the manifest to match, as somebody would who means harm."""
-    described = {**json.loads((folder / "manifest.json").read_text()), **manifest}
+    described = {**json.loads((folder / "manifest.json").read_text()), **claims}
     for name, content in changes.items():
         (folder / name).write_bytes(content)
-        described["files"][name] = {"size": len(content), "sha256": bundle._sha256(content)}
-    described["digest"] = bundle._digest(described)
+        described["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    described["digest"] = manifest.digest_of(described)
     (folder / "manifest.json").write_text(json.dumps(described))
 
 
@@ -217,48 +219,70 @@ def test_a_pickle_with_a_foreign_class_is_refused_before_its_code_runs(
     file = io.BytesIO()
     torch.save(Harm(), file)
     forge(regression.folder, {name: file.getvalue()})
-    # The manifest's pickle is read first; the state_dict is compared with it, and so fails by name.
-    try:
-        told = bundle.verify(regression.folder).parity.summary
-    except BrokenFileError as error:
-        told = str(error)
-    assert f"{name} cannot be read: it names builtins.print" in told
+    with pytest.raises(BrokenFileError, match=f"^{name} cannot be read: it names builtins.print"):
+        verify(regression.folder)
     assert "must not run" not in capsys.readouterr().out
 
 
-def test_weights_that_are_not_the_others_fail_parity_by_file(regression: Bundle, train: Train) -> None:
+@pytest.mark.parametrize("name", formats.MODEL_FILES)
+def test_a_file_with_another_nets_weights_fails_parity_and_no_other_does(
+    name: str, regression: Bundle, train: Train
+) -> None:
     other = formats.write(train("regression", seed=8).learners[0].net, torch.zeros(2, 1))
-    forge(regression.folder, {"net.onnx": other["net.onnx"]})
-    report = bundle.verify(regression.folder).parity
-    assert report.failed_files == ["net.onnx"]
+    forge(regression.folder, {name: other[name]})
+    report = verify(regression.folder).parity
+    assert report.failed_files == [name]
+    assert f"1 of 5 files do not agree with the net: {name} (tensors: hidden.weight" in report.summary
+
+
+def test_an_onnx_file_of_another_interface_is_named(regression: Bundle) -> None:
+    model = onnx.load(regression.folder / "net.onnx")
+    model.graph.input[0].name = model.graph.node[0].input[0] = "z"
+    forge(regression.folder, {"net.onnx": model.SerializeToString()})
+    with pytest.raises(BrokenFileError, match=r"^net\.onnx cannot be read: it must take x and give y"):
+        verify(regression.folder)
+
+
+def test_a_bundle_of_weights_that_the_manifest_does_not_describe_is_refused(regression: Bundle, train: Train) -> None:
+    forge(regression.folder, formats.write(train("regression", seed=8).learners[0].net, torch.zeros(2, 1)))
+    with pytest.raises(BrokenFileError, match=r"^manifest\.json must have the digest of the weights"):
+        verify(regression.folder)
 
 
 def test_weights_that_are_not_finite_are_refused(regression: Bundle) -> None:
     net = Net(1, 10, 1)
     net.hidden.bias.data[3] = float("nan")
-    forge(regression.folder, formats.write(net, torch.zeros(2, 1)))
+    forge(regression.folder, formats.write(net, torch.zeros(2, 1)), weights=manifest.weights_digest(net.state_dict()))
     with pytest.raises(NonFiniteError):
-        bundle.verify(regression.folder)
+        verify(regression.folder)
 
 
 @pytest.mark.parametrize(
     "forged",
-    [{"lesson": "nope"}, {"lesson": []}, {"settings": {"steps": -1}}, {"net": "x"}, {"format": 99}, {"files": {}}],
+    [
+        {"lesson": "nope"},
+        {"lesson": []},
+        {"settings": {"steps": -1}},
+        {"net": "x"},
+        {"format": 99},
+        {"files": {}},
+        {"metrics": 1},
+    ],
     ids=str,
 )
 def test_a_manifest_that_makes_no_sense_is_named(forged: dict[str, Any], regression: Bundle) -> None:
     described = {**regression.manifest, **forged}
-    described["digest"] = bundle._digest(described)
+    described["digest"] = manifest.digest_of(described)
     (regression.folder / "manifest.json").write_text(json.dumps(described))
     with pytest.raises(BrokenFileError, match=r"^manifest\.json "):
-        bundle.verify(regression.folder)
+        verify(regression.folder)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b", "..", ""])
 def test_a_manifest_never_leads_out_of_its_folder(name: str, regression: Bundle) -> None:
     forge(regression.folder, {}, files={**regression.manifest["files"], name: {"size": 1, "sha256": "0"}})
     with pytest.raises(BrokenFileError, match=r"^manifest\.json must list files as plain names"):
-        bundle.verify(regression.folder)
+        verify(regression.folder)
 
 
 def test_golden_outputs_of_another_net_fail_parity(regression: Bundle) -> None:
@@ -267,16 +291,16 @@ def test_golden_outputs_of_another_net_fail_parity(regression: Bundle) -> None:
     file = io.BytesIO()
     np.savez(file, **arrays)
     forge(regression.folder, {"golden.npz": file.getvalue()})
-    assert bundle.verify(regression.folder).parity.failed_files == ["golden.npz"]
+    assert verify(regression.folder).parity.failed_files == ["golden.npz"]
 
 
 def test_golden_arrays_that_do_not_fit_are_named(regression: Bundle) -> None:
     file = io.BytesIO()
-    np.savez(file, x_a=np.zeros((3, 9), np.float32), y_a=np.zeros((3, 1), np.float32))
-    for content in (file.getvalue(), b"no zip"):
+    np.savez(file, x_train_1=np.zeros((3, 9), np.float32), y_train_1=np.zeros((3, 1), np.float32))
+    for content in (file.getvalue(), b"no zip", b""):
         forge(regression.folder, {"golden.npz": content})
         with pytest.raises(BrokenFileError, match=r"^golden\.npz "):
-            bundle.verify(regression.folder)
+            verify(regression.folder)
 
 
 def test_a_file_that_fails_parity_is_withheld_and_the_rest_is_kept(
@@ -286,16 +310,44 @@ def test_a_file_that_fails_parity_is_withheld_and_the_rest_is_kept(
     monkeypatch.setattr(formats, "onnx_bytes", lambda net, x: other)
     (one,) = bundle.write(LESSONS["regression"], train("regression"), tmp_path)
     assert one.parity.failed_files == ["net.onnx"]
-    assert "1 of 4 files withheld: net.onnx (tensors: hidden.weight" in one.parity.summary
+    assert "1 of 4 files do not agree with the net: net.onnx (tensors: hidden.weight" in one.parity.summary
     assert set(contents(one.folder)) == FILES - {"net.onnx"}
     assert "net.onnx" not in one.manifest["files"]
     assert "from net.onnx" not in (one.folder / "README.md").read_text()
-    assert bundle.verify(one.folder).parity.passed
+    assert verify(one.folder).parity.passed
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "nested"])
+def test_what_is_no_bundle_is_never_replaced(kind: str, train: Train, tmp_path: Path) -> None:
+    target = tmp_path / "regression"
+    if kind == "file":
+        target.write_text("mine")
+    else:
+        (target / "mine").mkdir(parents=True)
+        (target / ("thesis.txt" if kind == "folder" else "mine/thesis.txt")).write_text("mine")
+    with pytest.raises(ForeignFolderError, match="must be a bundle, to be replaced, or free"):
+        bundle.write(LESSONS["regression"], train("regression"), tmp_path)
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
+
+
+def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_written(
+    regression: Bundle, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(regression.folder)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(manifest, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        bundle.write(LESSONS["regression"], train("regression", seed=9), regression.folder.parent)
+    assert contents(regression.folder) == before
+    assert [path.name for path in regression.folder.parent.iterdir()] == ["regression"]
 
 
 def test_a_diverged_run_is_not_written(train: Train, tmp_path: Path) -> None:
     trainer = train("regression", learning_rate=10, steps=100)
-    with pytest.raises(NonFiniteError, match="diverged at step"):
+    with pytest.raises(NonFiniteError, match="Diverged at step"):
         bundle.write(LESSONS["regression"], trainer, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from charts import browser, figure
-from charts.chart import Band, Chart, Heatmap, Line, Panel, Points, as_array
+from charts.chart import Band, Chart, Heatmap, Line, Mark, Panel, Points, as_array
 
 X = as_array([0, 1, 2])
 
@@ -53,9 +53,20 @@ def test_structure_holds_no_data_and_changes_only_with_it() -> None:
     assert set(panels[0]["scales"]["0"]) == {"light", "dark"}
 
 
+MARKS: dict[str, tuple[Mark, Mark]] = {
+    "points": (Points("m", X, X), Points("m", X, X + 1)),
+    "line": (Line("m", X, X), Line("m", X, X + 1)),
+    "band": (Band("m", X, X, X + 1), Band("m", X, X, X + 2)),
+    "heat map": tuple(Heatmap("m", X[:2], X[:2], np.full((2, 2), v, np.float32)) for v in (0, 1)),  # type: ignore[dict-item]
+}
+
+
 @pytest.mark.parametrize("kind", figure.FORMATS)
-def test_every_mark_is_drawn_to_files(kind: figure.Format) -> None:
-    assert figure.save(chart(), kind) != figure.save(chart(0.9), kind)
+@pytest.mark.parametrize("name", MARKS)
+def test_every_mark_is_drawn_to_files(kind: figure.Format, name: str) -> None:
+    ranges = {"x_range": (0.0, 4.0), "y_range": (0.0, 4.0)}  # so that the axes stay the same
+    one, two = (Chart((Panel("p", "x", "y", (mark,), **ranges),)) for mark in MARKS[name])
+    assert figure.save(one, kind) != figure.save(two, kind)
 
 
 def test_a_file_shows_the_titles_labels_and_names_of_the_page() -> None:

@@ -7,20 +7,20 @@ import pytest
 import safetensors.torch
 import torch
 
-from export import bundle
+from export.verify import find, verify
 from nets import LESSONS
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 
 
 def test_every_lesson_that_trains_ships_a_bundle() -> None:
-    found = {folder.relative_to(CHECKPOINTS).parts[0] for folder in bundle.find(CHECKPOINTS)}
+    found = {folder.relative_to(CHECKPOINTS).parts[0] for folder in find(CHECKPOINTS)}
     assert found == set(LESSONS)
 
 
-@pytest.mark.parametrize("folder", bundle.find(CHECKPOINTS), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", find(CHECKPOINTS), ids=lambda folder: folder.name)
 def test_a_shipped_bundle_verifies(folder: Path) -> None:
-    assert bundle.verify(folder).parity.passed
+    assert verify(folder).parity.passed
 
 
 @pytest.mark.parametrize("key", LESSONS)

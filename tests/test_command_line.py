@@ -25,7 +25,7 @@ def test_run_writes_a_bundle_that_verify_accepts(key: str, tmp_path: Path, capsy
     assert main(["verify", str(tmp_path)]) == Exit.OK
     printed = capsys.readouterr().out
     assert "net.onnx" in printed
-    assert "agree with the live net" in printed
+    assert "agree with the net" in printed
     assert json.loads((tmp_path / key / "manifest.json").read_text())["settings"]["seed"] == 7
 
 
@@ -53,7 +53,7 @@ def test_json_reports_metrics_and_parity(tmp_path: Path, capsys: pytest.CaptureF
         (["run", "regression", "--out", "x", "--set", "lr=1"], "settings must be among learning_rate"),
         (["run", "regression", "--out", "x", "--set", "steps"], "--set must be NAME=VALUE, not 'steps'."),
         (["run", "regression"], "the following arguments are required: --out."),
-        (["run", "regression", "--out", "/dev/null/x"], "/dev/null/x must be a folder of yours"),
+        (["run", "regression", "--out", "/dev/null/x"], "DIR must be a folder that can be written and read"),
         (["verify", "no/such/folder"], "DIR must be a folder, not 'no/such/folder'."),
         (["frobnicate"], "invalid choice"),
         ([], "the following arguments are required"),
@@ -102,7 +102,30 @@ def test_one_broken_bundle_among_good_ones_decides(written: Path, capsys: pytest
     assert main(["verify", str(written)]) == Exit.BROKEN
     printed = capsys.readouterr().out
     assert "net.py has 0 bytes" in printed
-    assert "agree with the live net" in printed  # of the good one
+    assert "agree with the net" in printed  # of the good one
+
+
+def test_json_tells_errors_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "regression", "--set", "steps=0", "--json", "--out", str(tmp_path)]) == Exit.USAGE
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report == {"exit": 1, "error": "steps must be a whole number from 1 to 2000, not 0."}
+
+
+def test_somebodys_own_folder_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "regression").mkdir()
+    (tmp_path / "regression" / "thesis.txt").write_text("mine")
+    assert main(["run", "regression", *QUICK, "--out", str(tmp_path)]) == Exit.USAGE
+    assert "must be a bundle, to be replaced, or free" in capsys.readouterr().err
+    assert (tmp_path / "regression" / "thesis.txt").read_text() == "mine"
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a[bold]b[/x]"
+    assert main(["run", "regression", *QUICK, "--out", str(folder)]) == Exit.OK
+    assert main(["verify", str(folder)]) == Exit.OK
+    assert "a[bold]b[/x]" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_the_module_runs_with_its_exit_code(tmp_path: Path) -> None:

@@ -145,5 +145,5 @@ def test_the_summary_names_what_was_withheld_and_why() -> None:
     good = Case("net.pkl", "train_1", (1, 1), 0.0, 0.0, True)
     bad = Case("net.onnx", "train_1", (1, 1), 0.5, 99.0, False, "99 times float32's own error")
     assert Parity((good,)).summary.startswith("All 1 files, read back from disk, agree")
-    expected = "1 of 2 files withheld: net.onnx (train_1: 99 times float32's own error)."
+    expected = "1 of 2 files do not agree with the net: net.onnx (train_1: 99 times float32's own error)."
     assert Parity((good, bad)).summary == expected

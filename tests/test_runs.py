@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nets import LESSONS
+from nets.lesson import Snapshot
 from runs import visitors
 from runs.run import FULL_SPEED, Frame, Run, State
 
@@ -79,12 +80,12 @@ def test_pausing_holds_the_run_and_going_on_ends_it() -> None:
     go(story())
 
 
-def test_stopping_counts_as_done_and_says_where() -> None:
+def test_stopping_counts_as_done() -> None:
     async def story() -> None:
         run = await make(speed=1, steps=10)
         await run.step()
         frame = await run.stop()
-        assert (frame.state, frame.message) == (State.DONE, "Stopped at step 1 of 10.")
+        assert (frame.state, frame.snapshot.step, frame.steps) == (State.DONE, 1, 10)
 
     go(story())
 
@@ -117,6 +118,53 @@ def test_a_run_stopped_when_its_loss_had_overflowed_counts_as_diverged() -> None
         return (await run.stop()).state
 
     assert go(story()) is State.DIVERGED
+
+
+def test_a_run_too_slow_for_the_pace_still_moves_on_with_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps() -> list[int]:
+        run = await make(speed=1, steps=6)
+        look = run._trainer.snapshot
+
+        def slow_look() -> Snapshot:
+            time.sleep(0.06)  # longer than a frame may take
+            return look()
+
+        monkeypatch.setattr(run._trainer, "snapshot", slow_look)
+        return [frame.snapshot.step for frame in await watch(run)]
+
+    assert go(steps()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_abandoned_run_does_not_come_back() -> None:
+    async def story() -> None:
+        run = await make(steps=5)
+        run.abandon()
+        assert await watch(run) == []
+        with pytest.raises(RuntimeError, match="abandoned"):
+            await run.step()
+        assert run.frame.snapshot.step == 0
+
+    go(story())
+
+
+def test_steps_asked_for_at_once_past_the_last_end_the_run_well() -> None:
+    async def story() -> State:
+        run = await make(steps=1)
+        await run.step()
+        run.state = State.PAUSED  # as a second click would have found it
+        return (await run.step()).state
+
+    assert go(story()) is State.DONE
+
+
+def test_only_one_is_told_to_export() -> None:
+    async def story() -> list[bool]:
+        run = await make(steps=1)
+        early = run.claim_export()
+        await watch(run)
+        return [early, run.claim_export(), run.claim_export()]
+
+    assert go(story()) == [False, True, False]
 
 
 def test_an_error_ends_this_run_and_is_told_without_its_insides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,5 +278,7 @@ def test_no_more_runs_are_kept_than_memory_is_set_aside_for(runs: list[Run], mon
     for name, run in zip("abc", runs, strict=True):
         visitors.put(name, run)
     assert [visitors.current(name, "regression") for name in "abc"] == [None, *runs[1:]]
+    assert runs[0].frame.state is State.ERROR
+    assert "Press Train again" in runs[0].frame.message
     for name in "abc":
         visitors.close(name)

@@ -32,10 +32,12 @@ class ToyTrainer(Trainer[ToyConfig]):
         self.steps = 30
 
     def show(self) -> tuple[dict[str, float], Chart]:
-        torch.rand(7)
+        drawn = torch.rand(1).item()
         losses = [self.loss_func(each.net(self.x), self.y).item() for each in self.learners]
         line = Line("all", as_array([0, 1]), as_array(losses))
-        return {"loss": losses[0]}, Chart((Panel("toy", "x", "y", (line,)), self.loss_panel("loss", losses)))
+        return {"loss": losses[0], "drawn": drawn}, Chart(
+            (Panel("toy", "x", "y", (line,)), self.loss_panel("loss", losses))
+        )
 
 
 def states(trainer: Trainer[ToyConfig]) -> list[bytes]:
@@ -113,7 +115,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
         trainer.step()
     assert trainer.diverged
     assert trainer.step_number < 100
-    assert f"diverged at step {trainer.step_number}" in trainer.advice
+    assert f"Diverged at step {trainer.step_number}" in trainer.advice
     assert "smaller learning rate" in trainer.advice
 
 

@@ -1,0 +1,165 @@
+"""A bundle's manifest.json: what the net is, and the size and hash of every file. No dates, no paths."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from export import formats
+from export.formats import BrokenFileError
+from export.graph import inference_state
+from nets.lesson import Lesson, Snapshot
+from nets.training import Learner, Trainer
+
+NAME = "manifest.json"
+FORMAT = 1  # a reader that knows only this one refuses others
+
+Manifest = dict[str, Any]
+
+
+def describe(
+    lesson: Lesson, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, outputs: tuple[int, ...]
+) -> Manifest:
+    """All but the files. `outputs` is the shape of one output, without the batch."""
+    net = learner.net
+    return {
+        "format": FORMAT,
+        "lesson": lesson.key,
+        "title": lesson.title,
+        "net": learner.name,
+        "nets": [each.name for each in trainer.learners],
+        "class": f"{type(net).__module__}.{type(net).__qualname__}",
+        "architecture": str(net),
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "weights": weights_digest(net.state_dict()),
+        "task": lesson.task,
+        "inputs": [
+            {
+                "name": "x",
+                "dtype": "float32",
+                "shape": ["batch", *trainer.x.shape[1:]],
+                "features": lesson.inputs.features,
+                "unit": lesson.inputs.unit,
+                "trained_from": trainer.x.amin(dim=0).tolist(),
+                "trained_to": trainer.x.amax(dim=0).tolist(),
+            }
+        ],
+        "outputs": [
+            {
+                "name": "y",
+                "dtype": "float32",
+                "shape": ["batch", *outputs],
+                "features": lesson.outputs.features,
+                "unit": lesson.outputs.unit,
+            }
+        ],
+        "classes": lesson.classes,
+        "settings": trainer.config.to_dict(),
+        "steps": snapshot.step,
+        "metrics": snapshot.metrics,
+        "versions": {
+            "torch": torch.__version__.partition("+")[0],
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """One hash of the tensors that a prediction depends on: names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(inference_state(state).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write(manifest: Manifest, folder: Path) -> Manifest:
+    """Seal the folder: manifest.json with the size and hash of every file that is in it, and its own digest."""
+    contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    files = {name: {"size": len(content), "sha256": _sha256(content)} for name, content in contents.items()}
+    sealed = {**manifest, "files": files}
+    sealed["digest"] = digest_of(sealed)
+    (folder / NAME).write_bytes(to_json(sealed))
+    return sealed
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """JSON for people and programs: indented, UTF-8, with nothing that JSON does not have."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def digest_of(manifest: Mapping[str, Any]) -> str:
+    """The hash of all that a manifest says, but for this hash itself."""
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return _sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode())
+
+
+def read(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """The folder's manifest, and the content of each file that it lists. Raises BrokenFileError.
+
+    No content is given out before its size and hash are right, and none that the manifest does not list.
+    """
+    manifest = _parse(_content(folder, NAME))
+    contents = {name: _checked(folder, name, entry) for name, entry in manifest["files"].items()}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name not in contents and path.name != NAME:
+            raise BrokenFileError(path.name, f"is not among the files that {NAME} lists")
+    return manifest, contents
+
+
+def _parse(content: bytes) -> Manifest:
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BrokenFileError(NAME, f"is no JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
+        raise BrokenFileError(NAME, "was altered: its digest does not match its content")
+    if manifest.get("format") != FORMAT:
+        raise BrokenFileError(NAME, f"must be of format {FORMAT}, not {manifest.get('format')!r}")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(map(_is_entry, files.items())):
+        raise BrokenFileError(NAME, "must list files as plain names, each with its size and sha256")
+    if "golden.npz" not in files or not {*formats.MODEL_FILES} & {*files}:
+        raise BrokenFileError(NAME, "must list golden.npz and a model file")
+    if not isinstance(manifest.get("metrics"), dict):
+        raise BrokenFileError(NAME, "must list the metrics by name")
+    return manifest
+
+
+def _is_entry(item: tuple[str, Any]) -> bool:
+    name, entry = item
+    # No path, and nothing that only some systems take for one: backslash, drive letter, NUL.
+    plain = Path(name).name == name and name not in ("", "..", NAME) and not {*name} & {*"\\:\0"}
+    return plain and isinstance(entry, dict) and {"size", "sha256"} <= {*entry}
+
+
+def _content(folder: Path, name: str) -> bytes:
+    path = folder / name
+    if not path.is_file():
+        raise BrokenFileError(name, "is missing")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BrokenFileError(name, f"cannot be read: {error.strerror}") from error
+
+
+def _checked(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+    content = _content(folder, name)
+    if len(content) != entry["size"]:
+        raise BrokenFileError(name, f"has {len(content)} bytes and not {entry['size']}")
+    if _sha256(content) != entry["sha256"]:
+        raise BrokenFileError(name, "was altered: its sha256 is not that of the manifest")
+    return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,77 @@
+"""Check a bundle on disk, which may have come from anywhere: hashes first, then all that `write` checks."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from export import formats, manifest, parity
+from export.bundle import Bundle, NonFiniteError, compare
+from export.formats import BrokenFileError
+from export.parity import Parity
+from nets import LESSONS
+from nets.lesson import SettingError
+from nets.training import Trainer, is_finite
+
+GOLDEN = "golden.npz"
+
+
+def find(root: Path) -> list[Path]:
+    """The folders of the bundles under `root`, in order, `root` itself among them.
+
+    A folder with a model file counts, so that a lost manifest is noticed.
+    """
+    marks = {manifest.NAME, *formats.MODEL_FILES}
+    return sorted({path.parent for path in root.rglob("*") if path.name in marks and path.is_file()})
+
+
+def verify(folder: Path) -> Bundle:
+    """Measure a bundle's parity anew, on this machine, and hold its golden outputs against its net.
+
+    Raises BrokenFileError for a file that is missing, altered or unreadable, before anything in it is used;
+    NonFiniteError for weights that are not finite. A file that computes something else than the net that the
+    manifest describes shows in `Bundle.parity`. Nothing is unpickled but the classes of that net.
+    """
+    described, contents = manifest.read(folder)
+    trainer, net = _rebuild(described, contents)
+    answers = parity.references(net, parity.inputs(trainer.x))
+    cases = []
+    for name in formats.MODEL_FILES:
+        if name in contents:  # one that failed when it was written is not there
+            cases += compare(name, contents[name], net, answers)
+    cases += _compare_golden(contents[GOLDEN], net, set(answers))
+    return Bundle(folder, described, Parity(tuple(cases)))
+
+
+def _rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tuple[Trainer[Any], nn.Module]:
+    """The lesson's trainer, and its net with the weights that the manifest describes, from any file that has them."""
+    try:
+        lesson = LESSONS[described["lesson"]]
+        trainer = lesson.trainer(lesson.config.parse(described["settings"]))
+        net = next(each.net for each in trainer.learners if each.name == described["net"])
+    except (KeyError, TypeError, StopIteration, SettingError) as error:
+        raise BrokenFileError(manifest.NAME, f"must name a lesson, its net and its settings: {error!r}") from error
+    for name in formats.MODEL_FILES:
+        if name in contents:
+            _, state = formats.read(name, contents[name], net)
+            if manifest.weights_digest(state) == described.get("weights"):
+                net.load_state_dict(state, strict=name != formats.ONNX)  # which leaves out what it does not need
+                if not is_finite(net):
+                    raise NonFiniteError(f"{name} holds weights that are not finite numbers.")
+                return trainer, net
+    raise BrokenFileError(manifest.NAME, "must have the digest of the weights of a file; it has that of none")
+
+
+def _compare_golden(content: bytes, net: nn.Module, names: set[str]) -> list[parity.Case]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            golden = {name: (arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in sorted(names)}
+        answers = parity.references(net, {name: x for name, (x, _) in golden.items()})
+    except (ValueError, TypeError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise BrokenFileError(GOLDEN, f"must hold the inputs and outputs of every case: {error}") from error
+    # Recorded on another machine, maybe: held to the bound for other runtimes.
+    return [parity.compare_outputs(GOLDEN, name, y, answers[name], exactly=False) for name, (_, y) in golden.items()]
