@@ -22,13 +22,15 @@ from export.parity import Case, Parity
 from nets.lesson import Lesson, Snapshot
 from nets.training import Learner, Trainer, is_finite
 
+FILES = {*formats.MODEL_FILES, "golden.npz", "parity.json", "plot.png", "net.py", "README.md", manifest.NAME}
+
 
 class NonFiniteError(ValueError):
     """A net with weights or metrics that are not finite numbers."""
 
 
 class ForeignFolderError(ValueError):
-    """A folder in the place of a bundle that is none, and so is not replaced."""
+    """A file in the place of a bundle that is no part of one, and so is not replaced."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,12 @@ def _refuse_non_finite(lesson: Lesson, trainer: Trainer[Any], snapshot: Snapshot
 
 
 def _refuse_foreign(target: Path) -> None:
-    """Raise ForeignFolderError unless `target` is free, empty, or holds bundles and nothing else."""
-    if not target.exists():
-        return
-    folders = [target, *(path for path in target.iterdir() if path.is_dir())] if target.is_dir() else [target]
-    sealed = [folder for folder in folders if (folder / manifest.NAME).is_file()]
-    loose = target.is_dir() and target not in sealed and any(path.is_file() for path in target.iterdir())
-    empty = target.is_dir() and not any(target.iterdir())
-    if not empty and (loose or not sealed):
-        raise ForeignFolderError(f"{target} must be a bundle, to be replaced, or free; it is something else.")
+    """Raise ForeignFolderError if replacing `target` would lose a file that is no part of a bundle."""
+    files = [path for path in sorted(target.rglob("*")) if path.is_file()] if target.is_dir() else [target]
+    for path in files:
+        known = path.name in FILES or path.parent.name == "__pycache__"  # left there by who imported net.py
+        if path.exists() and not known:
+            raise ForeignFolderError(f"{path} is no part of a bundle and would be lost; move it away first.")
 
 
 def _write_net(lesson: Lesson, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, root: Path) -> Bundle:
@@ -148,7 +147,7 @@ def archive(bundles: list[Bundle]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
         for bundle in bundles:
-            for path in sorted(bundle.folder.iterdir()):
-                entry = zipfile.ZipInfo(f"{bundle.name}/{path.name}")  # dated 1980, as zip must have a date
-                made.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            for name in sorted([manifest.NAME, *bundle.manifest["files"]]):
+                entry = zipfile.ZipInfo(f"{bundle.name}/{name}")  # dated 1980, as zip must have a date
+                made.writestr(entry, (bundle.folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
     return file.getvalue()

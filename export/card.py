@@ -85,20 +85,28 @@ wants the class under its own name, `{name}`: use it only for files that you tru
 
 
 def source(net: nn.Module, arguments: Mapping[str, int]) -> str:
-    """net.py: the class's own source, and `build`, which makes the net of this bundle with fresh weights."""
-    cls = type(net)
+    """net.py: the class's own source, and `build`, which makes the net of this bundle with fresh weights.
+
+    A net put together by nn.Sequential has no class of its own, and is built from its layers.
+    """
     given = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    call = f"{type(net).__name__}({given})"
+    imports, own = (
+        "import torch.nn.functional as F\nfrom torch import Tensor, nn",
+        f"\n\n{inspect.getsource(type(net))}",
+    )
+    if isinstance(net, nn.Sequential):
+        # torch prints a layer as the call that makes it.
+        layers = "".join(f"\n        nn.{layer}," for layer in net)
+        imports, own, call = "from torch import nn", "", f"nn.Sequential({layers}\n    )"
     return f'''"""The architecture of this bundle's net."""
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+{imports}
+{own}
 
-
-{inspect.getsource(cls)}
-
-def build() -> {cls.__name__}:
+def build() -> nn.Module:
     """The net with fresh weights."""
-    return {cls.__name__}({given})
+    return {call}
 '''
 
 
@@ -156,10 +164,12 @@ def _port(name: str, port: Mapping[str, Any]) -> str:
 
 
 def _use(file: str, net: nn.Module) -> str:
-    cls = type(net)
-    name = f"{cls.__module__}.{cls.__qualname__}"
-    own = f'(net.{cls.__name__}, "{name}")'
-    layers = sorted({f"nn.{type(module).__name__}" for module in net.modules()} - {f"nn.{cls.__name__}"})
-    code = SNIPPETS[file].format(classes=", ".join([own, *layers]))
+    name = f"{type(net).__module__}.{type(net).__qualname__}"
+    classes = sorted({type(module) for module in net.modules()}, key=lambda cls: cls.__name__)
+    allowed = [
+        f"nn.{cls.__name__}" if cls.__module__.startswith("torch.nn.") else f'(net.{cls.__name__}, "{name}")'
+        for cls in classes
+    ]
+    code = SNIPPETS[file].format(classes=", ".join(allowed))
     warning = PICKLE_WARNING.format(name=name) if file == formats.PICKLE else ""
     return f"### {TITLES[file]}\n{warning}\n```python{code}```"

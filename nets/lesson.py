@@ -1,6 +1,5 @@
 """What a lesson is: its settings with their controls, what it shows, and the trainer that runs it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -25,22 +24,47 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Control:
-    """How a setting is offered: its label, its inclusive range, and the step of its slider.
+    """How a number is offered and judged: its label, its default, its inclusive range, the step of its slider.
 
-    A setting without a step is typed in, as it suits seeds and learning rates, whose useful values
-    lie too far apart for a slider.
+    A whole default takes whole numbers only. A number without a step is typed in, as it suits seeds and learning
+    rates, whose useful values lie too far apart for a slider.
     """
 
     label: str
     info: str
-    minimum: float
-    maximum: float
-    step: float | None
+    default: int | float
+    minimum: int | float
+    maximum: int | float
+    step: int | float | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are taken."""
+        return isinstance(self.default, int)
+
+    def check(self, name: str, value: object) -> int | float:
+        """`value` as the number that it is. Raises SettingError."""
+        kind, spec = ("a whole number", "d") if self.whole else ("a number", "g")
+        rule = f"{kind} from {self.minimum:{spec}} to {self.maximum:{spec}}"
+        # bool is an int to Python, but no number to whoever sends true.
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise SettingError(name, rule, value)
+        if not self.minimum <= value <= self.maximum:  # NaN is never in a range
+            raise SettingError(name, rule, value)
+        if self.whole and value != int(value):  # JSON has no whole numbers, so 100.0 is 100
+            raise SettingError(name, rule, value)
+        return int(value) if self.whole else float(value)
+
+    def schema(self) -> dict[str, Any]:
+        """The control for programs."""
+        kind = "integer" if self.whole else "number"
+        limits = {"minimum": self.minimum, "maximum": self.maximum}
+        return {"label": self.label, "type": kind, "default": self.default, **limits}
 
 
 def setting(default: N, label: str, minimum: N, maximum: N, *, step: N | None = None, info: str = "") -> N:
-    """A field of a Config that carries its control. A whole default makes a setting of whole numbers."""
-    control = Control(label, info, minimum, maximum, step)
+    """A field of a Config that carries its control."""
+    control = Control(label, info, default, minimum, maximum, step)
     value: N = field(default=default, metadata={"control": control})
     return value
 
@@ -54,23 +78,22 @@ def seed_setting() -> int:
 class Config:
     """The settings of one run. Subclasses add fields made by `setting`; every instance has been checked.
 
-    Raises SettingError where a value is not a number of its kind within its range.
+    Raises SettingError where a value breaks its control's rule.
     """
 
     def __post_init__(self) -> None:
-        for name, control, default in self._settings():
-            checked = _checked(name, getattr(self, name), control, whole=isinstance(default, int))
-            object.__setattr__(self, name, checked)
+        for name, control in self.controls().items():
+            object.__setattr__(self, name, control.check(name, getattr(self, name)))
 
     @classmethod
     def parse(cls, settings: object) -> Self:
         """A config of `settings` (name -> value), defaults for the rest, from a source not to be trusted.
 
-        Raises SettingError for anything but a mapping, for unknown names and for values out of range.
+        Raises SettingError for anything but a mapping, for unknown names and for values that break their rule.
         """
         if not isinstance(settings, Mapping):
             raise SettingError("settings", "an object of names and values", settings)
-        known = [name for name, _, _ in cls._settings()]
+        known = cls.controls()
         for name in settings:
             if name not in known:
                 raise SettingError("settings", f"among {', '.join(known)}", name)
@@ -79,32 +102,11 @@ class Config:
     @classmethod
     def controls(cls) -> dict[str, Control]:
         """Every setting's control, in order."""
-        return {name: control for name, control, _ in cls._settings()}
-
-    @classmethod
-    def _settings(cls) -> list[tuple[str, Control, int | float]]:
-        return [
-            (f.name, f.metadata["control"], f.default)  # type: ignore[misc]  # `setting` always gives a default
-            for f in fields(cls)
-        ]
+        return {each.name: each.metadata["control"] for each in fields(cls)}
 
     def to_dict(self) -> dict[str, int | float]:
         """The settings by name, ready for JSON and for `parse`."""
         return asdict(self)
-
-
-def _checked(name: str, value: object, control: Control, *, whole: bool) -> int | float:
-    rule = f"a number from {control.minimum:g} to {control.maximum:g}"
-    if whole:
-        rule = f"a whole number from {control.minimum} to {control.maximum}"
-    # bool is an int to Python, but no number to whoever sends true; JSON has no whole numbers, so 100.0 is 100.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SettingError(name, rule, value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SettingError(name, rule, value)
-    if not control.minimum <= value <= control.maximum or (whole and value != int(value)):
-        raise SettingError(name, rule, value)
-    return int(value) if whole else float(value)
 
 
 def shown(value: object) -> str:

@@ -11,27 +11,19 @@ from gradio.events import api
 from export import bundle
 from export.bundle import NonFiniteError
 from nets import LESSONS
-from nets.lesson import Lesson, SettingError
+from nets.lesson import SettingError
 from runs.run import Run, State
 
 
 def lessons() -> list[dict[str, Any]]:
     """Every lesson: its key, its title, and each control with its label, default and range."""
-    return [{"key": lesson.key, "title": lesson.title, "controls": _controls(lesson)} for lesson in LESSONS.values()]
-
-
-def _controls(lesson: Lesson) -> list[dict[str, Any]]:
-    defaults = lesson.config().to_dict()
     return [
         {
-            "name": name,
-            "label": control.label,
-            "type": "integer" if isinstance(defaults[name], int) else "number",
-            "default": defaults[name],
-            "minimum": control.minimum,
-            "maximum": control.maximum,
+            "key": lesson.key,
+            "title": lesson.title,
+            "controls": [{"name": name, **control.schema()} for name, control in lesson.config.controls().items()],
         }
-        for name, control in lesson.config.controls().items()
+        for lesson in LESSONS.values()
     ]
 
 

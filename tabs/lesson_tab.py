@@ -52,13 +52,10 @@ class LessonTab:
 
     def __init__(self, lesson: Lesson, first: Frame) -> None:
         self.lesson = lesson
-        defaults = lesson.config().to_dict()
         gr.Markdown(lesson.summary, elem_classes="lesson-summary")
         with gr.Row(elem_classes="lesson"):
             with gr.Column(scale=2, min_width=280, elem_classes="lesson-settings"):
-                self.controls = [
-                    _component(name, control, defaults[name]) for name, control in lesson.config.controls().items()
-                ]
+                self.controls = [_component(name, control) for name, control in lesson.config.controls().items()]
             with gr.Column(scale=5, min_width=320, elem_classes="lesson-run"):
                 with gr.Row(elem_classes="lesson-buttons"):
                     self.buttons = Buttons(
@@ -260,15 +257,14 @@ def _buttons(state: State) -> Updates:
     ]
 
 
-def _component(name: str, control: Control, default: int | float) -> gr.Slider | gr.Number:
-    common: dict[str, Any] = {"value": default, "label": control.label, "interactive": True}
+def _component(name: str, control: Control) -> gr.Slider | gr.Number:
+    common: dict[str, Any] = {"value": control.default, "label": control.label, "interactive": True}
     common["elem_classes"] = f"setting-{name}"
     if control.step is not None:
         return gr.Slider(control.minimum, control.maximum, step=control.step, info=control.info, **common)
-    limits = f"{control.minimum:g} to {control.maximum:g}" if control.maximum < 1e6 else ""
-    info = f"{control.info}, {limits}" if limits else control.info
-    whole = isinstance(default, int)
-    return gr.Number(precision=0 if whole else None, step=1 if whole else 0.01, info=info, **common)
+    limits = f", {control.minimum:g} to {control.maximum:g}" if control.maximum < 1e6 else ""
+    kind: dict[str, Any] = {"precision": 0, "step": 1} if control.whole else {"step": 0.01}
+    return gr.Number(info=f"{control.info}{limits}", **kind, **common)
 
 
 def _code(lesson: Lesson) -> str:

@@ -76,13 +76,18 @@ def _outside(url: str, home: str) -> list[str]:
     return [] if url.startswith((home, "data:", "blob:")) else [f"left this machine: {url}"]
 
 
+def short(key: str) -> dict[str, float]:
+    """Settings of a lesson's run that ends soon."""
+    return {"steps": 20} if "steps" in LESSONS[key].config.controls() else {}
+
+
 @pytest.fixture
 def train() -> Train:
-    """train(key, **settings): a trainer at the end of its run, short unless steps are set."""
+    """train(key, **settings): a trainer at the end of its run, a short one unless steps are set."""
 
     def trained(key: str, **settings: float) -> Trainer[Any]:
         lesson = LESSONS[key]
-        trainer = lesson.trainer(lesson.config.parse({"steps": 20, **settings}))
+        trainer = lesson.trainer(lesson.config.parse({**short(key), **settings}))
         while not trainer.done:
             trainer.step()
         return trainer

@@ -1,5 +1,6 @@
 """Bundles: what is in them, that they repeat to the byte, and that nothing broken passes for whole."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -22,12 +23,14 @@ from export import bundle, formats, manifest
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import ExportError, fill, onnx_bytes
-from export.verify import verify
+from export.verify import find, verify
 from nets import LESSONS
+from nets.lesson import Port
 from nets.regression import Net
 from tests.conftest import Train
+from tests.test_training import ToyConfig, ToyTrainer
 
-FILES = {
+FILES = {  # as promised; not taken from the code
     *("net.pkl", "net_params.pkl", "net.safetensors", "net.onnx", "golden.npz", "parity.json", "manifest.json"),
     *("README.md", "net.py", "plot.png"),
 }
@@ -86,7 +89,9 @@ def test_no_file_tells_of_the_machine_that_made_it(made: Bundle) -> None:
 
 
 def test_writing_again_replaces_the_bundle_whole(made: Bundle, train: Train) -> None:
-    (made.folder / "stale.txt").write_text("old")
+    (made.folder / "__pycache__").mkdir()
+    (made.folder / "__pycache__" / "net.pyc").write_text("left by a snippet")
+    (made.folder / "net.onnx").write_text("damaged")
     lesson = LESSONS[made.manifest["lesson"]]
     bundle.write(lesson, train(lesson.key, seed=9), made.folder.parent)
     assert set(contents(made.folder)) == FILES
@@ -123,17 +128,45 @@ def test_the_manifest_says_what_the_net_is(made: Bundle) -> None:
 
 
 def test_every_snippet_of_the_readme_runs_in_the_bundle_alone(made: Bundle) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", (made.folder / "README.md").read_text(), re.DOTALL)
+    run_snippets(made.folder)
+
+
+def run_snippets(folder: Path) -> None:
+    """Each of the four, by itself, with nothing of this repository on its path."""
+    snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert len(snippets) == 4
     for snippet in snippets:
         done = subprocess.run(
             [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '')\n{snippet}"],
-            cwd=made.folder,
+            cwd=folder,
             check=True,
             capture_output=True,
             text=True,
         )
         assert float(done.stdout) < 1e-5
+
+
+def test_a_lesson_of_several_nets_has_a_bundle_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lesson = dataclasses.replace(
+        LESSONS["regression"],
+        key="toy",
+        config=ToyConfig,
+        trainer=ToyTrainer,
+        inputs=Port(("x₁", "x₂", "x₃"), "numbers"),
+        outputs=Port(("sum",), "a number"),
+    )
+    monkeypatch.setitem(LESSONS, "toy", lesson)
+    trainer = ToyTrainer(ToyConfig())
+    trainer.step()
+    bundles = bundle.write(lesson, trainer, tmp_path)
+    assert [each.folder for each in bundles] == [tmp_path / "toy" / name for name in "ab"]
+    assert find(tmp_path) == [each.folder for each in bundles]
+    for each in bundles:
+        assert verify(each.folder).parity.passed
+        run_snippets(each.folder)
+    with zipfile.ZipFile(io.BytesIO(bundle.archive(bundles))) as archive:
+        assert {name.rpartition("/")[0] for name in archive.namelist()} == {"toy/a", "toy/b"}
+    bundle.write(lesson, trainer, tmp_path)  # replaces both
 
 
 def test_torch_load_refuses_the_whole_pickle_as_the_readme_says(regression: Bundle) -> None:
@@ -325,7 +358,7 @@ def test_what_is_no_bundle_is_never_replaced(kind: str, train: Train, tmp_path: 
     else:
         (target / "mine").mkdir(parents=True)
         (target / ("thesis.txt" if kind == "folder" else "mine/thesis.txt")).write_text("mine")
-    with pytest.raises(ForeignFolderError, match="must be a bundle, to be replaced, or free"):
+    with pytest.raises(ForeignFolderError, match="is no part of a bundle and would be lost"):
         bundle.write(LESSONS["regression"], train("regression"), tmp_path)
     assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
 

@@ -115,7 +115,7 @@ def test_somebodys_own_folder_is_not_replaced(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "regression").mkdir()
     (tmp_path / "regression" / "thesis.txt").write_text("mine")
     assert main(["run", "regression", *QUICK, "--out", str(tmp_path)]) == Exit.USAGE
-    assert "must be a bundle, to be replaced, or free" in capsys.readouterr().err
+    assert "is no part of a bundle and would be lost" in capsys.readouterr().err
     assert (tmp_path / "regression" / "thesis.txt").read_text() == "mine"
 
 

@@ -4,7 +4,6 @@ import math
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from charts.chart import Chart
 from nets import LESSONS
 from nets.lesson import Config, Lesson, SettingError
 from nets.training import Trainer
-from tests.conftest import Train
+from tests.conftest import Train, short
 
 lessons = pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS)
 settings = pytest.mark.parametrize(
@@ -59,8 +58,7 @@ def test_lessons_come_in_the_tutorials_order() -> None:
 
 @lessons
 def test_defaults_are_the_tutorials(lesson: Lesson) -> None:
-    defaults = lesson.config().to_dict()
-    assert {**defaults, **TUTORIAL[lesson.key]} == defaults
+    assert lesson.config().to_dict().items() >= TUTORIAL.get(lesson.key, {}).items()
 
 
 @lessons
@@ -113,17 +111,8 @@ def test_a_seed_repeats_a_run_exactly_and_another_does_not(lesson: Lesson, train
 
 
 @lessons
-def test_training_learns(lesson: Lesson) -> None:
-    trainer = lesson.trainer(lesson.config())
-    before = trainer.snapshot().metrics["loss"]
-    while not trainer.done:
-        trainer.step()
-    assert trainer.snapshot().metrics["loss"] < before / 5
-
-
-@lessons
 def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Lesson, train: Train) -> None:
-    looked_at = lesson.trainer(lesson.config.parse({"steps": 20}))
+    looked_at = lesson.trainer(lesson.config.parse(short(lesson.key)))
     while not looked_at.done:
         for _ in range(5):
             looked_at.snapshot()
@@ -133,8 +122,7 @@ def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Lesson, train:
 
 @lessons
 def test_runs_side_by_side_give_the_losses_of_each_alone(lesson: Lesson, train: Train) -> None:
-    config = lesson.config.parse
-    runs = [lesson.trainer(config({"steps": 20, "seed": seed})) for seed in (1, 2)]
+    runs = [lesson.trainer(lesson.config.parse({**short(lesson.key), "seed": seed})) for seed in (1, 2)]
     while not all(run.done for run in runs):
         for run in runs:
             run.step()
@@ -145,10 +133,10 @@ def test_runs_side_by_side_give_the_losses_of_each_alone(lesson: Lesson, train: 
 
 
 @lessons
-def test_the_chart_keeps_its_structure_through_a_run_and_over_settings(lesson: Lesson, train: Train) -> None:
+def test_the_chart_keeps_its_structure_through_a_run_and_over_seeds(lesson: Lesson, train: Train) -> None:
     first = lesson.trainer(lesson.config()).snapshot().chart
     assert shape_of(train(lesson.key).snapshot().chart) == shape_of(first)
-    assert shape_of(train(lesson.key, hidden_units=3, points=9, seed=5).snapshot().chart) == shape_of(first)
+    assert shape_of(train(lesson.key, seed=5).snapshot().chart) == shape_of(first)
 
 
 @lessons
@@ -188,23 +176,3 @@ def test_a_learners_arguments_make_a_net_of_its_shape(lesson: Lesson) -> None:
 def test_config_fields_all_carry_controls(lesson: Lesson) -> None:
     assert issubclass(lesson.config, Config)
     assert [f.name for f in fields(lesson.config)] == list(lesson.config.controls())
-
-
-def test_regression_draws_the_tutorials_data() -> None:
-    trainer = LESSONS["regression"].trainer(LESSONS["regression"].config())
-    torch.testing.assert_close(trainer.x, torch.unsqueeze(torch.linspace(-1, 1, 100), dim=1))
-    rest = trainer.y - trainer.x.pow(2)
-    assert 0 <= rest.min() < rest.max() <= 0.2
-
-
-def test_classification_draws_two_clouds_about_2_and_minus_2() -> None:
-    trainer = LESSONS["classification"].trainer(LESSONS["classification"].config())
-    assert trainer.x.shape == (200, 2)
-    assert trainer.y.tolist() == [0] * 100 + [1] * 100
-    np.testing.assert_allclose(trainer.x[:100].mean(dim=0), 2, atol=0.4)
-    np.testing.assert_allclose(trainer.x[100:].mean(dim=0), -2, atol=0.4)
-
-
-def test_the_nets_have_the_tutorials_layers() -> None:
-    names = {key: list(LESSONS[key].trainer(LESSONS[key].config()).learners[0].net._modules) for key in LESSONS}
-    assert names == {"regression": ["hidden", "predict"], "classification": ["hidden", "out"]}

@@ -18,6 +18,6 @@ class Net(nn.Module):
         return x
 
 
-def build() -> Net:
+def build() -> nn.Module:
     """The net with fresh weights."""
     return Net(n_feature=2, n_hidden=10, n_output=2)
