@@ -42,7 +42,10 @@ class UsageError(ValueError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, which ends with 2 on bad usage; here 2 says that parity failed."""
+    """argparse, which ends with 2 on bad usage, where here 2 says that parity failed, and guesses shortened options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -187,5 +190,18 @@ def _worst(exits: list[Exit]) -> Exit:
     return min(exits, key=order.index)
 
 
+def command() -> int:
+    """`main`, for a terminal: an output that cannot be written and Ctrl-C end it without a traceback."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more goes there, not even at exit
+        return _refuse(f"the report cannot be written: {error.strerror}.", Exit.USAGE, as_json=False)
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

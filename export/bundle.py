@@ -128,9 +128,10 @@ def _read_back(folder: Path, net: nn.Module, answers: Mapping[str, parity.Refere
 def compare(name: str, content: bytes, net: nn.Module, answers: Mapping[str, parity.Reference]) -> list[Case]:
     """A model file against the net: first its tensors, then what it computes. Raises BrokenFileError."""
     predict, state = formats.read(name, content, net)
-    why = formats.same_tensors(name, state, net.state_dict())
-    tensors = Case(name, "tensors", (), None, None, not why, why)
-    return [tensors, *parity.compare(name, predict, answers, exactly=name != formats.ONNX)]
+    with formats.blaming(name, "cannot be used"):
+        why = formats.same_tensors(name, state, net.state_dict())
+        tensors = Case(name, "tensors", (), None, None, not why, why)
+        return [tensors, *parity.compare(name, predict, answers, exactly=name != formats.ONNX)]
 
 
 def _golden(answers: Mapping[str, parity.Reference]) -> bytes:

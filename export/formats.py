@@ -6,7 +6,8 @@ equal bytes. Nothing is unpickled but classes that the net's own architecture co
 
 import copy
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,12 @@ def read(file: str, content: bytes, architecture: nn.Module) -> tuple[Predict, S
     `architecture` is a net of the same classes and shapes; its weights are not used, and no class
     that it does not consist of is unpickled.
     """
-    try:
+    with blaming(file, "cannot be read"):
         match file:
             case "net.pkl":
                 net = _unpickled(content, {type(module) for module in architecture.modules()})
                 if type(net) is not type(architecture):
-                    raise TypeError(f"holds {type(net).__name__} and not {type(architecture).__name__}")
+                    raise TypeError(f"it holds {type(net).__name__} and not {type(architecture).__name__}")
             case "net_params.pkl":
                 net = _with_state(architecture, _unpickled(content, set()))
             case "net.safetensors":
@@ -75,9 +76,22 @@ def read(file: str, content: bytes, architecture: nn.Module) -> tuple[Predict, S
                 return _from_onnx(content)
             case _:
                 raise ValueError("no such model file in a bundle")
-    except Exception as error:  # whatever a parser trips over, the file is what is wrong
-        raise BrokenFileError(file, f"cannot be read: {_first_line(error)}") from error
-    return _torch_predict(net), net.state_dict()
+        return _torch_predict(net), net.state_dict()
+
+
+@contextmanager
+def blaming(file: str, what: str) -> Iterator[None]:
+    """Whatever is raised within becomes a BrokenFileError of that file.
+
+    A file from elsewhere can make a parser, torch or onnxruntime trip in any way; it is the file that is wrong.
+    """
+    try:
+        yield
+    except BrokenFileError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BrokenFileError(file, f"{what}: {reason}") from error
 
 
 def same_tensors(file: str, found: State, wanted: State) -> str:
@@ -134,14 +148,7 @@ def _from_onnx(content: bytes) -> tuple[Predict, State]:
     }
 
     def predict(x: Float32) -> Float32:
-        try:
-            y: Float32 = session.run(["y"], {"x": x})[0]
-        except Exception as error:
-            raise BrokenFileError(ONNX, f"cannot be run: {_first_line(error)}") from error
+        y: Float32 = session.run(["y"], {"x": x})[0]
         return y
 
     return predict, state
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -117,12 +117,10 @@ def read(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
 
 
 def _parse(content: bytes) -> Manifest:
-    try:
+    with formats.blaming(NAME, "is no manifest"):
         manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BrokenFileError(NAME, f"is no JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
-        raise BrokenFileError(NAME, "was altered: its digest does not match its content")
+        if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
+            raise BrokenFileError(NAME, "was altered: its digest does not match its content")
     if manifest.get("format") != FORMAT:
         raise BrokenFileError(NAME, f"must be of format {FORMAT}, not {manifest.get('format')!r}")
     files = manifest.get("files")
@@ -143,11 +141,10 @@ def _is_entry(item: tuple[str, Any]) -> bool:
 
 
 def _content(folder: Path, name: str) -> bytes:
-    path = folder / name
-    if not path.is_file():
-        raise BrokenFileError(name, "is missing")
     try:
-        return path.read_bytes()
+        return (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise BrokenFileError(name, "is missing") from error
     except OSError as error:
         raise BrokenFileError(name, f"cannot be read: {error.strerror}") from error
 

@@ -1,7 +1,6 @@
 """Check a bundle on disk, which may have come from anywhere: hashes first, then all that `write` checks."""
 
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,13 @@ GOLDEN = "golden.npz"
 def find(root: Path) -> list[Path]:
     """The folders of the bundles under `root`, in order, `root` itself among them.
 
-    A folder with a model file counts, so that a lost manifest is noticed.
+    A folder with a model file counts, so that a lost manifest is noticed, and so does a link to a folder:
+    what lies deeper behind it is not looked for.
     """
     marks = {manifest.NAME, *formats.MODEL_FILES}
-    return sorted({path.parent for path in root.rglob("*") if path.name in marks and path.is_file()})
+    paths = list(root.rglob("*"))
+    links = {path for path in paths if path.is_symlink() and path.is_dir()}
+    return sorted(links | {path.parent for path in paths if path.name in marks and path.is_file()})
 
 
 def verify(folder: Path) -> Bundle:
@@ -55,23 +57,24 @@ def _rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tup
         net = next(each.net for each in trainer.learners if each.name == described["net"])
     except (KeyError, TypeError, StopIteration, SettingError) as error:
         raise BrokenFileError(manifest.NAME, f"must name a lesson, its net and its settings: {error!r}") from error
-    for name in formats.MODEL_FILES:
-        if name in contents:
-            _, state = formats.read(name, contents[name], net)
-            if manifest.weights_digest(state) == described.get("weights"):
-                net.load_state_dict(state, strict=name != formats.ONNX)  # which leaves out what it does not need
-                if not is_finite(net):
-                    raise NonFiniteError(f"{name} holds weights that are not finite numbers.")
-                return trainer, net
+    for name in filter(contents.__contains__, formats.MODEL_FILES):
+        _, state = formats.read(name, contents[name], net)
+        with formats.blaming(name, "does not fit the lesson's net"):
+            if manifest.weights_digest(state) != described.get("weights"):
+                continue
+            net.load_state_dict(state, strict=name != formats.ONNX)  # which leaves out what it does not need
+        if not is_finite(net):
+            raise NonFiniteError(f"{name} holds weights that are not finite numbers.")
+        return trainer, net
     raise BrokenFileError(manifest.NAME, "must have the digest of the weights of a file; it has that of none")
 
 
 def _compare_golden(content: bytes, net: nn.Module, names: set[str]) -> list[parity.Case]:
-    try:
+    with formats.blaming(GOLDEN, "must hold the inputs and outputs of every case"):
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             golden = {name: (arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in sorted(names)}
         answers = parity.references(net, {name: x for name, (x, _) in golden.items()})
-    except (ValueError, TypeError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise BrokenFileError(GOLDEN, f"must hold the inputs and outputs of every case: {error}") from error
-    # Recorded on another machine, maybe: held to the bound for other runtimes.
-    return [parity.compare_outputs(GOLDEN, name, y, answers[name], exactly=False) for name, (_, y) in golden.items()]
+        # Recorded on another machine, maybe: held to the bound for other runtimes.
+        return [
+            parity.compare_outputs(GOLDEN, name, y, answers[name], exactly=False) for name, (_, y) in golden.items()
+        ]

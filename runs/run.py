@@ -83,11 +83,12 @@ class Run:
         """Train, and give a frame every FRAME_SECONDS until the run is paused, stopped or over.
 
         A run that cannot keep that pace gives fewer frames, each after training on, and never waits. The last
-        frame shows the end; an abandoned run gives none. Closing the iterator pauses the run.
+        frame shows the end; a run that is on or over, and an abandoned one, gives none. Closing the iterator pauses
+        the run.
         """
-        if self._abandoned:
+        if not self._begin():
             return
-        turn = self._begin()
+        turn = self._turn
         due = time.monotonic()
         try:
             while self.state is State.RUNNING and turn == self._turn:
@@ -104,12 +105,12 @@ class Run:
             yield self.frame
 
     async def step(self) -> Frame:
-        """Take one step and pause."""
-        self._begin()
-        await self._attempt(lambda: self._slice(1))
-        self._settle()
-        self.pause()
-        await self._look()
+        """Take one step and pause; a run that is on or over stays as it is."""
+        if self._begin():
+            await self._attempt(lambda: self._slice(1))
+            self._settle()
+            self.pause()
+            await self._look()
         return self.frame
 
     def pause(self) -> None:
@@ -144,13 +145,13 @@ class Run:
         """Write the run's bundles under `out`. Raises what `bundle.write` raises."""
         return await _on_trainer_thread(lambda: bundle.write(self.lesson, self._trainer, out))
 
-    def _begin(self) -> int:
-        """Go on, as the only one who does: an iterator of an earlier turn that wakes up late ends."""
+    def _begin(self) -> bool:
+        """Go on, if the run can, as the only one who does: an iterator of an earlier turn that wakes up late ends."""
         if self._abandoned or self.state not in (State.IDLE, State.PAUSED):
-            raise RuntimeError(f"a run that is {'abandoned' if self._abandoned else self.state} cannot go on")
+            return False
         self.state = State.RUNNING
         self._turn += 1
-        return self._turn
+        return True
 
     async def _train_until(self, due: float) -> None:
         left = self.speed or self._trainer.steps

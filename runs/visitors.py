@@ -1,12 +1,21 @@
 """Who runs what: at most one run to a visitor's page and lesson, and none once the page is closed."""
 
+import asyncio
 from collections import OrderedDict
+from weakref import WeakValueDictionary
 
 from runs.run import Run
 
 MOST_RUNS = 512  # kept in memory; beyond it the run that was touched longest ago is ended
 
 _runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
+
+_turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()  # each lives while it is held
+
+
+def turn(session: str, lesson: str) -> asyncio.Lock:
+    """Hold this from looking at the visitor's run to putting another: two clicks may come at once."""
+    return _turns.setdefault((session, lesson), asyncio.Lock())
 
 
 def current(session: str, lesson: str) -> Run | None:

@@ -46,6 +46,10 @@ class Downloads:
             self.files = [_button(label) for label in LABELS.values()]
         self.components = [self.report, self.archive, *self.files]
 
+    def skipped(self) -> Updates:
+        """All as it is."""
+        return [gr.skip()] * len(self.components)
+
     def busy(self) -> Updates:
         """The check is going on."""
         return self._told(_BUSY)

@@ -23,6 +23,7 @@ from tabs import downloads, live
 _log = logging.getLogger(__name__)
 
 SPEEDS = [("1", 1), ("2", 2), ("5", 5), ("20", 20), ("full speed", FULL_SPEED)]
+SPEED_VALUES = [value for _, value in SPEEDS]
 DEFAULT_SPEED = 1
 ACTIVE = (State.RUNNING, State.PAUSED)
 CHANGED = "· Settings have changed since: press Train for a new run."
@@ -104,17 +105,20 @@ class LessonTab:
             control.change(self.preview, settings, self.chart, trigger_mode="always_last", **checked)
         self.save.click(self.save_figure, settings, self.figures, **checked)
 
+    # A generator that ends without a yield would blank its outputs: where there is nothing to show, they skip.
+
     async def train(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
         """Start a run, or go on with one that is paused, and show it until it rests."""
-        run = self._current(request)
-        if run is not None and run.state is State.RUNNING:
-            return
         try:
+            pace = _speed(speed)
             run, new = await self._run_to_go_on(request, values)
-            run.speed = _speed(speed)
         except SettingError as error:
             yield self._shown(live.problem(self._told(error)))
             return
+        if run.state is State.RUNNING:
+            yield self._shown(gr.skip())
+            return
+        run.speed = pace
         encoder = live.Encoder(run.beginning)
         chart = live.start(run.beginning) if new else gr.skip()
         yield self._shown(chart, State.RUNNING, clear=new)
@@ -124,18 +128,21 @@ class LessonTab:
 
     async def step(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
         """Take one step, of a new run if there is none to go on with."""
-        run = self._current(request)
-        if run is not None and run.state is State.RUNNING:
-            return
         try:
             run, new = await self._run_to_go_on(request, values)
         except SettingError as error:
             yield self._shown(live.problem(self._told(error)))
             return
+        if run.state is State.RUNNING:
+            yield self._shown(gr.skip())
+            return
         if new:
             yield self._shown(live.start(run.beginning), clear=True)
         frame = await run.step()
-        yield self._shown(live.Encoder(run.beginning).frame(frame), frame.state)
+        if run is self._current(request) and frame.state is not State.RUNNING:
+            yield self._shown(live.Encoder(run.beginning).frame(frame), frame.state)
+        else:  # another click has overtaken this one, and shows what came of it
+            yield self._shown(gr.skip())
 
     async def pause(self, request: gr.Request) -> None:
         """Hold the run; whoever shows its frames sees it and shows the last."""
@@ -149,12 +156,19 @@ class LessonTab:
         if run is None:
             return self._shown(gr.skip())
         frame = await run.stop()
+        if run is not self._current(request):
+            return self._shown(gr.skip())
         return self._shown(live.Encoder(run.beginning).frame(frame), frame.state)
 
     async def reset(self, request: gr.Request, speed: object, *values: object) -> Updates:
-        """Forget the run, and show the untrained net of the settings as they stand."""
-        visitors.discard(_session(request), self.lesson.key)
-        return self._shown(await self._untrained(values), State.IDLE, clear=True)
+        """Forget the run, and show the untrained net of the settings as they stand; bad settings keep the run."""
+        async with visitors.turn(_session(request), self.lesson.key):
+            try:
+                untrained = await Run.create(self.lesson, self._config(values))
+            except SettingError as error:
+                return self._shown(live.problem(self._told(error)))
+            visitors.discard(_session(request), self.lesson.key)
+            return self._shown(live.start(untrained.frame), State.IDLE, clear=True)
 
     async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
         """Show the untrained net of other settings; beside a run that is over, only say that they are others."""
@@ -176,12 +190,16 @@ class LessonTab:
         """Set the pace of the run that is on."""
         run = self._current(request)
         if run is not None:
-            run.speed = _speed(speed)
+            try:
+                run.speed = _speed(speed)
+            except SettingError as error:
+                raise gr.Error(self._told(error), print_exception=False) from error
 
     async def take_away(self, request: gr.Request) -> AsyncIterator[Updates]:
         """Once a run is done: write its files, read them back, compare, and offer them."""
         run = self._current(request)
         if run is None or not run.claim_export():
+            yield self.downloads.skipped()
             return
         yield self.downloads.busy()
         with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
@@ -193,13 +211,14 @@ class LessonTab:
             except Exception:  # noqa: BLE001  # a full disk, an export that torch refuses: told, logged, and no hang
                 _log.exception("export of %s failed", self.lesson.key)
                 shown = self.downloads.refused("The files could not be written, so none is offered. Train again.")
-            if run is self._current(request):  # and not one that was reset meanwhile
-                yield shown  # Gradio copies the files before it goes on
+            # Gradio copies the files before it goes on. The files of a run that was reset meanwhile are not shown.
+            yield shown if run is self._current(request) else self.downloads.skipped()
 
     async def save_figure(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Any]:
         """The chart on show as files."""
+        shown = self._current(request)
         try:
-            run = self._current(request) or await Run.create(self.lesson, self._config(values))
+            run = shown or await Run.create(self.lesson, self._config(values))
         except SettingError as error:
             raise gr.Error(self._told(error), print_exception=False) from error
         chart = run.frame.snapshot.chart
@@ -207,19 +226,23 @@ class LessonTab:
             files = [Path(folder) / f"{self.lesson.key}.{kind}" for kind in figure.FORMATS]
             for file, kind in zip(files, figure.FORMATS, strict=True):
                 file.write_bytes(await asyncio.to_thread(figure.save, chart, kind))
-            yield gr.update(value=[str(file) for file in files], visible=True)
+            if shown is self._current(request):
+                yield gr.update(value=[str(file) for file in files], visible=True)
+            else:  # the page shows something else by now
+                yield gr.skip()
 
     def _current(self, request: gr.Request) -> Run | None:
         return visitors.current(_session(request), self.lesson.key)
 
     async def _run_to_go_on(self, request: gr.Request, values: tuple[object, ...]) -> tuple[Run, bool]:
-        """The visitor's run if it is paused, or else a new one, and whether it is new. Raises SettingError."""
-        run = self._current(request)
-        if run is not None and run.state is State.PAUSED:
-            return run, False
-        run = await Run.create(self.lesson, self._config(values))
-        visitors.put(_session(request), run)
-        return run, True
+        """The visitor's run if it is not over, or else a new one, and whether it is new. Raises SettingError."""
+        async with visitors.turn(_session(request), self.lesson.key):
+            run = self._current(request)
+            if run is not None and run.state in (State.IDLE, *ACTIVE):
+                return run, False
+            run = await Run.create(self.lesson, self._config(values))
+            visitors.put(_session(request), run)
+            return run, True
 
     async def _untrained(self, values: tuple[object, ...]) -> Any:
         try:
@@ -275,12 +298,13 @@ def _code(lesson: Lesson) -> str:
 
 
 def _speed(value: object) -> int:
-    if value not in [speed for _, speed in SPEEDS]:
-        raise SettingError("speed", f"one of {', '.join(str(speed) for _, speed in SPEEDS)}", value)
-    assert isinstance(value, int)
+    if isinstance(value, bool) or not isinstance(value, int) or value not in SPEED_VALUES:
+        raise SettingError("speed", f"one of {', '.join(map(str, SPEED_VALUES))}", value)
     return value
 
 
 def _session(request: gr.Request) -> str:
-    """The visitor's page, by the name that Gradio gave it."""
+    """The visitor's page, by the name that Gradio gave it. Raises gr.Error for a caller that has none."""
+    if not request.session_hash:
+        raise gr.Error("This belongs to an open page; use /train instead.", print_exception=False)
     return str(request.session_hash)

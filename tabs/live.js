@@ -189,5 +189,6 @@ async function newest() {
 }
 
 new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-watch(["value", "base", "structure"], newest);
+// Not as a list of quoted names: Gradio takes every quoted name in this file for an event of the component.
+watch("value base structure".split(" "), newest);
 newest();

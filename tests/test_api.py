@@ -1,5 +1,6 @@
 """The API, through gradio_client, against the app as users run it."""
 
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,3 +95,40 @@ def test_only_the_api_is_open_to_clients(client: Client) -> None:
 def test_no_file_of_the_machine_is_served(app_url: str) -> None:
     for path in ("/etc/passwd", str(Path("app.py").resolve()), str(Path("checkpoints").resolve()), "../app.py"):
         assert httpx.get(f"{app_url}gradio_api/file={path}").status_code in (403, 404)
+
+
+def call(app_url: str, handler: str, data: list[Any], session: str | None) -> httpx.Response:
+    body = {"data": data, "session_hash": session}
+    return httpx.post(f"{app_url}gradio_api/run/{handler}", json=body, timeout=20)
+
+
+@pytest.mark.parametrize("handler", ["pause", "stop", "reset", "step", "preview", "change_speed", "save_figure"])
+def test_the_pages_own_handlers_answer_no_caller_without_a_page(handler: str, app_url: str) -> None:
+    values = [1, *LESSONS["regression"].config().to_dict().values()]
+    data = {"pause": [], "stop": [], "change_speed": [1]}.get(handler, values)
+    answer = call(app_url, handler, data, session=None)
+    assert answer.status_code >= 400
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "values", [["x", None, [], {}, True, 1e999], ["9" * 10_000] * 6, [{"path": "/etc/passwd"}] * 6]
+)
+def test_the_pages_own_handlers_refuse_what_the_page_cannot_send(values: list[Any], app_url: str) -> None:
+    answer = httpx.post(
+        f"{app_url}gradio_api/run/reset",
+        content=json.dumps({"data": [1, *values], "session_hash": "somebody"}),
+        headers={"content-type": "application/json"},
+        timeout=20,
+    )
+    assert "Traceback" not in answer.text
+    assert "<function" not in answer.text  # nor any insides
+    assert "must be a number from 0.0001 to 10" in answer.text or answer.status_code >= 400
+    assert httpx.get(app_url).status_code == 200
+
+
+def test_a_visitors_frames_hold_nothing_of_the_servers_insides(app_url: str) -> None:
+    answer = call(app_url, "reset", [1, *LESSONS["regression"].config().to_dict().values()], "somebody")
+    assert answer.status_code == 200
+    assert "0x" not in answer.text
+    assert "functools" not in answer.text

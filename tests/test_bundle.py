@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from export import bundle, formats, manifest
+from export import bundle, formats, manifest, parity
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import ExportError, fill, onnx_bytes
@@ -268,6 +268,64 @@ def test_a_file_with_another_nets_weights_fails_parity_and_no_other_does(
     assert f"1 of 5 files do not agree with the net: {name} (tensors: hidden.weight" in report.summary
 
 
+def spoil(net: Net, name: str, value: object) -> bytes:
+    net.__dict__[name] = value
+    file = io.BytesIO()
+    torch.save(net, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("_modules", {}),
+        ("_parameters", None),
+        ("_forward_hooks", {1: 5}),
+        ("_state_dict_hooks", {1: 5}),
+        ("forward", 5),
+        ("_modules", {"hidden": None, "predict": nn.Linear(10, 1)}),
+        ("_modules", {"hidden": nn.Linear(1, 10).double(), "predict": nn.Linear(10, 1)}),
+        ("_modules", {"hidden": nn.Linear(1, 10, device="meta"), "predict": nn.Linear(10, 1)}),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_pickle_of_a_spoilt_net_is_named(name: str, value: object, regression: Bundle) -> None:
+    forge(regression.folder, {"net.pkl": spoil(Net(1, 10, 1), name, value)})
+    with pytest.raises(BrokenFileError, match=r"^net\.pkl "):
+        verify(regression.folder)
+
+
+def test_a_lone_onnx_file_of_another_size_is_named(regression: Bundle) -> None:
+    net = Net(1, 5, 1)
+    content = onnx_bytes(net, torch.zeros(2, 1))
+    files = {name: entry for name, entry in regression.manifest["files"].items() if name not in formats.MODEL_FILES}
+    for name in formats.MODEL_FILES:
+        (regression.folder / name).unlink()
+    digest = manifest.weights_digest(net.state_dict())
+    forge(regression.folder, {"net.onnx": content}, files=files, weights=digest)
+    with pytest.raises(BrokenFileError, match=r"^net\.onnx does not fit the lesson's net"):
+        verify(regression.folder)
+
+
+@pytest.mark.parametrize("content", [b'{"a": "\\ud800"}', b"[" * 100_000, b"\xff", b"null", b"[]"])
+def test_a_manifest_that_is_hardly_json_is_named(content: bytes, regression: Bundle) -> None:
+    (regression.folder / "manifest.json").write_bytes(content)
+    with pytest.raises(BrokenFileError, match=r"^manifest\.json "):
+        verify(regression.folder)
+
+
+def test_a_listed_name_too_long_for_the_disk_is_named(regression: Bundle) -> None:
+    forge(regression.folder, {}, files={**regression.manifest["files"], "n" * 300: {"size": 1, "sha256": "0"}})
+    with pytest.raises(BrokenFileError, match=r"^n{300} cannot be read: File name too long"):
+        verify(regression.folder)
+
+
+def test_a_link_to_a_folder_is_looked_into(regression: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "link").symlink_to(regression.folder)
+    assert find(tmp_path / "tree") == [tmp_path / "tree" / "link"]
+
+
 def test_an_onnx_file_of_another_interface_is_named(regression: Bundle) -> None:
     model = onnx.load(regression.folder / "net.onnx")
     model.graph.input[0].name = model.graph.node[0].input[0] = "z"
@@ -327,13 +385,37 @@ def test_golden_outputs_of_another_net_fail_parity(regression: Bundle) -> None:
     assert verify(regression.folder).parity.failed_files == ["golden.npz"]
 
 
-def test_golden_arrays_that_do_not_fit_are_named(regression: Bundle) -> None:
+def zipped(content: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
+    """A golden.npz whose every entry is that content."""
     file = io.BytesIO()
-    np.savez(file, x_train_1=np.zeros((3, 9), np.float32), y_train_1=np.zeros((3, 1), np.float32))
-    for content in (file.getvalue(), b"no zip", b""):
-        forge(regression.folder, {"golden.npz": content})
-        with pytest.raises(BrokenFileError, match=r"^golden\.npz "):
-            verify(regression.folder)
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name in parity.inputs(torch.tensor([[-1.0], [1.0]])):
+            for axis in "xy":
+                archive.writestr(f"{axis}_{name}.npy", content)
+    return file.getvalue()
+
+
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no zip",
+        zipped(b"no array"),
+        zipped(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 1)}\n")),
+        zipped(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (\n")),
+        zipped(npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n")),
+        zipped(b"x" * 999, zipfile.ZIP_DEFLATED).replace(b"K", b"L"),
+    ],
+    ids=["empty", "no zip", "no arrays", "too large", "open bracket", "objects", "corrupt"],
+)
+def test_golden_arrays_that_cannot_be_read_are_named(content: bytes, regression: Bundle) -> None:
+    forge(regression.folder, {"golden.npz": content})
+    with pytest.raises(BrokenFileError, match=r"^golden\.npz must hold the inputs and outputs"):
+        verify(regression.folder)
 
 
 def test_a_file_that_fails_parity_is_withheld_and_the_rest_is_kept(

@@ -169,6 +169,37 @@ def test_an_empty_box_is_refused_in_words(regression: Tab) -> None:
     expect(regression.status).to_have_text("Seed must be a whole number from 0 to 2147483647, not empty.")
 
 
+def test_clicks_that_come_at_once_leave_a_page_that_works(regression: Tab) -> None:
+    regression.page.evaluate("""() => {
+        const press = (name) => [...document.querySelectorAll(".lesson-buttons button")]
+            .find((button) => button.textContent.trim() === name).click();
+        press("Train"); press("Step"); press("Train");
+    }""")
+    expect(regression.chart).not_to_have_attribute("data-step", "0")
+    for name in ("Pause", "Step", "Stop", "Reset"):
+        expect(regression.page.get_by_role("button", name=name, exact=True)).to_be_visible()
+    regression.press("Reset")
+    regression.expect_state("idle")
+    regression.press("Train")
+    regression.expect_state("done")
+
+
+def test_a_refused_run_leaves_the_downloads_of_the_one_before(regression: Tab) -> None:
+    regression.set("Steps", "5")
+    regression.press("Train")
+    expect(regression.verdict).to_be_visible()
+    regression.set("Learning rate", "11")
+    regression.press("Train")
+    regression.expect_state("error")
+    regression.press("Reset")  # refused too: there is nothing to reset to
+    regression.set("Learning rate", "0.5")
+    regression.expect_state("done")
+    expect(regression.verdict).to_be_visible()
+    with regression.page.expect_download() as download:
+        regression.press("ONNX")
+    assert download.value.suggested_filename == "regression-net.onnx"
+
+
 def test_moving_a_control_shows_the_untrained_net_of_the_new_settings(regression: Tab) -> None:
     regression.set("Steps", "7")
     expect(regression.status).to_contain_text("Ready: 7 steps")
