@@ -26,4 +26,4 @@ if __name__ == "__main__":
     try:
         demo.launch(server_port=port(), **launch_options())
     except OSError as error:  # the port is taken
-        sys.exit(f"{error} Or set PORT.")
+        sys.exit(f"{error} Or set PORT to another.")

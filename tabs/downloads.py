@@ -87,7 +87,7 @@ def _offer(bundles: list[Bundle], name: str, folder: Path) -> Any:
 def _report(made: Bundle) -> str:
     parity = made.parity
     verdict = "passed" if parity.passed else "failed"
-    rows = "".join(map(_row, sorted(parity.cases, key=lambda case: case.passed)))
+    rows = "".join(map(_row, sorted(parity.cases, key=_rank)))
     head = "".join(f"<th>{name}</th>" for name in ("file", "case", "batch", "shape", "max |difference|", "verdict"))
     withheld = "" if parity.passed else " What does not agree is not offered."
     return f"""
@@ -99,6 +99,11 @@ def _report(made: Bundle) -> str:
   <p>{escape(parity.differences)} {_EXPLAINED}</p>
   <div class="parity-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 </details>"""
+
+
+def _rank(case: Case) -> tuple[bool, bool]:
+    """What failed first, then the ONNX file, where alone there is something to see."""
+    return case.passed, case.file != formats.ONNX
 
 
 def _row(case: Case) -> str:

@@ -1,0 +1,65 @@
+"""`python app.py` as a program: where it listens, what it asks for, and what it says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Every name that is looked up and every address that is connected to, from before the first import.
+WATCH = """
+import socket, sys
+asked = []
+def watch(name, place):
+    real = getattr(*name)
+    def watched(*args, **options):
+        asked.append(str(args[place]))
+        return real(*args, **options)
+    setattr(*name, watched)
+watch((socket, "getaddrinfo"), 0)
+watch((socket.socket, "connect"), 1)
+import app
+app.demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+app.demo.close()
+print(*asked, sep="\\n")
+"""
+
+
+def test_nothing_leaves_the_machine_at_start() -> None:
+    done = subprocess.run([sys.executable, "-c", WATCH], cwd=ROOT, check=True, capture_output=True, text=True)
+    asked = done.stdout.partition("asked\n")[2].partition("Closing server")[0].splitlines()
+    assert asked  # Gradio asks itself whether it is up
+    assert [each for each in asked if "127.0.0.1" not in each and "localhost" not in each] == []
+
+
+@pytest.mark.parametrize("port", ["x", "65536", "٣"])
+def test_a_port_that_is_none_is_refused_in_one_sentence(port: str) -> None:
+    environment = {**os.environ, "PORT": port}
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"PORT must be a whole number from 1 to 65535, not {port!r}.\n"
+
+
+def test_a_port_that_is_taken_is_named(app_url: str) -> None:
+    port = app_url.rstrip("/").rpartition(":")[2]
+    environment = {**os.environ, "PORT": port}
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert "set PORT to another" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_page_is_served_as_it_should_be_to_strangers(app_url: str) -> None:
+    config = httpx.get(f"{app_url}config").json()
+    assert config["title"] == "Live Nets"
+    assert config["analytics_enabled"] is False
+    assert config["show_error"] is False
+    assert config["footer_links"] == ["api"]
+    assert httpx.get(f"{app_url}monitoring").status_code >= 400
+    upload = httpx.post(f"{app_url}gradio_api/upload", files={"files": b"x" * 2000})
+    assert upload.status_code >= 400
