@@ -24,8 +24,8 @@ watch((socket, "getaddrinfo"), 0)
 watch((socket.socket, "connect"), 1)
 import app
 app.demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+print("asked", *asked, sep="\\n", flush=True)
 app.demo.close()
-print(*asked, sep="\\n")
 """
 
 
