@@ -14,17 +14,14 @@ import gradio as gr
 
 from charts import figure
 from export.bundle import NonFiniteError
-from nets.lesson import Config, Control, Lesson, SettingError, shown
+from nets.lesson import Config, Lesson, SettingError
 from nets.training import Trainer
 from runs import visitors
-from runs.run import FULL_SPEED, Frame, Run, State
-from tabs import downloads, live
+from runs.run import Frame, Run, State
+from tabs import controls, downloads, live
 
 _log = logging.getLogger(__name__)
 
-SPEEDS = [("1", 1), ("2", 2), ("5", 5), ("20", 20), ("full speed", FULL_SPEED)]
-SPEED_VALUES = [value for _, value in SPEEDS]
-DEFAULT_SPEED = 1
 ACTIVE = (State.RUNNING, State.PAUSED)
 CHANGED = "· Settings have changed since: press Train for a new run."
 
@@ -56,7 +53,9 @@ class LessonTab:
         gr.Markdown(lesson.summary, elem_classes="lesson-summary")
         with gr.Row(elem_classes="lesson"):
             with gr.Column(scale=2, min_width=280, elem_classes="lesson-settings"):
-                self.controls = [_component(name, control) for name, control in lesson.config.controls().items()]
+                self.controls = [
+                    controls.component(name, control) for name, control in lesson.config.controls().items()
+                ]
             with gr.Column(scale=5, min_width=320, elem_classes="lesson-run"):
                 with gr.Row(elem_classes="lesson-buttons"):
                     self.buttons = Buttons(
@@ -69,8 +68,8 @@ class LessonTab:
                 self.chart = live.component(lesson, first)
                 with gr.Row(elem_classes="lesson-pace"):
                     self.speed = gr.Radio(
-                        SPEEDS,
-                        value=DEFAULT_SPEED,
+                        controls.SPEEDS,
+                        value=controls.DEFAULT_SPEED,
                         label="Speed, in steps a frame",
                         info="There are 25 frames a second; at full speed, each takes as many steps as it can",
                         scale=5,
@@ -110,10 +109,10 @@ class LessonTab:
     async def train(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
         """Start a run, or go on with one that is paused, and show it until it rests."""
         try:
-            pace = _speed(speed)
+            pace = controls.speed_of(speed)
             run, new = await self._run_to_go_on(request, values)
         except SettingError as error:
-            yield self._shown(live.problem(self._told(error)))
+            yield self._shown(live.problem(controls.told(error, self.lesson)))
             return
         if run.state is State.RUNNING:
             yield self._shown(gr.skip())
@@ -131,7 +130,7 @@ class LessonTab:
         try:
             run, new = await self._run_to_go_on(request, values)
         except SettingError as error:
-            yield self._shown(live.problem(self._told(error)))
+            yield self._shown(live.problem(controls.told(error, self.lesson)))
             return
         if run.state is State.RUNNING:
             yield self._shown(gr.skip())
@@ -166,7 +165,7 @@ class LessonTab:
             try:
                 untrained = await Run.create(self.lesson, self._config(values))
             except SettingError as error:
-                return self._shown(live.problem(self._told(error)))
+                return self._shown(live.problem(controls.told(error, self.lesson)))
             visitors.discard(_session(request), self.lesson.key)
             return self._shown(live.start(untrained.frame), State.IDLE, clear=True)
 
@@ -183,7 +182,7 @@ class LessonTab:
         try:
             changed = self._config(values) != run.config
         except SettingError as error:
-            return live.problem(self._told(error))
+            return live.problem(controls.told(error, self.lesson))
         return live.Encoder(run.beginning).frame(run.frame, note=CHANGED if changed else "")
 
     async def change_speed(self, request: gr.Request, speed: object) -> None:
@@ -191,9 +190,9 @@ class LessonTab:
         run = self._current(request)
         if run is not None:
             try:
-                run.speed = _speed(speed)
+                run.speed = controls.speed_of(speed)
             except SettingError as error:
-                raise gr.Error(self._told(error), print_exception=False) from error
+                raise gr.Error(controls.told(error, self.lesson), print_exception=False) from error
 
     async def take_away(self, request: gr.Request) -> AsyncIterator[Updates]:
         """Once a run is done: write its files, read them back, compare, and offer them."""
@@ -220,7 +219,7 @@ class LessonTab:
         try:
             run = shown or await Run.create(self.lesson, self._config(values))
         except SettingError as error:
-            raise gr.Error(self._told(error), print_exception=False) from error
+            raise gr.Error(controls.told(error, self.lesson), print_exception=False) from error
         chart = run.frame.snapshot.chart
         with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
             files = [Path(folder) / f"{self.lesson.key}.{kind}" for kind in figure.FORMATS]
@@ -248,14 +247,7 @@ class LessonTab:
         try:
             return live.start((await Run.create(self.lesson, self._config(values))).frame)
         except SettingError as error:
-            return live.problem(self._told(error))
-
-    def _told(self, error: SettingError) -> str:
-        """The error as the page says it: with the label instead of the name."""
-        controls = self.lesson.config.controls()
-        label = controls[error.name].label if error.name in controls else error.name.capitalize()
-        value = "empty" if error.value in (None, "") else shown(error.value)
-        return f"{label} must be {error.rule}, not {value}."
+            return live.problem(controls.told(error, self.lesson))
 
     def _config(self, values: tuple[object, ...]) -> Config:
         return self.lesson.config.parse(dict(zip(self.lesson.config.controls(), values, strict=True)))
@@ -280,27 +272,11 @@ def _buttons(state: State) -> Updates:
     ]
 
 
-def _component(name: str, control: Control) -> gr.Slider | gr.Number:
-    common: dict[str, Any] = {"value": control.default, "label": control.label, "interactive": True}
-    common["elem_classes"] = f"setting-{name}"
-    if control.step is not None:
-        return gr.Slider(control.minimum, control.maximum, step=control.step, info=control.info, **common)
-    limits = f", {control.minimum:g} to {control.maximum:g}" if control.maximum < 1e6 else ""
-    kind: dict[str, Any] = {"precision": 0, "step": 1} if control.whole else {"step": 0.01}
-    return gr.Number(info=f"{control.info}{limits}", **kind, **common)
-
-
 def _code(lesson: Lesson) -> str:
     """The lesson's net and trainer, and the step that all trainers share, as they run."""
     net = type(lesson.trainer(lesson.config()).learners[0].net)
     sources = (net, lesson.trainer, Trainer.step)
     return "\n\n".join(f"```python\n{textwrap.dedent(inspect.getsource(source))}```" for source in sources)
-
-
-def _speed(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value not in SPEED_VALUES:
-        raise SettingError("speed", f"one of {', '.join(map(str, SPEED_VALUES))}", value)
-    return value
 
 
 def _session(request: gr.Request) -> str:

@@ -1,0 +1,129 @@
+"""What the page says and offers, without a browser."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+
+from export import bundle, formats
+from export.bundle import Bundle
+from export.graph import onnx_bytes
+from nets import LESSONS
+from nets.lesson import SettingError
+from nets.regression import Net
+from runs.run import Frame, Run, State
+from tabs import live
+from tabs.controls import speed_of, told
+from tabs.downloads import LABELS, Downloads
+from tests.conftest import Train
+from tests.test_runs import go
+
+LESSON = LESSONS["regression"]
+
+
+def frame(state: State, metrics: dict[str, float] | None = None, message: str = "") -> Frame:
+    run = Run(LESSON, LESSON.config())
+    snapshot = dataclasses.replace(run.frame.snapshot, step=7, metrics=metrics or {"loss": 0.25})
+    return dataclasses.replace(run.frame, state=state, snapshot=snapshot, message=message)
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        (State.IDLE, "Ready: 100 steps · loss 0.2500"),
+        (State.RUNNING, "Step 7 of 100 · loss 0.2500"),
+        (State.PAUSED, "Paused at step 7 of 100 · loss 0.2500"),
+        (State.DONE, "Stopped at step 7 of 100 · loss 0.2500"),
+        (State.DIVERGED, "why"),
+        (State.ERROR, "why"),
+    ],
+)
+def test_every_state_is_told_in_a_line(state: State, line: str) -> None:
+    assert live.describe(frame(state, message="why")) == line
+
+
+def test_metrics_are_told_as_people_read_them() -> None:
+    metrics = {"loss": 0.0000123, "other": 123456.0, "accuracy": 0.985, "zero": 0.0, "lost": math.nan}
+    told = live.describe(frame(State.RUNNING, metrics)).split(" · ")[1:]
+    assert told == ["loss 1.23e-05", "other 1.23e+05", "accuracy 98.5%", "zero 0.0000", "lost not a finite number"]
+
+
+def test_a_frame_carries_only_what_moved() -> None:
+    run = Run(LESSON, LESSON.config())
+    encoder = live.Encoder(run.beginning)
+    assert json.loads(encoder.frame(run.frame))["arrays"] == {}
+    moved = json.loads(encoder.frame(go(run.step())))
+    assert set(moved["arrays"]) == {"0.1.y", "1.0.x", "1.0.y"}  # the fit and the loss curve
+    assert moved["step"] == 1
+
+
+@pytest.fixture
+def part() -> Downloads:
+    async def build() -> Downloads:  # in an event loop, or Blocks would make one and never close it
+        with gr.Blocks():
+            return Downloads(LESSON)
+
+    return go(build())
+
+
+def by_label(part: Downloads, updates: list[Any]) -> dict[str, Any]:
+    labels = ["report", "zip", *LABELS.values()]
+    assert len(updates) == len(part.components)
+    return dict(zip(labels, updates, strict=True))
+
+
+def test_all_that_passed_is_offered(part: Downloads, train: Train, tmp_path: Path) -> None:
+    offered = by_label(part, part.offered(bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    assert all(update["visible"] for update in offered.values())
+    assert Path(offered["ONNX"]["value"]).read_bytes() == (tmp_path / "regression" / "net.onnx").read_bytes()
+
+
+def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
+    part: Downloads, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1))
+    monkeypatch.setattr(formats, "onnx_bytes", lambda net, x: other)
+    offered = by_label(part, part.offered(bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    assert not offered["ONNX"]["visible"]
+    assert all(offered[label]["visible"] for label in ("zip", "state_dict", "safetensors", "Pickle"))
+    report = offered["report"]["value"]
+    assert "1 of 4 files do not agree with the net: net.onnx" in report
+    assert "What does not agree is not offered." in report
+    assert "worst at x = (" in report
+
+
+def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: Path) -> None:
+    (one,) = bundle.write(LESSON, train("regression"), tmp_path)
+    nets = [Bundle(one.folder, {**one.manifest, "net": name, "nets": ["a", "b"]}, one.parity) for name in "ab"]
+    offered = by_label(part, part.offered(nets, tmp_path))
+    assert offered["zip"]["visible"]
+    assert not any(offered[label]["visible"] for label in LABELS.values())
+    assert offered["report"]["value"].count('class="verdict passed"') == 2
+
+
+BAD_SPEEDS: list[object] = [True, 1.0, 3, -1, "1", None, [1], math.nan, 10**5000]
+
+
+@pytest.mark.parametrize("speed", BAD_SPEEDS, ids=lambda value: type(value).__name__)
+def test_a_speed_that_is_not_on_offer_is_refused(speed: object) -> None:
+    with pytest.raises(SettingError, match=r"^speed must be one of 1, 2, 5, 20, 0, not "):
+        speed_of(speed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"points": 1}, "Points must be a whole number from 2 to 1000, not 1."),
+        ({"noise": None}, "Noise must be a number from 0 to 1, not empty."),
+        ({"noise": ""}, "Noise must be a number from 0 to 1, not empty."),
+    ],
+)
+def test_the_page_names_a_setting_by_its_label(settings: dict[str, object], line: str) -> None:
+    with pytest.raises(SettingError) as error:
+        LESSON.config.parse(settings)
+    assert told(error.value, LESSON) == line
