@@ -121,7 +121,7 @@ class Trainer(ABC, Generic[C]):
                 prediction = learner.net(x)
                 loss = self.loss_func(prediction, y)
                 learner.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 learner.optimizer.step()
                 learner.losses.append(loss.item())
         self.step_number += 1
