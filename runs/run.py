@@ -79,19 +79,26 @@ class Run:
         """The latest frame; makes no new one."""
         return Frame(self._id, self.state, self._trainer.steps, self._snapshot, self._message)
 
-    async def frames(self) -> AsyncIterator[Frame]:
-        """Train, and give a frame every FRAME_SECONDS until the run is paused, stopped or over.
+    def start(self) -> bool:
+        """Let the run go on, if it can: one that is on or over, or abandoned, stays as it is."""
+        if self._abandoned or self.state not in (State.IDLE, State.PAUSED):
+            return False
+        self.state = State.RUNNING
+        return True
 
-        A run that cannot keep that pace gives fewer frames, each after training on, and never waits. The last
-        frame shows the end; a run that is on or over, and an abandoned one, gives none. Closing the iterator pauses
-        the run.
+    async def frames(self) -> AsyncIterator[Frame]:
+        """Train while the run is on, and give a frame every FRAME_SECONDS; the last frame shows how it rests.
+
+        A run that cannot keep that pace gives fewer frames, each after training on, and never waits. Only the
+        latest iterator drives a run: an earlier one ends, and gives no last frame. Nor does one of a run that is
+        abandoned. Closing the iterator pauses the run.
         """
-        if not self._begin():
-            return
-        turn = self._turn
-        due = time.monotonic()
+        self._turn += 1
+        turn, due = self._turn, time.monotonic()
+        moved = False
         try:
             while self.state is State.RUNNING and turn == self._turn:
+                moved = True
                 due = max(due + FRAME_SECONDS, time.monotonic())
                 await self._train_until(due)
                 await self._look()
@@ -101,12 +108,12 @@ class Run:
         finally:
             if turn == self._turn:
                 self.pause()
-        if turn == self._turn and not self._abandoned:
+        if moved and turn == self._turn and not self._abandoned:
             yield self.frame
 
     async def step(self) -> Frame:
         """Take one step and pause; a run that is on or over stays as it is."""
-        if self._begin():
+        if self.start():
             await self._attempt(lambda: self._slice(1))
             self._settle()
             self.pause()
@@ -144,14 +151,6 @@ class Run:
     async def export(self, out: Path) -> list[Bundle]:
         """Write the run's bundles under `out`. Raises what `bundle.write` raises."""
         return await _on_trainer_thread(lambda: bundle.write(self.lesson, self._trainer, out))
-
-    def _begin(self) -> bool:
-        """Go on, if the run can, as the only one who does: an iterator of an earlier turn that wakes up late ends."""
-        if self._abandoned or self.state not in (State.IDLE, State.PAUSED):
-            return False
-        self.state = State.RUNNING
-        self._turn += 1
-        return True
 
     async def _train_until(self, due: float) -> None:
         left = self.speed or self._trainer.steps

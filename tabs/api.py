@@ -51,6 +51,7 @@ async def _trained(key: object, settings: object) -> Run:
         raise SettingError("lesson", f"one of {', '.join(LESSONS)}", key)
     lesson = LESSONS[key]
     run = await Run.create(lesson, lesson.config.parse(settings))
+    run.start()
     async for _ in run.frames():
         pass
     if run.state is State.DIVERGED:

@@ -90,12 +90,16 @@ class LessonTab:
         outputs = [self.chart, *self.buttons.all(), *self.controls, *files]
         settings = [self.speed, *self.controls]
 
-        over = [
-            self.buttons.train.click(self.train, settings, outputs, **checked),
-            self.buttons.step.click(self.step, settings, outputs, **checked),
-            self.buttons.stop.click(self.stop, None, outputs, **common),
-        ]
-        for event in over:
+        # Frames go out through one output alone, and as strings: Gradio spends a millisecond on every update of a
+        # component, even one that changes nothing, and a tab has seventeen.
+        trained = (
+            self.buttons.train.click(self.train, settings, outputs, **checked)
+            .then(self.stream, None, self.chart, **common)
+            .then(self.rest, None, outputs, **common)
+        )
+        stepped = self.buttons.step.click(self.step, settings, outputs, **checked)
+        stopped = self.buttons.stop.click(self.stop, None, outputs, **common)
+        for event in (trained, stepped, stopped):
             event.then(self.take_away, None, self.downloads.components, **common)
         self.buttons.pause.click(self.pause, None, None, **common)
         self.buttons.reset.click(self.reset, settings, outputs, **checked)
@@ -104,44 +108,48 @@ class LessonTab:
             control.change(self.preview, settings, self.chart, trigger_mode="always_last", **checked)
         self.save.click(self.save_figure, settings, self.figures, **checked)
 
-    # A generator that ends without a yield would blank its outputs: where there is nothing to show, they skip.
-
-    async def train(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
-        """Start a run, or go on with one that is paused, and show it until it rests."""
+    async def train(self, request: gr.Request, speed: object, *values: object) -> Updates:
+        """Start a run, or go on with one that is paused; `stream` shows it."""
         try:
             pace = controls.speed_of(speed)
             run, new = await self._run_to_go_on(request, values)
         except SettingError as error:
-            yield self._shown(live.problem(controls.told(error, self.lesson)))
-            return
-        if run.state is State.RUNNING:
-            yield self._shown(gr.skip())
-            return
+            return self._shown(live.problem(controls.told(error, self.lesson)))
+        if not run.start():
+            return self._shown(gr.skip())
         run.speed = pace
-        encoder = live.Encoder(run.beginning)
-        chart = live.start(run.beginning) if new else gr.skip()
-        yield self._shown(chart, State.RUNNING, clear=new)
-        async for frame in run.frames():
-            state = None if frame.state is State.RUNNING else frame.state
-            yield self._shown(encoder.frame(frame), state)
+        return self._shown(live.start(run.beginning) if new else gr.skip(), State.RUNNING, clear=new)
 
-    async def step(self, request: gr.Request, speed: object, *values: object) -> AsyncIterator[Updates]:
+    async def stream(self, request: gr.Request) -> AsyncIterator[Any]:
+        """The frames of the run that is on, until it rests."""
+        run = self._current(request)
+        if run is None or run.state is not State.RUNNING:
+            yield gr.skip()  # a generator that ends without a yield would blank its outputs
+            return
+        encoder = live.Encoder(run.beginning)
+        async for frame in run.frames():
+            yield encoder.frame(frame)
+
+    async def rest(self, request: gr.Request) -> Updates:
+        """The buttons and controls that go with the state that the run has come to."""
+        run = self._current(request)
+        return self._shown(gr.skip(), None if run is None else run.state)
+
+    async def step(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Take one step, of a new run if there is none to go on with."""
         try:
             run, new = await self._run_to_go_on(request, values)
         except SettingError as error:
-            yield self._shown(live.problem(controls.told(error, self.lesson)))
-            return
+            return self._shown(live.problem(controls.told(error, self.lesson)))
         if run.state is State.RUNNING:
-            yield self._shown(gr.skip())
-            return
-        if new:
-            yield self._shown(live.start(run.beginning), clear=True)
+            return self._shown(gr.skip())
         frame = await run.step()
-        if run is self._current(request) and frame.state is not State.RUNNING:
-            yield self._shown(live.Encoder(run.beginning).frame(frame), frame.state)
-        else:  # another click has overtaken this one, and shows what came of it
-            yield self._shown(gr.skip())
+        if run is not self._current(request) or frame.state is State.RUNNING:
+            return self._shown(gr.skip())  # another click has overtaken this one, and shows what came of it
+        chart = live.start(run.beginning) if new else {}
+        return self._shown(
+            {**chart, **gr.update(value=live.Encoder(run.beginning).frame(frame))}, frame.state, clear=new
+        )
 
     async def pause(self, request: gr.Request) -> None:
         """Hold the run; whoever shows its frames sees it and shows the last."""

@@ -138,15 +138,23 @@ function speak(text) {
 }
 
 // Train and Pause are switched off once pressed, and a browser then drops the focus of whoever uses the keyboard.
+const bar = live.closest(".lesson")?.querySelector(".lesson-buttons");
+let held = false; // whether the focus is on one of them, or was until it was dropped
+document.addEventListener("focusin", ({ target }) => (held = bar?.contains(target)));
+
 function keepFocus() {
-  const buttons = live.closest(".lesson")?.querySelectorAll(".lesson-buttons button") ?? [];
-  if (document.activeElement === document.body) [...buttons].find((button) => !button.disabled)?.focus();
+  const buttons = [...(bar?.querySelectorAll("button") ?? [])];
+  if (held && document.activeElement === document.body) buttons.find((button) => !button.disabled)?.focus();
+}
+
+if (bar) {
+  const later = () => setTimeout(keepFocus, 50); // when the browser has dropped it
+  new MutationObserver(later).observe(bar, { subtree: true, attributes: true, attributeFilter: ["disabled"] });
 }
 
 function show(frame, arrays) {
   if (frame.run === base.run) draw(arrays);
   tell(frame);
-  if (frame.state !== live.dataset.state) setTimeout(keepFocus, 100); // after Gradio has switched the buttons
   live.dataset.state = frame.state;
   if (frame.step !== null) live.dataset.step = frame.step;
 }

@@ -54,7 +54,7 @@ LAUNCH: dict[str, Any] = {
     "max_file_size": "1kb",  # nothing is uploaded here
     "footer_links": ["api"],
     "pwa": False,
-    "max_threads": 8,  # training has a thread of its own; more would only compete for the processor
+    "max_threads": 200,  # as many events as Gradio lets run at once, async ones too; a live run is one for all its time
 }
 
 
