@@ -123,12 +123,14 @@ class LessonTab:
     async def stream(self, request: gr.Request) -> AsyncIterator[Any]:
         """The frames of the run that is on, until it rests."""
         run = self._current(request)
-        if run is None or run.state is not State.RUNNING:
+        shown = False
+        if run is not None and run.state is State.RUNNING:
+            encoder = live.Encoder(run.beginning)
+            async for frame in run.frames():
+                shown = True
+                yield encoder.frame(frame)
+        if not shown:
             yield gr.skip()  # a generator that ends without a yield would blank its outputs
-            return
-        encoder = live.Encoder(run.beginning)
-        async for frame in run.frames():
-            yield encoder.frame(frame)
 
     async def rest(self, request: gr.Request) -> Updates:
         """The buttons and controls that go with the state that the run has come to."""

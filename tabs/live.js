@@ -164,9 +164,10 @@ async function update() {
   if (wanted !== structure) await build(wanted);
   if (beginning !== base.text) {
     const frame = JSON.parse(beginning);
-    if (frame.run < base.run) return; // a preview that was overtaken by a run
-    base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays) };
-    show(frame, base.arrays);
+    if (frame.run >= base.run) {
+      base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays) };
+      show(frame, base.arrays);
+    } // else it is a preview that was overtaken by the run on show
   }
   if (!value || value === shown) return;
   shown = value;

@@ -1,5 +1,6 @@
 """What the page says and offers, without a browser."""
 
+import asyncio
 import dataclasses
 import json
 import math
@@ -16,10 +17,12 @@ from export.graph import onnx_bytes
 from nets import LESSONS
 from nets.lesson import SettingError
 from nets.regression import Net
+from runs import visitors
 from runs.run import Frame, Run, State
 from tabs import live
 from tabs.controls import speed_of, told
 from tabs.downloads import LABELS, Downloads
+from tabs.lesson_tab import LessonTab
 from tests.conftest import Train
 from tests.test_runs import go
 
@@ -69,6 +72,46 @@ def part() -> Downloads:
             return Downloads(LESSON)
 
     return go(build())
+
+
+def visitor(name: str) -> gr.Request:
+    return gr.Request(session_hash=name)
+
+
+async def tab_with_a_run(name: str) -> tuple[LessonTab, Run]:
+    with gr.Blocks():
+        tab = LessonTab(LESSON, Run(LESSON, LESSON.config()).frame)
+    run = Run(LESSON, LESSON.config())
+    visitors.put(name, run)
+    return tab, run
+
+
+def test_a_reset_to_bad_settings_keeps_the_run() -> None:
+    async def story() -> None:
+        tab, run = await tab_with_a_run("resetting")
+        good = list(LESSON.config().to_dict().values())
+        refused = await tab.reset(visitor("resetting"), 1, 11, *good[1:])
+        assert json.loads(refused[0])["text"] == "Learning rate must be a number from 0.0001 to 10, not 11."
+        assert visitors.current("resetting", "regression") is run
+        await tab.reset(visitor("resetting"), 1, *good)
+        assert visitors.current("resetting", "regression") is None
+
+    go(story())
+
+
+def test_a_stream_always_answers_even_of_a_run_that_is_reset_before_its_first_frame() -> None:
+    async def story() -> None:
+        tab, run = await tab_with_a_run("leaving")
+        assert [each async for each in tab.stream(visitor("leaving"))] == [gr.skip()]  # not started
+        run.start()
+        frames = tab.stream(visitor("leaving"))
+        first = asyncio.ensure_future(anext(frames))
+        await asyncio.sleep(0)  # the stream has begun, and waits for its first frame
+        visitors.discard("leaving", "regression")
+        assert await first == gr.skip()
+        assert [each async for each in frames] == []
+
+    go(story())
 
 
 def by_label(part: Downloads, updates: list[Any]) -> dict[str, Any]:
