@@ -11,24 +11,28 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from charts.text import Words, said
+
 Array = npt.NDArray[np.float32]
 
 # Okabe and Ito's palette, told apart with any kind of color vision (jfly.uni-koeln.de/color),
-# in an order that gives the tutorial its blue data and red fit; black would vanish in dark mode.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# in an order that gives the tutorial its blue data and red fit; gray stands for its black, which dark mode would hide.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
 
 Marker = Literal["circle", "square", "triangle"]
+Scale = Literal["linear", "log"]
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A scatter: `x` and `y` of shape (N,)."""
+    """A scatter: `x` and `y` of shape (N,). `size` is in pixels. A mark without a name is not in the legend."""
 
-    name: str
+    name: Words
     x: Array
     y: Array
     color: int = 0
     marker: Marker = "circle"
+    size: int = 7
 
     def __post_init__(self) -> None:
         _same_length(self.name, x=self.x, y=self.y)
@@ -38,10 +42,11 @@ class Points:
 class Line:
     """A curve through `x` and `y` of shape (N,), in the order given."""
 
-    name: str
+    name: Words
     x: Array
     y: Array
     color: int = 0
+    dashed: bool = False
 
     def __post_init__(self) -> None:
         _same_length(self.name, x=self.x, y=self.y)
@@ -51,7 +56,7 @@ class Line:
 class Band:
     """The area between `low` and `high`, both of shape (N,), along `x` of shape (N,)."""
 
-    name: str
+    name: Words
     x: Array
     low: Array
     high: Array
@@ -68,7 +73,7 @@ class Heatmap:
     Row 0 lies at the bottom. `span` is the pair of values painted in the pure `colors`.
     """
 
-    name: str
+    name: Words
     x: Array
     y: Array
     values: Array
@@ -78,7 +83,7 @@ class Heatmap:
     def __post_init__(self) -> None:
         if self.x.shape != (2,) or self.y.shape != (2,) or self.values.ndim != 2:
             raise ValueError(
-                f"{self.name}: a heat map needs x (2,), y (2,) and values (rows, columns),"
+                f"{said(self.name, 'en')}: a heat map needs x (2,), y (2,) and values (rows, columns),"
                 f" not {self.x.shape}, {self.y.shape} and {self.values.shape}"
             )
 
@@ -90,12 +95,13 @@ Mark = Points | Line | Band | Heatmap
 class Panel:
     """One pair of axes. A range left at None follows the data."""
 
-    title: str
-    x_label: str
-    y_label: str
+    title: Words
+    x_label: Words
+    y_label: Words
     marks: tuple[Mark, ...]
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+    y_scale: Scale = "linear"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +116,7 @@ def as_array(values: npt.ArrayLike) -> Array:
     return np.asarray(values, dtype=np.float32)
 
 
-def _same_length(name: str, **arrays: Array) -> None:
+def _same_length(name: Words, **arrays: Array) -> None:
     shapes = {key: array.shape for key, array in arrays.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
-        raise ValueError(f"{name}: {', '.join(shapes)} must be of one shape (N,), not {shapes}")
+        raise ValueError(f"{said(name, 'en')}: {', '.join(shapes)} must be of one shape (N,), not {shapes}")

@@ -2,18 +2,21 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charts.chart import PALETTE, Array, Chart, Line, Panel, as_array
-from nets.lesson import Snapshot
+from charts.blocks import Note
+from charts.chart import PALETTE, Array, Line, Panel, Scale, as_array
+from charts.text import Text, Words
+from nets.diagnosis import Evaluation, diagnose, evaluate
+from nets.lesson import Snapshot, View
 
 
 class Settings(Protocol):
@@ -22,12 +25,18 @@ class Settings(Protocol):
     @property
     def seed(self) -> int: ...
 
-    def to_dict(self) -> dict[str, int | float]: ...
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 C = TypeVar("C", bound=Settings)
 
 CURVE_POINTS = 400  # of a loss curve: as many as a panel has pixels to show them
+SMOOTHED_OVER = 20  # steps
+
+LOSS = Text("loss", "损失")
+TEST_LOSS = Text("test loss", "测试损失")
+STEPS_TAKEN = Text("steps taken", "训练步数")
+LOSS_TITLE = Text("Loss", "损失曲线")
 
 
 class RandomState:
@@ -67,22 +76,39 @@ class RandomState:
 class Learner:
     """One net that learns: its optimizer, and its loss at every step before the step was taken.
 
-    `arguments` are those that its class was called with, so that its source can make another.
+    `name` is for folders and programs, `label` for people. `arguments` are those that its class was called with,
+    so that its source can make another.
     """
 
     name: str
     net: nn.Module
-    arguments: dict[str, int]
+    arguments: Mapping[str, Any]
     optimizer: torch.optim.Optimizer
+    label: Words = ""
     losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.label = self.label or self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """A model file that was written and read back: `predict` takes and gives (N, features) arrays of float32."""
+
+    size: int  # bytes
+    write_seconds: float
+    read_seconds: float
+    predict: Callable[[Array], Array]
 
 
 class Trainer(ABC, Generic[C]):
     """One run: owns its nets, its data and its random state.
 
     A lesson's trainer says in `setup` what is trained and in `show` what there is to see. `setup` sets
-    `learners`, `loss_func`, `steps`, how many there are to take, and `x` and `y`, the whole training set,
-    one sample a row.
+    `learners`, `loss_func`, `steps`, how many there are to take, `x` and `y`, the whole training set, one sample
+    a row, and `test_x` and `test_y`, samples of the same kind that are not learned from.
+
+    `restored` holds the files of each net by name and file, once they have been written.
     """
 
     steps: int
@@ -90,11 +116,14 @@ class Trainer(ABC, Generic[C]):
     loss_func: Callable[[Tensor, Tensor], Tensor]
     x: Tensor
     y: Tensor
+    test_x: Tensor
+    test_y: Tensor
 
     def __init__(self, config: C) -> None:
         self.config = config
         self.step_number = 0
         self.diverged = False
+        self.restored: dict[str, dict[str, Restored]] = {}
         self._random = RandomState(config.seed)
         with self._random:
             self.setup()
@@ -104,8 +133,8 @@ class Trainer(ABC, Generic[C]):
         """Make data, nets and optimizers, drawing from torch's generator as the tutorial does."""
 
     @abstractmethod
-    def show(self) -> tuple[dict[str, float], Chart]:
-        """The metrics and the chart of this moment; called with the nets in eval mode and without gradients."""
+    def show(self, now: Sequence[Evaluation]) -> View:
+        """What there is to see; `now` is each learner's evaluation. Called in eval mode and without gradients."""
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """The samples of the next step: all of them, unless a lesson has mini-batches."""
@@ -135,12 +164,13 @@ class Trainer(ABC, Generic[C]):
         return self.diverged or self.step_number >= self.steps
 
     @property
-    def advice(self) -> str:
+    def advice(self) -> Text:
         """Why the run diverged and what to try, in plain words."""
-        return (
-            f"Diverged at step {self.step_number} of {self.steps}: the numbers grew past what float32 can hold."
-            " Try a smaller learning rate."
-        )
+        return Text(
+            "Diverged at step {step} of {steps}: the numbers grew past what float32 can hold."
+            " Try a smaller learning rate.",
+            "在第 {step} 步（共 {steps} 步）发散：数值超出了 float32 的范围。请减小学习率再试。",
+        ).format(step=self.step_number, steps=self.steps)
 
     def snapshot(self) -> Snapshot:
         """Evaluate now. Changes nothing: neither modes, buffers and gradients nor any random state.
@@ -149,28 +179,63 @@ class Trainer(ABC, Generic[C]):
         """
         nets = [learner.net for learner in self.learners]
         with self._random.copied(), torch.no_grad(), evaluating(*nets):
-            metrics, chart = self.show()
-        return Snapshot(self.step_number, metrics, chart)
+            now = [evaluate(net, self.loss_func, (self.x, self.y), (self.test_x, self.test_y)) for net in nets]
+            view = self.show(now)
+        return Snapshot(self.step_number, view, () if self.diverged else tuple(self._diagnosed(now)))
 
-    def loss_panel(self, name: str, now: list[float]) -> Panel:
-        """Each learner's loss by steps taken, up to `now`, the losses of this moment."""
+    def _diagnosed(self, now: Sequence[Evaluation]) -> Iterator[Note]:
+        for learner, evaluation in zip(self.learners, now, strict=True):
+            yield from diagnose(learner.losses, evaluation, learner.label if len(self.learners) > 1 else "")
+
+    def figures(self, now: Sequence[Evaluation]) -> dict[str, float]:
+        """Both losses of each learner by name, as metrics."""
+        made = {}
+        for learner, evaluation in zip(self.learners, now, strict=True):
+            prefix = f"{learner.name} " if len(self.learners) > 1 else ""
+            made[f"{prefix}loss"], made[f"{prefix}test loss"] = evaluation.loss, evaluation.test_loss
+        return made
+
+    def loss_panel(
+        self,
+        name: Words,
+        now: Sequence[Evaluation],
+        *,
+        y_range: tuple[float, float] | None = None,
+        y_scale: Scale = "linear",
+        smoothed: bool = False,
+    ) -> Panel:
+        """Each learner's loss by steps taken, up to the loss of this moment."""
         # Thinned by a stride that doubles, so that the points of a long run stay put from frame to frame.
         stride = 2 ** max(0, math.ceil(math.log2((self.step_number + 1) / CURVE_POINTS)))
         steps = as_array([*range(0, self.step_number, stride), self.step_number])
-        curves = [
-            Line(learner.name, steps, _finite([*learner.losses[::stride], loss]), color=(index + 1) % len(PALETTE))
-            for index, (learner, loss) in enumerate(zip(self.learners, now, strict=True))
-        ]
-        # The axes stand still through a run, and a loss that explodes leaves them, so that the rest stays legible.
-        first = max((each.losses[0] if each.losses else loss) for each, loss in zip(self.learners, now, strict=True))
-        top = 2 * first if 0 < first < math.inf else 1.0
-        return Panel("Loss", "steps taken", name, tuple(curves), x_range=(0, self.steps), y_range=(0, top))
+        curves = []
+        for index, (learner, evaluation) in enumerate(zip(self.learners, now, strict=True)):
+            losses = _finite([*learner.losses, evaluation.loss])
+            if smoothed:
+                losses = _smoothed(losses)
+            shown = np.append(losses[:-1:stride], losses[-1])
+            curves.append(Line(learner.label, steps, shown, color=(index + 1) % len(PALETTE)))
+        if y_range is None:
+            # The axes stand still through a run, and a loss that explodes leaves them, so that the rest stays legible.
+            first = max(each.losses[0] if each.losses else e.loss for each, e in zip(self.learners, now, strict=True))
+            top = 2 * first if 0 < first < math.inf else 1.0
+            y_range = (top / 1e4 if y_scale == "log" else 0.0, top)
+        marks = tuple(curves)
+        return Panel(LOSS_TITLE, STEPS_TAKEN, name, marks, x_range=(0, self.steps), y_range=y_range, y_scale=y_scale)
 
 
 def _finite(losses: list[float]) -> Array:
     """The losses with a gap where a diverged run has none to show."""
     values = as_array(losses)
     return np.where(np.isfinite(values), values, np.float32("nan"))
+
+
+def _smoothed(losses: Array) -> Array:
+    """The mean of each loss and those before it, SMOOTHED_OVER of them at most."""
+    sums = np.cumsum(np.insert(losses.astype(np.float64), 0, 0.0))
+    ends = np.arange(1, len(losses) + 1)
+    starts = np.maximum(ends - SMOOTHED_OVER, 0)
+    return as_array((sums[ends] - sums[starts]) / (ends - starts))
 
 
 @contextmanager

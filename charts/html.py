@@ -1,0 +1,148 @@
+"""Words, code and blocks as HTML that holds both languages; the page's style sheet hides the other one."""
+
+import re
+from collections.abc import Iterable
+from html import escape
+
+from markdown_it import MarkdownIt
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from charts.blocks import Block, Graph, Node, Note, Session, Table
+from charts.text import LANGUAGES, Language, Words, said
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+_LEXER = PythonLexer()
+_FORMATTER = HtmlFormatter(nowrap=True)
+
+# Chinese has no spaces, so a line that is broken in the source goes on without one.
+_BROKEN = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f”])\n(?=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f“])")
+
+BOX_HEIGHT, BOX_GAP, ROW_GAP = 34, 24, 34  # of a graph, in pixels
+LETTER = 8.2  # pixels that a letter of a label takes, at most
+
+
+def words(text: Words, tag: str = "span") -> str:
+    """Plain words."""
+    if isinstance(text, str):
+        return escape(text)
+    return _in_each({language: escape(said(text, language)) for language in LANGUAGES}, tag)
+
+
+def markdown(text: Words) -> str:
+    """Paragraphs, lists, tables and code of Markdown; HTML in it is shown as it stands."""
+    if isinstance(text, str):
+        return f'<div class="prose">{_rendered(text)}</div>'
+    return f'<div class="prose">{_in_each({each: _rendered(said(text, each)) for each in LANGUAGES}, "div")}</div>'
+
+
+def inline(text: Words) -> str:
+    """Markdown within a line: emphasis and code."""
+    if isinstance(text, str):
+        return str(_MARKDOWN.renderInline(text))
+    return _in_each({each: _MARKDOWN.renderInline(_unbroken(said(text, each))) for each in LANGUAGES}, "span")
+
+
+def code(source: str) -> str:
+    """Python, highlighted."""
+    return f'<pre class="code" tabindex="0"><code>{highlight(source, _LEXER, _FORMATTER)}</code></pre>'
+
+
+def blocks(each: Iterable[Block]) -> str:
+    """The blocks one under the other."""
+    return "".join(map(_block, each))
+
+
+def _in_each(parts: dict[Language, str], tag: str) -> str:
+    return "".join(f'<{tag} lang="{language}">{part}</{tag}>' for language, part in parts.items())
+
+
+def _rendered(text: str) -> str:
+    html = str(_MARKDOWN.render(_unbroken(text)))
+    # Tables and long lines of code scroll within themselves, never the page.
+    return html.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
+
+
+def _unbroken(text: str) -> str:
+    return _BROKEN.sub("", text)
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Note():
+            return f'<p class="note {block.kind}">{inline(block.text)}</p>'
+        case Table():
+            return _titled(block.title, _table(block))
+        case Session():
+            return _titled(block.title, _session(block))
+        case Graph():
+            return _titled(block.title, _graph(block))
+
+
+def _titled(title: Words, content: str) -> str:
+    heading = f"<h4>{words(title)}</h4>" if title else ""
+    return f'<section class="block">{heading}{content}</section>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{inline(cell)}</th>" for cell in table.head)
+    rows = "".join(f"<tr>{''.join(f'<td>{inline(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _session(session: Session) -> str:
+    lines = []
+    for source, output in session.lines:
+        first, *rest = highlight(source, _LEXER, _FORMATTER).rstrip("\n").split("\n")
+        lines.append(f'<i class="prompt">&gt;&gt;&gt; </i>{first}')
+        lines += [f'<i class="prompt">... </i>{line}' for line in rest]
+        if output:
+            lines.append(f'<span class="output">{escape(output)}</span>')
+    return f'<pre class="code session" tabindex="0"><code>{chr(10).join(lines)}</code></pre>'
+
+
+def _graph(graph: Graph) -> str:
+    rows = _rows(graph)
+    sizes = [_width(node) for node in graph.nodes]
+    widths = [sum(sizes[n] for n in row) + BOX_GAP * (len(row) - 1) for row in rows]
+    width, height = max(widths) + 2, len(rows) * (BOX_HEIGHT + ROW_GAP) - ROW_GAP + 2
+    at: dict[int, tuple[float, float]] = {}  # the middle of a box's upper edge
+    for depth, row in enumerate(rows):
+        x = (width - widths[depth]) / 2
+        for n in row:
+            at[n] = (x + sizes[n] / 2, 1 + depth * (BOX_HEIGHT + ROW_GAP))
+            x += sizes[n] + BOX_GAP
+    arrows = "".join(
+        f'<line x1="{at[a][0]:.0f}" y1="{at[a][1] + BOX_HEIGHT:.0f}" x2="{at[b][0]:.0f}" y2="{at[b][1] - 7:.0f}"/>'
+        f'<path d="M{at[b][0] - 4:.0f} {at[b][1] - 8:.0f} h8 l-4 7 z"/>'
+        for a, b in graph.arrows
+    )
+    boxes = "".join(
+        f'<g class="{node.kind}"><rect x="{at[n][0] - sizes[n] / 2:.0f}" y="{at[n][1]:.0f}" width="{sizes[n]:.0f}"'
+        f' height="{BOX_HEIGHT}" rx="6"/>{_label(node, *at[n])}</g>'
+        for n, node in enumerate(graph.nodes)
+    )
+    return f'<svg class="graph" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" role="img">{arrows}{boxes}</svg>'
+
+
+def _rows(graph: Graph) -> list[list[int]]:
+    """The boxes by their distance from the start, the longest way."""
+    depth = [0] * len(graph.nodes)
+    for _ in graph.nodes:  # as often as the longest way can be
+        for a, b in graph.arrows:
+            depth[b] = max(depth[b], depth[a] + 1)
+    return [[n for n, d in enumerate(depth) if d == row] for row in range(max(depth) + 1)]
+
+
+def _width(node: Node) -> float:
+    # A Chinese character is as wide as two letters.
+    lengths = [sum(2 if ord(c) > 0x2E7F else 1 for c in said(node.label, language)) for language in LANGUAGES]
+    return max(lengths) * LETTER + 20
+
+
+def _label(node: Node, x: float, y: float) -> str:
+    place = f'x="{x:.0f}" y="{y + BOX_HEIGHT / 2 + 5:.0f}" text-anchor="middle"'
+    if isinstance(node.label, str):
+        return f"<text {place}>{escape(node.label)}</text>"
+    return "".join(f'<text {place} lang="{each}">{escape(said(node.label, each))}</text>' for each in LANGUAGES)

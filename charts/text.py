@@ -1,0 +1,48 @@
+"""Words in the page's two languages. Whatever is shown to people is made of these; programs read English."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+
+@dataclass(frozen=True)
+class Text:
+    """The same words in English and in simplified Chinese. Raises ValueError where just one of them is missing."""
+
+    en: str
+    zh: str
+
+    def __post_init__(self) -> None:
+        if bool(self.en.strip()) != bool(self.zh.strip()):
+            raise ValueError(f"a text must have both languages, not en={self.en!r} and zh={self.zh!r}")
+
+    def format(self, *args: object, **kwargs: object) -> "Text":
+        """str.format in each language; a Text among the arguments is put in as it reads there."""
+        made = {}
+        for language in LANGUAGES:
+            values = [said(value, language) if isinstance(value, Text) else value for value in args]
+            named = {k: said(value, language) if isinstance(value, Text) else value for k, value in kwargs.items()}
+            made[language] = getattr(self, language).format(*values, **named)
+        return Text(**made)
+
+
+Words = Text | str  # a plain string reads the same in both: a number, a name from torch, code
+
+
+def said(words: Words, language: Language) -> str:
+    """The words in one language."""
+    if isinstance(words, str):
+        return words
+    return words.en if language == "en" else words.zh
+
+
+def both(words: Words) -> dict[Language, str]:
+    """The words by language, ready for JSON."""
+    return {language: said(words, language) for language in LANGUAGES}
+
+
+def joined(parts: "list[Words]", separator: Words) -> Text:
+    """The parts in a row."""
+    return Text(*(said(separator, language).join(said(part, language) for part in parts) for language in LANGUAGES))
