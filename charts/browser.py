@@ -8,26 +8,19 @@ takes a string in one. The page joins the two.
 import base64
 import json
 from dataclasses import fields
-from html import escape
 from typing import Any
 
 import numpy as np
 from bokeh.embed import json_item
-from bokeh.models import (
-    BasicTicker,
-    ColumnDataSource,
-    DataRange1d,
-    HoverTool,
-    LinearColorMapper,
-    Range1d,
-)
+from bokeh.models import BasicTicker, ColumnDataSource, DataRange1d, HoverTool, LinearColorMapper, Range1d
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from charts.chart import PALETTE, Array, Band, Chart, Heatmap, Line, Mark, Panel, Points
+from charts.html import words
+from charts.text import LANGUAGES, Language, both, said
 
 SHADES = 64  # colors in a heat map's scale
-POINT_SIZE = 7  # pixels
 # In the page's own colors, which a tooltip would not follow by itself.
 TOOLTIP = (
     '<div style="margin: -6px; padding: 4px 8px; font-size: 12px; background: var(--background-fill-primary);'
@@ -37,22 +30,18 @@ LIGHT, DARK = (247, 247, 247), (28, 33, 43)  # the middle of a scale, near the p
 
 
 def structure(chart: Chart) -> str:
-    """The chart without its arrays, as JSON: a panel's title, its Bokeh document, and its heat maps' colors.
+    """The chart without its arrays, as JSON: each panel's words in both languages, legend, Bokeh document and scales.
 
     Charts of the same structure give the same text, so that a page can keep the drawing it has.
     """
     key = _key(chart)
     if key not in _drawn:
-        figures = [(panel, _figure(index, panel)) for index, panel in enumerate(chart.panels)]
-        panels = [
-            {"title": panel.title, "document": json_item(plot), "scales": _scales(panel)} for panel, plot in figures
-        ]
-        _drawn[key] = json.dumps(panels)
+        _drawn[key] = json.dumps([_described(index, panel) for index, panel in enumerate(chart.panels)])
     return _drawn[key]
 
 
 # Bokeh numbers its models anew at every call, and takes 20 ms: each structure is drawn up once.
-# Settings change no structure, only lessons do, so this stays as small as their number.
+# Few settings change a structure (a choice of axes, which nets race), so this stays small.
 _drawn: dict[str, str] = {}
 
 
@@ -62,7 +51,7 @@ def _key(chart: Chart) -> str:
         [
             (
                 *(panel.title, panel.x_label, panel.y_label),
-                *(panel.x_range is None, panel.y_range is None),
+                *(panel.x_range is None, panel.y_range is None, panel.y_scale),
                 *((type(mark).__name__, *_settings(mark)) for mark in panel.marks),
             )
             for panel in chart.panels
@@ -73,6 +62,31 @@ def _key(chart: Chart) -> str:
 def _settings(mark: Mark) -> list[object]:
     values = [getattr(mark, f.name) for f in fields(mark)]
     return [value for value in values if not isinstance(value, np.ndarray)]
+
+
+def _described(index: int, panel: Panel) -> dict[str, Any]:
+    marks = list(enumerate(panel.marks))
+    return {
+        "title": words(panel.title),
+        "labels": [both(panel.x_label), both(panel.y_label)],
+        "legend": [{"mark": m, "html": words(mark.name), **_sign(mark)} for m, mark in marks if mark.name],
+        "tooltips": {m: _tooltip(panel, mark) for m, mark in marks},
+        "document": json_item(_figure(index, panel)),
+        "scales": _scales(panel),
+    }
+
+
+def _sign(mark: Mark) -> dict[str, Any]:
+    """What stands for the mark in a legend."""
+    match mark:
+        case Points():
+            return {"sign": mark.marker, "colors": [PALETTE[mark.color]]}
+        case Line():
+            return {"sign": "dashed" if mark.dashed else "line", "colors": [PALETTE[mark.color]]}
+        case Band():
+            return {"sign": "band", "colors": [PALETTE[mark.color]]}
+        case Heatmap():
+            return {"sign": "scale", "colors": [PALETTE[color] for color in mark.colors]}
 
 
 def _scales(panel: Panel) -> dict[int, dict[str, list[str]]]:
@@ -132,8 +146,9 @@ def _figure(index: int, panel: Panel) -> figure:
         sizing_mode="stretch_both",
         x_range=DataRange1d() if panel.x_range is None else Range1d(),
         y_range=DataRange1d() if panel.y_range is None else Range1d(),
-        x_axis_label=panel.x_label,
-        y_axis_label=panel.y_label,
+        x_axis_label=said(panel.x_label, "en"),
+        y_axis_label=said(panel.y_label, "en"),
+        y_axis_type=panel.y_scale,
         tools="",
         toolbar_location=None,  # a finger on a phone scrolls the page, and the tab has its own way to save a figure
         output_backend="canvas",
@@ -142,12 +157,11 @@ def _figure(index: int, panel: Panel) -> figure:
     for m, mark in enumerate(panel.marks):
         renderer = _draw(plot, f"{index}.{m}", mark)
         if not isinstance(mark, Band):
-            plot.add_tools(_hover(renderer, panel, mark))
-    plot.legend.visible = len(panel.marks) > 1
-    plot.legend.orientation = "horizontal"
-    plot.add_layout(plot.legend[0], "above")
-    for axis in plot.axis:
-        axis.ticker = BasicTicker(desired_num_ticks=5)  # more would run into each other on a phone
+            plot.add_tools(_hover(renderer, f"{m}", _tooltip(panel, mark)["en"], mark))
+    # More ticks would run into each other on a phone.
+    plot.xaxis.ticker = BasicTicker(desired_num_ticks=5)
+    if panel.y_scale == "linear":
+        plot.yaxis.ticker = BasicTicker(desired_num_ticks=5)
     return plot
 
 
@@ -159,24 +173,16 @@ def _draw(plot: figure, name: str, mark: Mark) -> "GlyphRenderer[Any]":
             return plot.scatter(
                 source=source,
                 marker=mark.marker,
-                size=POINT_SIZE,
+                size=mark.size,
                 fill_color=PALETTE[mark.color],
                 line_color="white",
                 line_width=0.5,
-                legend_label=mark.name,
             )
         case Line():
-            color = PALETTE[mark.color]
-            return plot.line(source=source, line_width=3, color=color, legend_label=mark.name)
+            dash = "dashed" if mark.dashed else "solid"
+            return plot.line(source=source, line_width=3, line_dash=dash, color=PALETTE[mark.color])
         case Band():
-            return plot.varea(
-                source=source,
-                y1="low",
-                y2="high",
-                fill_color=PALETTE[mark.color],
-                fill_alpha=0.25,
-                legend_label=mark.name,
-            )
+            return plot.varea(source=source, y1="low", y2="high", fill_color=PALETTE[mark.color], fill_alpha=0.25)
         case Heatmap():
             source.data = {**{k: v for k, v in empty.items() if k != "size"}, "image": []}
             low, high = mark.span
@@ -184,15 +190,24 @@ def _draw(plot: figure, name: str, mark: Mark) -> "GlyphRenderer[Any]":
             return plot.image(source=source, image="image", color_mapper=mapper, level="image")  # type: ignore[call-arg]
 
 
-def _hover(renderer: "GlyphRenderer[Any]", panel: Panel, mark: Mark) -> HoverTool:
-    name = mark.name if len(panel.marks) > 1 else panel.title
-    values = f"{panel.x_label} @x{{0.[000]}}, {panel.y_label} @y{{0.[0000]}}"
-    if isinstance(mark, Heatmap):
-        values = f"{panel.x_label} $x{{0.00}}, {panel.y_label} $y{{0.00}}: @image{{0.00}}"
-    hover = HoverTool(renderers=[renderer], tooltips=TOOLTIP.format(name=escape(name), values=escape(values)))
+def _hover(renderer: "GlyphRenderer[Any]", name: str, tooltip: str, mark: Mark) -> HoverTool:
+    hover = HoverTool(name=name, renderers=[renderer], tooltips=tooltip)
     if isinstance(mark, Line):
         hover.mode = "vline"
     return hover
+
+
+def _tooltip(panel: Panel, mark: Mark) -> dict[Language, str]:
+    """In each language, since a tooltip lies beyond the reach of the page's style sheet."""
+    made = {}
+    for language in LANGUAGES:
+        name = said(mark.name or panel.title, language)
+        x, y = said(panel.x_label, language), said(panel.y_label, language)
+        values = f"{x} @x{{0.[000]}}, {y} @y{{0.[0000]}}"
+        if isinstance(mark, Heatmap):
+            values = f"{x} $x{{0.00}}, {y} $y{{0.00}}: @image{{0.00}}"
+        made[language] = TOOLTIP.format(name=words(name), values=words(values))
+    return made
 
 
 def shades(colors: tuple[int, int], middle: tuple[int, int, int] = LIGHT) -> list[str]:

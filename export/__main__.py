@@ -17,13 +17,14 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from charts.text import said
 from export import bundle, manifest
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import ExportError
 from export.verify import find, verify
-from nets import LESSONS
-from nets.lesson import SettingError, shown
+from nets import TRAININGS
+from nets.settings import SettingError, shown
 from nets.training import Trainer
 
 
@@ -130,7 +131,7 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m export", description="Train a lesson's nets and carry them elsewhere.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify")
     run = commands.add_parser("run", help="train a lesson and write its bundles")
-    run.add_argument("lesson", help=f"one of {', '.join(LESSONS)}")
+    run.add_argument("lesson", help=f"one of {', '.join(TRAININGS)}")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
     check = commands.add_parser("verify", help="re-check every bundle under a folder")
@@ -141,11 +142,11 @@ def _parser() -> Parser:
 
 
 def _run(key: str, settings: Sequence[str], out: Path, progress: Progress) -> list[Result]:
-    if key not in LESSONS:
-        raise UsageError(f"lesson must be one of {', '.join(LESSONS)}, not {shown(key)}.")
-    lesson = LESSONS[key]
+    if key not in TRAININGS:
+        raise UsageError(f"lesson must be one of {', '.join(TRAININGS)}, not {_shown(key)}.")
+    lesson = TRAININGS[key]
     trainer = lesson.trainer(lesson.config.parse(dict(map(_setting, settings))))
-    _train(trainer, lesson.title, progress)
+    _train(trainer, lesson.title.en, progress)
     progress.add_task("Writing the files and reading them back", total=None)
     return [Result(made.folder, made) for made in bundle.write(lesson, trainer, out)]
 
@@ -153,13 +154,17 @@ def _run(key: str, settings: Sequence[str], out: Path, progress: Progress) -> li
 def _setting(text: str) -> tuple[str, int | float | str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"--set must be NAME=VALUE, not {shown(text)}.")
+        raise UsageError(f"--set must be NAME=VALUE, not {_shown(text)}.")
     for number in (int, float):
         try:
             return name, number(value)
         except ValueError:  # the next kind; a value that is of none stays text, which Config refuses by name
             continue
     return name, value
+
+
+def _shown(value: object) -> str:
+    return said(shown(value), "en")
 
 
 def _train(trainer: Trainer[Any], title: str, progress: Progress) -> None:

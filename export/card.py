@@ -12,7 +12,7 @@ from torch import nn
 
 from export import formats
 from export.parity import Parity
-from nets.lesson import Lesson
+from nets.lesson import Training
 
 TITLES = {
     formats.ONNX: "onnxruntime, from net.onnx",
@@ -84,12 +84,12 @@ wants the class under its own name, `{name}`: use it only for files that you tru
 """
 
 
-def source(net: nn.Module, arguments: Mapping[str, int]) -> str:
+def source(net: nn.Module, arguments: Mapping[str, Any]) -> str:
     """net.py: the class's own source, and `build`, which makes the net of this bundle with fresh weights.
 
     A net put together by nn.Sequential has no class of its own, and is built from its layers.
     """
-    given = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     call = f"{type(net).__name__}({given})"
     imports, own = (
         "import torch.nn.functional as F\nfrom torch import Tensor, nn",
@@ -111,7 +111,7 @@ def build() -> nn.Module:
 
 
 def text(
-    lesson: Lesson,
+    lesson: Training,
     net: nn.Module,
     manifest: Mapping[str, Any],
     files: Sequence[str],
@@ -122,9 +122,9 @@ def text(
     metrics = [f"| {name} | {value:.6g} |" for name, value in manifest["metrics"].items()]
     parts = [
         _front_matter(lesson),
-        f"# {lesson.title}, a net of Live Nets",
+        f"# {lesson.title.en}, a net of Live Nets",
         f"{_article(lesson.task)} net with {manifest['parameters']} parameters, trained for"
-        f" {manifest['steps']} steps in the lesson *{lesson.title}*.",
+        f" {manifest['steps']} steps in the lesson *{lesson.title.en}*.",
         "![What the net learned](plot.png)",
         "## Input and output",
         _port("x", manifest["inputs"][0]) + "\n" + _port("y", manifest["outputs"][0]),
@@ -144,7 +144,7 @@ def text(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(lesson: Lesson) -> str:
+def _front_matter(lesson: Training) -> str:
     tags = json.dumps(["onnx", "live-nets", lesson.task, lesson.key])
     return f"---\nlicense: mit\nlibrary_name: pytorch\ntags: {tags}\n---"
 

@@ -36,18 +36,23 @@ class BrokenFileError(ValueError):
         self.file = file
 
 
-def write(net: nn.Module, x: Tensor) -> dict[str, bytes]:
-    """The four model files by name. `x` (N, features) is any input of the net's kind."""
+def write(file: str, net: nn.Module, x: Tensor) -> bytes:
+    """The model file of that name. `x` (N, features) is any input of the net's kind. Raises ExportError."""
     net = copy.deepcopy(net).eval()
     for parameter in net.parameters():
         parameter.grad = None
     state = net.state_dict()
-    return {
-        PICKLE: _saved(net),
-        PARAMS: _saved(state),
-        SAFETENSORS: safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()}),
-        ONNX: onnx_bytes(net, x),
-    }
+    match file:
+        case "net.pkl":
+            return _saved(net)
+        case "net_params.pkl":
+            return _saved(state)
+        case "net.safetensors":
+            return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
+        case "net.onnx":
+            return onnx_bytes(net, x)
+        case _:
+            raise ValueError(f"no such model file in a bundle: {file}")
 
 
 def _saved(value: object) -> bytes:

@@ -15,7 +15,7 @@ from torch import Tensor
 from export import formats
 from export.formats import BrokenFileError
 from export.graph import inference_state
-from nets.lesson import Lesson, Snapshot
+from nets.lesson import Snapshot, Training
 from nets.training import Learner, Trainer
 
 NAME = "manifest.json"
@@ -25,14 +25,14 @@ Manifest = dict[str, Any]
 
 
 def describe(
-    lesson: Lesson, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, outputs: tuple[int, ...]
+    lesson: Training, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, outputs: tuple[int, ...]
 ) -> Manifest:
     """All but the files. `outputs` is the shape of one output, without the batch."""
     net = learner.net
     return {
         "format": FORMAT,
         "lesson": lesson.key,
-        "title": lesson.title,
+        "title": lesson.title.en,
         "net": learner.name,
         "nets": [each.name for each in trainer.learners],
         "class": f"{type(net).__module__}.{type(net).__qualname__}",
@@ -63,7 +63,7 @@ def describe(
         "classes": lesson.classes,
         "settings": trainer.config.to_dict(),
         "steps": snapshot.step,
-        "metrics": snapshot.metrics,
+        "metrics": dict(snapshot.metrics),
         "versions": {
             "torch": torch.__version__.partition("+")[0],
             "onnx": onnx.__version__,

@@ -76,11 +76,12 @@ class Parity:
     def differences(self) -> str:
         """The largest differences that were measured, in a line."""
         return (
-            f"The largest difference is {self._worst('train')} on inputs like those of the training,"
-            f" {self._worst('far')} on inputs {FAR:g} times as large."
+            f"The largest difference is {self.worst('train')} on inputs like those of the training,"
+            f" {self.worst('far')} on inputs {FAR:g} times as large."
         )
 
-    def _worst(self, group: str) -> str:
+    def worst(self, group: str) -> str:
+        """The largest difference in the cases of a group: "train" or "far"."""
         worst = max((case.max_abs or 0.0 for case in self.cases if case.case.startswith(group)), default=0.0)
         return f"{worst:.1e}" if worst else "0"
 

@@ -12,8 +12,8 @@ from export import formats, manifest, parity
 from export.bundle import Bundle, NonFiniteError, compare
 from export.formats import BrokenFileError
 from export.parity import Parity
-from nets import LESSONS
-from nets.lesson import SettingError
+from nets import TRAININGS
+from nets.settings import SettingError
 from nets.training import Trainer, is_finite
 
 GOLDEN = "golden.npz"
@@ -44,7 +44,7 @@ def verify(folder: Path) -> Bundle:
     cases = []
     for name in formats.MODEL_FILES:
         if name in contents:  # one that failed when it was written is not there
-            cases += compare(name, contents[name], net, answers)
+            cases += compare(name, *formats.read(name, contents[name], net), net, answers)
     cases += _compare_golden(contents[GOLDEN], net, set(answers))
     return Bundle(folder, described, Parity(tuple(cases)))
 
@@ -52,7 +52,7 @@ def verify(folder: Path) -> Bundle:
 def _rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tuple[Trainer[Any], nn.Module]:
     """The lesson's trainer, and its net with the weights that the manifest describes, from any file that has them."""
     try:
-        lesson = LESSONS[described["lesson"]]
+        lesson = TRAININGS[described["lesson"]]
         trainer = lesson.trainer(lesson.config.parse(described["settings"]))
         net = next(each.net for each in trainer.learners if each.name == described["net"])
     except (KeyError, TypeError, StopIteration, SettingError) as error:

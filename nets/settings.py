@@ -233,9 +233,9 @@ class Numbers(Control):
         rows = row if self.vector else {"type": "array", "items": row, "minItems": 1, "maxItems": self.longest}
         return {**rows, "default": _listed(self.default)}
 
-    def typed(self) -> str:
-        """The default as one types it."""
-        return json.dumps(self.default)
+    def typed(self, value: Matrix | tuple[float, ...]) -> str:
+        """A value as one types it."""
+        return json.dumps(value)
 
 
 def number(

@@ -16,13 +16,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
+from charts.text import Text
 from export import bundle
 from export.bundle import Bundle
-from nets.lesson import Config, Lesson, Snapshot
+from nets.lesson import Computation, Snapshot, Training, View
+from nets.settings import Config
 
 FRAME_SECONDS = 1 / 25
 SLICE_SECONDS = 0.02
 FULL_SPEED = 0  # the speed that sets no number of steps to a frame
+
+SILENT = Text("", "")
+BROKEN = Text(
+    "Something went wrong on our side, and this run is lost. Press Train to start anew.",
+    "我们这边出了问题，这次训练没有了。请按“训练”重新开始。",
+)
 
 _log = logging.getLogger(__name__)
 _trainer_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
@@ -49,35 +59,35 @@ class Frame:
     state: State
     steps: int
     snapshot: Snapshot
-    message: str = ""
+    message: Text = SILENT
 
 
 class Run:
     """A run from its settings to its bundle. Beside other runs, make one with `await Run.create(...)`."""
 
-    def __init__(self, lesson: Lesson, config: Config) -> None:
+    def __init__(self, lesson: Training, config: Config) -> None:
         self.lesson = lesson
         self.config = config
         self.speed = FULL_SPEED
         self.state = State.IDLE
-        self._id = time.time_ns() // 1000  # of two runs on a page, the later has the larger
         self._trainer = lesson.trainer(config)
-        self._snapshot = self._trainer.snapshot()
-        self._message = ""
+        self._shown = _new_id(), self._trainer.snapshot()  # as one, since two threads read and write them
+        self._message = SILENT
         self._turn = 0
         self._abandoned = False
         self._export_claimed = False
-        self.beginning = self.frame  # at step 0
+        self.beginning = self.frame  # at step 0, or when it was last looked at in another way
 
     @classmethod
-    async def create(cls, lesson: Lesson, config: Config) -> "Run":
+    async def create(cls, lesson: Training, config: Config) -> "Run":
         """A run at step 0, in state idle, made where all training happens."""
         return await _on_trainer_thread(lambda: cls(lesson, config))
 
     @property
     def frame(self) -> Frame:
         """The latest frame; makes no new one."""
-        return Frame(self._id, self.state, self._trainer.steps, self._snapshot, self._message)
+        number, snapshot = self._shown
+        return Frame(number, self.state, self._trainer.steps, snapshot, self._message)
 
     def start(self) -> bool:
         """Let the run go on, if it can: one that is on or over, or abandoned, stays as it is."""
@@ -137,7 +147,19 @@ class Run:
         self.state = State.IDLE
         self._abandoned = True
 
-    def end(self, message: str) -> None:
+    async def show_as(self, config: Config) -> Frame:
+        """Look at the run in another way, from now on: `config` differs from its own in views alone.
+
+        To a page it is another run, which begins at this moment. Raises ValueError for settings of another run.
+        """
+        if not config.same_run(self.config):
+            raise ValueError("only views can change while a run stands")
+        self.config = config
+        await self._attempt(lambda: self._look_as(config))
+        self.beginning = self.frame
+        return self.beginning
+
+    def end(self, message: Text) -> None:
         """End the run for a reason that its visitor is told."""
         self.state = State.ERROR
         self._message = message
@@ -149,8 +171,14 @@ class Run:
         return claimed
 
     async def export(self, out: Path) -> list[Bundle]:
-        """Write the run's bundles under `out`. Raises what `bundle.write` raises."""
-        return await _on_trainer_thread(lambda: bundle.write(self.lesson, self._trainer, out))
+        """Write the run's bundles under `out`, and look again. Raises what `bundle.write` raises."""
+
+        def work() -> list[Bundle]:
+            bundles = bundle.write(self.lesson, self._trainer, out)
+            self._take_snapshot()  # a lesson may show what was read back
+            return bundles
+
+        return await _on_trainer_thread(work)
 
     async def _train_until(self, due: float) -> None:
         left = self.speed or self._trainer.steps
@@ -176,21 +204,40 @@ class Run:
             await _on_trainer_thread(work)
         except Exception:  # noqa: BLE001  # whatever a net's code raises ends this run, is told, and stays out of others
             _log.exception("run of %s failed", self.lesson.key)
-            self.end("Something went wrong on our side, and this run is lost. Press Train to start anew.")
+            self.end(BROKEN)
 
     def _settle(self) -> None:
         if self._trainer.done and self.state in (State.RUNNING, State.PAUSED):
             self.state = State.DIVERGED if self._trainer.diverged else State.DONE
-            self._message = self._trainer.advice if self._trainer.diverged else ""
+            self._message = self._trainer.advice if self._trainer.diverged else SILENT
 
     async def _look(self) -> None:
         await self._attempt(self._take_snapshot)
-        if self.state is State.DONE and not all(map(math.isfinite, self._snapshot.metrics.values())):
+        if self.state is State.DONE and not all(map(math.isfinite, self._shown[1].metrics.values())):
             self.state = State.DIVERGED
             self._message = self._trainer.advice
 
     def _take_snapshot(self) -> None:
-        self._snapshot = self._trainer.snapshot()
+        self._shown = self._shown[0], self._trainer.snapshot()
+
+    def _look_as(self, config: Config) -> None:
+        self._trainer.config = config
+        self._shown = _new_id(), self._trainer.snapshot()
+
+
+async def compute(lesson: Computation, config: Config) -> View:
+    """What a lesson that trains nothing shows for these settings. Raises what its `compute` raises."""
+
+    def work() -> View:
+        with torch.random.fork_rng(devices=[]):
+            return lesson.compute(config)
+
+    return await _on_trainer_thread(work)
+
+
+def _new_id() -> int:
+    """Of two runs on a page, the later has the larger."""
+    return time.time_ns() // 1000
 
 
 async def _on_trainer_thread(work: Callable[[], T]) -> T:

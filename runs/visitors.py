@@ -4,9 +4,15 @@ import asyncio
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
+from charts.text import Text
 from runs.run import Run
 
 MOST_RUNS = 512  # kept in memory; beyond it the run that was touched longest ago is ended
+
+CROWDED = Text(
+    "So many visitors are here that this run had to end. Press Train again.",
+    "访客太多，这次训练只好结束。请再按一次“训练”。",
+)
 
 _runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
 
@@ -31,7 +37,7 @@ def put(session: str, run: Run) -> None:
     discard(session, run.lesson.key)
     _runs[session, run.lesson.key] = run
     if len(_runs) > MOST_RUNS:
-        _runs.popitem(last=False)[1].end("So many visitors are here that this run had to end. Press Train again.")
+        _runs.popitem(last=False)[1].end(CROWDED)
 
 
 def discard(session: str, lesson: str) -> None:

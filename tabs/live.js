@@ -9,11 +9,14 @@ const live = element.querySelector(".live");
 const panels = element.querySelector(".live-panels");
 const status = element.querySelector(".live-status");
 const spoken = element.querySelector(".live-spoken");
+const notes = element.querySelector(".live-notes");
+const blocks = element.querySelector(".live-blocks");
 
 let structure = null; // the text that `figures` were built from
-let figures = []; // one a panel: {model, scales}
-let base = { text: null, run: -1, arrays: {} };
+let figures = []; // one a panel: {model, scales, labels, tooltips, legend}
+let base = { text: null, run: -1, arrays: {}, blocks: "" };
 let shown = null; // the text of the last frame
+let told = null; // the last frame itself, for when the page changes its language
 let spokenAt = -Infinity;
 let speaking = null; // the timer of what is still to be said
 
@@ -53,21 +56,46 @@ async function build(text) {
   const described = JSON.parse(text);
   panels.replaceChildren();
   figures = [];
-  for (const { title, document: item, scales } of described) {
+  for (const { document: item, ...rest } of described) {
     const section = document.createElement("section");
     const heading = document.createElement("h3");
+    const legend = document.createElement("ul");
     const plot = document.createElement("div");
-    heading.textContent = title;
+    heading.innerHTML = rest.title;
+    legend.className = "live-legend";
+    legend.append(...rest.legend.map(entry));
+    legend.hidden = rest.legend.length < 2; // a title says what a lone mark is
     plot.className = "live-plot";
     plot.setAttribute("role", "img");
-    section.append(heading, plot);
+    section.append(heading, legend, plot);
     panels.append(section);
     const views = await Bokeh.embed.embed_item(item, plot);
-    const model = [...views][0].model;
-    figures.push({ model, scales });
+    figures.push({ ...rest, legend, model: [...views][0].model });
   }
   structure = text;
   paint();
+  word();
+}
+
+function entry({ mark, html, sign, colors }) {
+  const item = document.createElement("li");
+  item.dataset.mark = mark;
+  item.innerHTML = `<i class="sign-${sign}"></i>${html}`;
+  item.firstChild.style.setProperty("--color", colors[0]);
+  item.firstChild.style.setProperty("--other", colors.at(-1));
+  return item;
+}
+
+// The page's language: all else is HTML that holds both.
+const language = () => (document.documentElement.lang === "en" ? "en" : "zh");
+
+function word() {
+  for (const { model, labels, tooltips } of figures) {
+    model.below[0].axis_label = labels[0][language()];
+    model.left[0].axis_label = labels[1][language()];
+    for (const tool of model.toolbar.tools) tool.tooltips = tooltips[tool.name]?.[language()] ?? tool.tooltips;
+  }
+  if (told) tell(told);
 }
 
 // The page's own colors, light or dark.
@@ -92,9 +120,6 @@ function paint() {
       });
     }
     for (const grid of model.center.filter(({ type }) => type === "Grid")) grid.setv({ grid_line_color: line, grid_line_alpha: 0.6 });
-    for (const legend of model.above.filter(({ type }) => type === "Legend")) {
-      legend.setv({ label_text_color: text, background_fill_color: null, border_line_color: null });
-    }
     for (const [m, scale] of Object.entries(scales)) {
       const renderer = model.renderers.find(({ data_source }) => data_source.name === `${p}.${m}`);
       renderer.glyph.color_mapper.palette = scale[scheme];
@@ -103,11 +128,12 @@ function paint() {
 }
 
 function draw(arrays) {
-  figures.forEach(({ model }, p) => {
+  figures.forEach(({ model, legend }, p) => {
     for (const axis of ["x_range", "y_range"]) {
       const limits = arrays[`${p}.${axis}`];
       if (limits) model[axis].setv({ start: limits[0], end: limits[1] });
     }
+    for (const item of legend.children) item.hidden = arrays[`${p}.${item.dataset.mark}.x`]?.length === 0;
     for (const { data_source: source, glyph } of model.renderers) {
       const fields = Object.keys(arrays).filter((name) => name.startsWith(`${source.name}.`));
       const data = Object.fromEntries(fields.map((name) => [name.slice(source.name.length + 1), arrays[name]]));
@@ -122,17 +148,19 @@ function draw(arrays) {
 }
 
 function tell(frame) {
-  status.textContent = frame.text;
+  told = frame;
+  const text = frame.text[language()];
+  status.textContent = text;
   status.classList.toggle("live-bad", frame.state === "diverged" || frame.state === "error");
   clearTimeout(speaking);
   const wait = frame.state === live.dataset.state ? spokenAt + SPOKEN_EVERY - performance.now() : 0;
-  speaking = setTimeout(speak, Math.max(0, wait), frame.text);
+  speaking = setTimeout(speak, Math.max(0, wait), text);
 }
 
 function speak(text) {
   spoken.textContent = text;
   for (const plot of panels.querySelectorAll(".live-plot")) {
-    plot.setAttribute("aria-label", `${plot.previousSibling.textContent}. ${text}`);
+    plot.setAttribute("aria-label", `${plot.parentElement.firstChild.innerText}. ${text}`);
   }
   spokenAt = performance.now();
 }
@@ -152,8 +180,20 @@ if (bar) {
   new MutationObserver(later).observe(bar, { subtree: true, attributes: true, attributeFilter: ["disabled"] });
 }
 
+// Only where something changed, so that a reader's selection and scroll last through frames.
+const placed = new Map();
+function replace(place, html) {
+  if (placed.get(place) === html) return;
+  placed.set(place, html);
+  place.innerHTML = html;
+}
+
 function show(frame, arrays) {
-  if (frame.run === base.run) draw(arrays);
+  if (frame.run === base.run) {
+    draw(arrays);
+    replace(notes, frame.notes);
+    replace(blocks, frame.blocks ?? base.blocks);
+  }
   tell(frame);
   live.dataset.state = frame.state;
   if (frame.step !== null) live.dataset.step = frame.step;
@@ -165,7 +205,7 @@ async function update() {
   if (beginning !== base.text) {
     const frame = JSON.parse(beginning);
     if (frame.run >= base.run) {
-      base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays) };
+      base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays), blocks: frame.blocks };
       show(frame, base.arrays);
     } // else it is a preview that was overtaken by the run on show
   }
@@ -173,7 +213,7 @@ async function update() {
   shown = value;
   const frame = JSON.parse(value);
   const only = frame.run === null; // a message that changes no picture
-  if (only || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays) });
+  if (only || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays ?? {}) });
 }
 
 // One at a time and always the newest: building takes a while, and frames keep coming.
@@ -189,7 +229,8 @@ async function newest() {
       await update();
     }
   } catch (error) {
-    status.textContent = "The chart could not be drawn. Reload the page to try again.";
+    const failed = { en: "The chart could not be drawn. Reload the page to try again.", zh: "图没有画出来。请重新加载页面。" };
+    status.textContent = failed[language()];
     live.dataset.state = "error";
     throw error;
   } finally {
@@ -197,6 +238,7 @@ async function newest() {
   }
 }
 
+new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
 new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 // Not as a list of quoted names: Gradio takes every quoted name in this file for an event of the component.
 watch("value base structure".split(" "), newest);

@@ -1,20 +1,34 @@
 """The page: its tabs, its look, and the settings that it is launched with."""
 
+import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from charts import html
+from charts.text import Text, both
 from nets import LESSONS
+from nets.lesson import GROUPS, Computation, Lesson, Training
 from runs import visitors
 from runs.run import Run
-from tabs import api, live
-from tabs.lesson_tab import LessonTab
+from tabs import api, language, live
+from tabs.computation_tab import ComputationTab
+from tabs.training_tab import TrainingTab
 
-SYSTEM_FONTS = ("ui-sans-serif", "system-ui", "sans-serif")  # Gradio's themes fetch theirs from the network
-MONO_FONTS = ("ui-monospace", "Consolas", "monospace")
+# Gradio's themes fetch their fonts from the network. Each system has its own font with Chinese.
+CHINESE = ("PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC")
+SYSTEM_FONTS = ("ui-sans-serif", "system-ui", *CHINESE, "sans-serif")
+MONO_FONTS = ("ui-monospace", "Consolas", "Liberation Mono", *CHINESE, "monospace")
 
 FILE_AGE = 3600  # seconds that a visitor's downloads stay
+FIRST = "regression"  # the first lesson worth pressing Train on
+
+WELCOME = Text(
+    "Learn PyTorch by running it. Press **Train**, watch the net learn, and take it with you.",
+    "边运行边学 PyTorch。按下**训练**，看网络怎样学习，再把它带走。",
+)
 
 
 def theme() -> gr.themes.Base:
@@ -63,14 +77,12 @@ def build() -> gr.Blocks:
     gr.set_static_paths([live.BOKEH_JS])
     with gr.Blocks(title="Live Nets", analytics_enabled=False, delete_cache=(600, FILE_AGE)) as demo:
         api.build()  # first: its names are promised, and handlers of the page would take them
-        gr.Markdown(
-            "# Live Nets\nLearn PyTorch by running it. Press **Train**, watch the net learn, and take it with you.",
-            elem_classes="welcome",
-        )
-        with gr.Tabs():
+        gr.HTML(_header(), elem_classes="welcome")
+        spoken = gr.Textbox("en", visible=False)  # stands for the page's language among an event's inputs
+        with gr.Tabs(selected=FIRST, overflow_behavior="wrap", elem_id="lessons"):
             for lesson in LESSONS.values():
-                with gr.Tab(lesson.title, id=lesson.key):
-                    LessonTab(lesson, Run(lesson, lesson.config()).frame)
+                with gr.Tab(language.label(lesson.title), id=lesson.key, elem_id=lesson.key):
+                    _build_tab(lesson, spoken)
         demo.unload(_close)
     # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other.
     demo.queue(default_concurrency_limit=None, max_size=1000)
@@ -78,10 +90,40 @@ def build() -> gr.Blocks:
     return demo
 
 
+def _build_tab(lesson: Lesson, spoken: gr.Textbox) -> None:
+    match lesson:
+        case Training():
+            TrainingTab(lesson, Run(lesson, lesson.config()).frame, spoken)
+        case Computation():
+            ComputationTab(lesson, lesson.compute(lesson.config()), spoken)
+        case _:
+            raise TypeError(f"{lesson.key} neither trains nor computes")
+
+
+def _header() -> str:
+    """The welcome, the switch between languages, and for page.js the words and groups of the tabs."""
+    tabs = {key: {"title": both(lesson.title), "group": lesson.group} for key, lesson in LESSONS.items()}
+    groups = {key: both(title) for key, title in GROUPS.items()}
+    words = escape(json.dumps({"tabs": tabs, "groups": groups}))
+    return f"""
+<div id="lesson-words" data-words="{words}"><h1>Live Nets</h1>{html.markdown(WELCOME)}</div>
+<div class="languages" role="group" aria-label="Language · 语言">
+  <button type="button" data-language="en" lang="en">English</button>
+  <button type="button" data-language="zh-CN" lang="zh-CN">中文</button>
+</div>"""
+
+
 async def _close(request: gr.Request) -> None:
     visitors.close(str(request.session_hash))
 
 
 def launch_options() -> dict[str, Any]:
-    """All that `demo.launch` is given, but for the port."""
-    return {**LAUNCH, "theme": theme(), "css_paths": [Path(__file__).parent / "page.css"]}
+    """All that `demo.launch` is given, once the page is built, but for the port."""
+    here = Path(__file__).parent
+    return {
+        **LAUNCH,
+        "theme": theme(),
+        "css_paths": [here / "page.css"],
+        "head": f"<script>{(here / 'page.js').read_text()}</script>",
+        "i18n": language.translations(),
+    }

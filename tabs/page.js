@@ -1,0 +1,111 @@
+// What belongs to the whole page: its language, its tabs' groups, the keys that move between tabs, and links to one.
+(() => {
+  const REMEMBERED = "live-nets-language";
+  const root = document.documentElement;
+
+  // A Chinese of any kind is zh-CN here, whatever Gradio would fall back to.
+  const wanted = localStorage.getItem(REMEMBERED) ?? navigator.language ?? "en";
+  root.lang = wanted.startsWith("zh") ? "zh-CN" : "en";
+
+  // Gradio finds the language of its components from the browser's, and changes it only in its settings dialog: by
+  // this function of its own. A version of Gradio that has moved it shows the choice when the page is loaded again.
+  async function tellGradio() {
+    const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
+    const core = loaded.find((name) => /\/assets\/core-[^/]+\.js$/.test(name));
+    if (core) (await import(core)).changeLocale?.(root.lang);
+  }
+
+  function choose(language) {
+    root.lang = language;
+    localStorage.setItem(REMEMBERED, language);
+    tellGradio();
+    wordTabs();
+  }
+
+  let words = null;
+  const bar = () => document.querySelector("#lessons [role=tablist]");
+  const short = () => (root.lang === "en" ? "en" : "zh");
+
+  // The headings are the last in the bar and are put into their places by `order`: Gradio keeps its own in order.
+  function groupTabs() {
+    const groups = Object.keys(words.groups);
+    for (const [index, group] of groups.entries()) {
+      const heading = document.createElement("span");
+      heading.className = "tab-group";
+      heading.setAttribute("aria-hidden", "true");
+      heading.dataset.group = group;
+      heading.style.order = 2 * index;
+      bar().append(heading);
+    }
+    for (const tab of bar().querySelectorAll("[role=tab]")) {
+      const lesson = words.tabs[tab.dataset.tabId];
+      tab.style.order = 2 * groups.indexOf(lesson.group) + 1;
+    }
+  }
+
+  // Gradio words its tabs once and for all; the text node stays its own.
+  function wordTabs() {
+    if (!words) return;
+    for (const heading of bar().querySelectorAll(".tab-group")) {
+      heading.textContent = words.groups[heading.dataset.group][short()];
+    }
+    for (const tab of bar().querySelectorAll("[role=tab]")) {
+      const text = [...tab.childNodes].find(({ nodeType }) => nodeType === Node.TEXT_NODE);
+      text.nodeValue = words.tabs[tab.dataset.tabId].title[short()];
+    }
+    for (const button of document.querySelectorAll("[data-language]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.language === root.lang));
+    }
+  }
+
+  // One stop for the Tab key, and arrows within: https://www.w3.org/WAI/ARIA/apg/patterns/tabs/
+  function markStops() {
+    for (const tab of bar().querySelectorAll("[role=tab]")) {
+      tab.tabIndex = tab.getAttribute("aria-selected") === "true" ? 0 : -1;
+    }
+  }
+
+  // Gradio may still be about to select its own first tab.
+  function open(key, tries = 40) {
+    const tab = document.getElementById(`${key}-button`);
+    if (!tab || tries === 0 || tab.getAttribute("aria-selected") === "true") return;
+    tab.click();
+    setTimeout(open, 50, key, tries - 1);
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const tab = event.target.closest?.("#lessons [role=tab]");
+    if (!tab) return;
+    const tabs = [...bar().querySelectorAll("[role=tab]")];
+    const at = tabs.indexOf(tab);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = tabs[(to + tabs.length) % tabs.length];
+    next.click();
+    next.focus();
+  });
+
+  document.addEventListener("click", ({ target }) => {
+    const language = target.closest?.("[data-language]")?.dataset.language;
+    if (language) choose(language);
+    const tab = target.closest?.("#lessons [role=tab]");
+    if (tab) history.replaceState(null, "", `#${tab.dataset.tabId}`);
+  });
+  addEventListener("hashchange", () => open(location.hash.slice(1)));
+
+  // The page is there when its tabs are.
+  const arriving = new MutationObserver(() => {
+    const described = document.getElementById("lesson-words");
+    if (!described || !bar()?.querySelector("[role=tab]")) return;
+    arriving.disconnect();
+    words = JSON.parse(described.dataset.words);
+    groupTabs();
+    wordTabs();
+    markStops();
+    tellGradio();
+    new MutationObserver(markStops).observe(bar(), { subtree: true, attributeFilter: ["aria-selected"] });
+    if (location.hash) open(location.hash.slice(1));
+  });
+  arriving.observe(document, { childList: true, subtree: true });
+})();
