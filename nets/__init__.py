@@ -1,8 +1,29 @@
 """The tutorial's lessons, in its order. A new lesson is one file here and one name in LESSONS."""
 
-from nets import classification, regression
+from nets import (
+    activations,
+    autograd,
+    batches,
+    classification,
+    dropout,
+    install,
+    operations,
+    optimizers,
+    random,
+    regression,
+    saving,
+    sequential,
+    tensors,
+)
 from nets.lesson import Lesson, Training
 
-LESSONS: dict[str, Lesson] = {lesson.key: lesson for lesson in (regression.LESSON, classification.LESSON)}
+_IN_ORDER = (
+    *(install, tensors, random, operations, autograd, activations),
+    *(regression, classification, sequential),
+    *(saving, batches),
+    *(optimizers, dropout),
+)
+
+LESSONS: dict[str, Lesson] = {module.LESSON.key: module.LESSON for module in _IN_ORDER}
 
 TRAININGS: dict[str, Training] = {key: lesson for key, lesson in LESSONS.items() if isinstance(lesson, Training)}

@@ -11,32 +11,32 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from charts.blocks import Note
-from charts.text import Text, Words
+from charts.text import Text, Words, joined
 
 STILL_OVER = 20  # steps, at least, that a loss must stand still to be told so
 OVERFITTED_FROM = 2.0  # times the training loss
 
 ALL_DEAD = Text(
-    "{whose}**All {n} ReLUs are dead:** each gives 0 for every training sample, so no gradient comes through and the"
-    " net can only predict one constant. Reset, and try a smaller learning rate or another seed.",
-    "{whose}**{n} 个 ReLU 全部死亡**：对每个训练样本都输出 0，梯度传不回来，网络只能输出一个常数。"
+    "**{which}All ReLUs are dead:** they give 0 for every training sample, so no gradient comes through and the net"
+    " can only predict one constant. Reset, and try a smaller learning rate or another seed.",
+    "**{which}ReLU 全部死亡**：对每个训练样本都输出 0，梯度传不回来，网络只能输出一个常数。"
     "请重置，减小学习率或换一个随机种子。",
 )
 SOME_DEAD = Text(
-    "{whose}{dead} of {n} ReLUs are dead: they give 0 for every training sample and no longer learn.",
-    "{whose}{n} 个 ReLU 中有 {dead} 个死亡：对每个训练样本都输出 0，不再学习。",
+    "{which} ReLUs are dead: they give 0 for every training sample and no longer learn.",
+    "死亡的 ReLU：{which}。它们对每个训练样本都输出 0，不再学习。",
 )
 OVERFITTED = Text(
-    "{whose}**Overfitting:** the loss on unseen samples is {times} times that on the training set. Try more points,"
+    "**Overfitting:** the loss on unseen samples is {which} times that on the training set. Try more points,"
     " fewer hidden units, fewer steps or dropout.",
-    "{whose}**过拟合**：未见过的样本上的损失是训练集上的 {times} 倍。"
-    "可以增加数据、减少隐藏单元、减少步数，或使用 dropout。",
+    "**过拟合**：未见过的样本上的损失是训练集上的 {which} 倍。可以增加数据、减少隐藏单元、减少步数，或使用 dropout。",
 )
 STANDS_STILL = Text(
-    "{whose}The loss has stood still for {steps} steps: more of them bring nothing. If the fit is poor, try another"
+    "{which}The loss has stood still for {steps} steps: more of them bring nothing. If the fit is poor, try another"
     " learning rate.",
-    "{whose}损失已有 {steps} 步不再下降，继续训练也没有用。如果拟合得不好，请换一个学习率。",
+    "{which}损失已有 {steps} 步不再下降，继续训练也没有用。如果拟合得不好，请换一个学习率。",
 )
+OF = Text("{dead} of {n}", "{n} 个中的 {dead} 个")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +67,44 @@ def evaluate(
     return Evaluation(prediction, loss, test_loss, relus.units, relus.dead)
 
 
-def diagnose(losses: Sequence[float], now: Evaluation, name: Words) -> Iterator[Note]:
-    """What is wrong with a net that has begun to learn, and what to try. `name` tells it from others, if there are."""
-    if not losses or not math.isfinite(now.loss):
-        return
-    whose = Text("**{name}:** ", "**{name}：**").format(name=name) if name else ""
-    if now.dead == now.relus > 0:
-        yield Note(ALL_DEAD.format(whose=whose, n=now.relus), "warning")
-    elif now.dead:
-        yield Note(SOME_DEAD.format(whose=whose, dead=now.dead, n=now.relus))
+def diagnose(nets: Sequence[tuple[Words, Sequence[float], Evaluation]]) -> Iterator[Note]:
+    """What is wrong with nets that have begun to learn, and what to try. Each has a name, its losses and how it is.
+
+    One note for each kind of trouble, which names the nets that have it if there are several.
+    """
+    nets = [(name, losses, now) for name, losses, now in nets if losses and math.isfinite(now.loss)]
+    alone = len(nets) == 1
+
+    all_dead = [name for name, _, now in nets if now.dead == now.relus > 0]
+    if all_dead:
+        yield Note(ALL_DEAD.format(which=_before("" if alone else joined(all_dead, ", "))), "warning")
+    some = [(name, OF.format(dead=now.dead, n=now.relus)) for name, _, now in nets if 0 < now.dead < now.relus]
+    if some:
+        yield Note(SOME_DEAD.format(which=_each(some, alone=alone)))
     # A gap that is small beside the first loss is no more than luck.
-    if now.test_loss > OVERFITTED_FROM * now.loss and now.test_loss - now.loss > losses[0] / 100:
-        times = f"{now.test_loss / now.loss:.1f}" if now.test_loss < 1000 * now.loss else "1000+"
-        yield Note(OVERFITTED.format(whose=whose, times=times), "warning")
-    still = still_for(losses)
+    over = [
+        (name, f"{now.test_loss / now.loss:.1f}" if now.test_loss < 1000 * now.loss else "1000+")
+        for name, losses, now in nets
+        if now.test_loss > OVERFITTED_FROM * now.loss and now.test_loss - now.loss > losses[0] / 100
+    ]
+    if over:
+        yield Note(OVERFITTED.format(which=_each(over, alone=alone)), "warning")
+    still = [(name, steps) for name, losses, _ in nets if (steps := still_for(losses))]
     if still:
-        yield Note(STANDS_STILL.format(whose=whose, steps=still))
+        names = "" if alone else joined([name for name, _ in still], ", ")
+        yield Note(STANDS_STILL.format(which=_before(names), steps=still[0][1]))
+
+
+def _before(names: Words) -> Words:
+    return Text("{names}: ", "{names}：").format(names=names) if names else ""
+
+
+def _each(found: Sequence[tuple[Words, Words]], *, alone: bool) -> Words:
+    """What was found for each net, by name if there are several."""
+    if alone:
+        return found[0][1]
+    named = Text("{what} ({name})", "{what}（{name}）")
+    return joined([named.format(what=what, name=name) for name, what in found], ", ")
 
 
 def still_for(losses: Sequence[float]) -> int:

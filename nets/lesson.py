@@ -106,4 +106,5 @@ class Training(Lesson):
     outputs: Port
     metrics: Mapping[str, Words]
     classes: tuple[str, ...] = ()  # for classifiers: what each output stands for
+    headline: tuple[str, ...] = ()  # the metrics that the page tells in its line, if not all of them
     pace: int = 1  # steps a frame, unless the visitor chooses another

@@ -32,7 +32,7 @@ class SettingError(ValueError):
 
     def told(self, name: Words) -> Text:
         """The sentence, with the setting called as its reader knows it."""
-        return Text("{name} must be {rule}, not {value}.", "{name}必须是{rule}，不能是{value}。").format(
+        return Text("{name} must be {rule}, not {value}.", "{name}必须是{rule}，不能是 {value}。").format(
             name=name, rule=self.rule, value=shown(self.value)
         )
 
@@ -90,7 +90,8 @@ class Number(Control):
         spec = "d" if self.whole else "g"
         low, high = f"{self.minimum:{spec}}", f"{self.maximum:{spec}}"
         kind = Text("a whole number", "整数") if self.whole else Text("a number", "数")
-        return Text("{kind} from {low} to {high}", "{low} 到 {high} 之间的{kind}").format(kind=kind, low=low, high=high)
+        rule = Text("{kind} from {low} to {high}", " {low} 到 {high} 之间的{kind}")
+        return rule.format(kind=kind, low=low, high=high)
 
     def check(self, name: str, value: object) -> int | float:
         # bool is an int to Python, but no number to whoever sends true.

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charts.blocks import Note
 from charts.chart import PALETTE, Array, Line, Panel, Scale, as_array
 from charts.text import Text, Words
 from nets.diagnosis import Evaluation, diagnose, evaluate
@@ -181,11 +180,8 @@ class Trainer(ABC, Generic[C]):
         with self._random.copied(), torch.no_grad(), evaluating(*nets):
             now = [evaluate(net, self.loss_func, (self.x, self.y), (self.test_x, self.test_y)) for net in nets]
             view = self.show(now)
-        return Snapshot(self.step_number, view, () if self.diverged else tuple(self._diagnosed(now)))
-
-    def _diagnosed(self, now: Sequence[Evaluation]) -> Iterator[Note]:
-        for learner, evaluation in zip(self.learners, now, strict=True):
-            yield from diagnose(learner.losses, evaluation, learner.label if len(self.learners) > 1 else "")
+        nets_now = [(each.label, each.losses, now_of) for each, now_of in zip(self.learners, now, strict=True)]
+        return Snapshot(self.step_number, view, () if self.diverged else tuple(diagnose(nets_now)))
 
     def figures(self, now: Sequence[Evaluation]) -> dict[str, float]:
         """Both losses of each learner by name, as metrics."""

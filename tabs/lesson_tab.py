@@ -14,7 +14,7 @@ import gradio as gr
 from charts import figure, html
 from charts.chart import Chart
 from charts.text import Text
-from nets.lesson import Idea, Lesson
+from nets.lesson import Idea, Lesson, Training
 from nets.settings import Config, SettingError
 from tabs import controls, live
 from tabs.language import SEND_LANGUAGE, label, language_of
@@ -44,19 +44,21 @@ class LessonTab(ABC):
         self.lesson = lesson
         self._language = language
         gr.HTML(html.markdown(lesson.summary), elem_classes="lesson-summary")
-        with gr.Row(elem_classes="lesson"):
+        kind = "trains" if isinstance(lesson, Training) else "computes"
+        with gr.Row(elem_classes=["lesson", kind]):
             with gr.Column(elem_classes="lesson-settings"):
                 known = lesson.config.controls().items()
                 self.controls = [controls.component(name, control) for name, control in known]
-                gr.HTML(f"<h3>{html.words(TRY)}</h3>", elem_classes="ideas-title")
+            with gr.Column(elem_classes="lesson-ideas"):
+                gr.HTML(f"<h3>{html.words(TRY)}</h3>")
                 self.ideas = [self._idea(idea) for idea in (*lesson.ideas, DEFAULTS)]
             with gr.Column(elem_classes="lesson-run"):
                 self._build_run(first)
+            with gr.Column(elem_classes="lesson-text"):
+                gr.HTML(html.markdown(lesson.text))
             with gr.Column(elem_classes="lesson-code"):
                 sources = "".join(map(html.code, self._sources()))
                 gr.HTML(f"<h3>{html.words(CODE)}</h3>{sources}")
-            with gr.Column(elem_classes="lesson-text"):
-                gr.HTML(html.markdown(lesson.text))
         self.save.click(
             self.save_figure, [language, *self._inputs()], [self.chart, self.figures], js=SEND_LANGUAGE, **CHECKED
         )
@@ -74,6 +76,7 @@ class LessonTab(ABC):
             drawn = first["structure"] != "[]"  # a lesson without a plot has none to save
             self.save = gr.Button(label(SAVE_FIGURE), visible=drawn, min_width=120, elem_classes="save-figure")
         self.figures = gr.File(label=label(FIGURE), file_count="multiple", interactive=False, visible=False)
+        gr.HTML(live.BLOCKS)
 
     @abstractmethod
     def _inputs(self) -> list[Any]:

@@ -10,7 +10,6 @@ const panels = element.querySelector(".live-panels");
 const status = element.querySelector(".live-status");
 const spoken = element.querySelector(".live-spoken");
 const notes = element.querySelector(".live-notes");
-const blocks = element.querySelector(".live-blocks");
 
 let structure = null; // the text that `figures` were built from
 let figures = []; // one a panel: {model, scales, labels, tooltips, legend}
@@ -192,7 +191,7 @@ function show(frame, arrays) {
   if (frame.run === base.run) {
     draw(arrays);
     replace(notes, frame.notes);
-    replace(blocks, frame.blocks ?? base.blocks);
+    replace(live.closest(".lesson-run").querySelector(".live-blocks"), frame.blocks ?? base.blocks);
   }
   tell(frame);
   live.dataset.state = frame.state;

@@ -22,11 +22,12 @@ _HTML = """
 <div class="live" data-lesson="{key}" data-step="0" data-state="idle" data-bokeh="{bokeh}">
   <p class="live-status"></p>
   <p class="live-spoken" role="status" aria-live="polite"></p>
-  <div class="live-notes"></div>
   <div class="live-panels" data-count="{panels}"></div>
-  <div class="live-blocks"></div>
+  <div class="live-notes"></div>
 </div>
 """
+
+BLOCKS = '<div class="live-blocks"></div>'  # where live.js puts a frame's blocks, in the same column as the chart
 
 _PHRASES = {
     State.IDLE: Text("Ready: {steps} steps", "准备就绪：共 {steps} 步"),
@@ -102,7 +103,8 @@ def problem(message: Text) -> str:
 
 
 def _encoded(lesson: Training, frame: Frame, arrays: dict[str, str], blocks: str | None, note: Words = "") -> str:
-    parts: list[Words] = [describe(frame, lesson.metrics), note]
+    names = {key: lesson.metrics[key] for key in lesson.headline or lesson.metrics}
+    parts: list[Words] = [describe(frame, names), note]
     told: dict[str, Any] = {
         "run": frame.run,
         "step": frame.snapshot.step,
@@ -117,7 +119,7 @@ def _encoded(lesson: Training, frame: Frame, arrays: dict[str, str], blocks: str
 
 
 def describe(frame: Frame, names: Mapping[str, Words]) -> Text:
-    """The frame in a line of words: step and metrics, or why the run ended badly."""
+    """The frame in a line of words: step and the metrics that `names` has, or why the run ended badly."""
     if frame.message is not SILENT:
         return frame.message
     step, steps = frame.snapshot.step, frame.steps
@@ -125,6 +127,7 @@ def describe(frame: Frame, names: Mapping[str, Words]) -> Text:
     metrics: list[Words] = [
         Text("{name} {value}", "{name} {value}").format(name=names[key], value=number(key, value))
         for key, value in frame.snapshot.metrics.items()
+        if key in names
     ]
     return joined([place, *metrics], " · ")
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page
 
-from nets import LESSONS
+from nets import TRAININGS
 from nets.training import Trainer
 from tests.browser import chromium
 
@@ -76,17 +76,17 @@ def _outside(url: str, home: str) -> list[str]:
     return [] if url.startswith((home, "data:", "blob:")) else [f"left this machine: {url}"]
 
 
-def short(key: str) -> dict[str, float]:
+def short(key: str) -> dict[str, Any]:
     """Settings of a lesson's run that ends soon."""
-    return {"steps": 20} if "steps" in LESSONS[key].config.controls() else {}
+    return {"steps": 20} if "steps" in TRAININGS[key].config.controls() else {"epochs": 1}
 
 
 @pytest.fixture
 def train() -> Train:
     """train(key, **settings): a trainer at the end of its run, a short one unless steps are set."""
 
-    def trained(key: str, **settings: float) -> Trainer[Any]:
-        lesson = LESSONS[key]
+    def trained(key: str, **settings: Any) -> Trainer[Any]:
+        lesson = TRAININGS[key]
         trainer = lesson.trainer(lesson.config.parse({**short(key), **settings}))
         while not trainer.done:
             trainer.step()

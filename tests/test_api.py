@@ -11,8 +11,9 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from export.verify import verify
-from nets import LESSONS
+from export.verify import find, verify
+from nets import LESSONS, TRAININGS
+from tests.conftest import short
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,10 @@ def client(app_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 def test_lessons_lists_every_lesson_with_its_controls(client: Client) -> None:
     listed = client.predict(api_name="/lessons")
-    assert [(each["key"], each["title"]) for each in listed] == [(key, each.title) for key, each in LESSONS.items()]
-    (rate,) = [each for each in listed[0]["controls"] if each["name"] == "learning_rate"]
+    assert [(each["key"], each["title"]) for each in listed] == [(key, each.title.en) for key, each in LESSONS.items()]
+    assert [each["key"] for each in listed if each["trains"]] == list(TRAININGS)
+    (regression,) = [each for each in listed if each["key"] == "regression"]
+    (rate,) = [each for each in regression["controls"] if each["name"] == "learning_rate"]
     assert rate == {
         "name": "learning_rate",
         "label": "Learning rate",
@@ -36,25 +39,27 @@ def test_lessons_lists_every_lesson_with_its_controls(client: Client) -> None:
     }
 
 
-@pytest.mark.parametrize("key", LESSONS)
+@pytest.mark.parametrize("key", TRAININGS)
 def test_train_gives_metrics_parity_and_a_bundle_that_verifies(key: str, client: Client, tmp_path: Path) -> None:
-    metrics, parity, archive = client.predict(key, {"steps": 12, "seed": 5}, api_name="/train")
-    lesson = LESSONS[key]
-    trainer = lesson.trainer(lesson.config.parse({"steps": 12, "seed": 5}))
+    metrics, parity, archive = client.predict(key, {**short(key), "seed": 5}, api_name="/train")
+    lesson = TRAININGS[key]
+    trainer = lesson.trainer(lesson.config.parse({**short(key), "seed": 5}))
     while not trainer.done:
         trainer.step()
     assert metrics == trainer.snapshot().metrics
-    assert parity["net"]["passed"] is True
+    assert {name: report["passed"] for name, report in parity.items()} == {each.name: True for each in trainer.learners}
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path)
-    assert verify(tmp_path / key).manifest["settings"]["seed"] == 5
+    for folder in find(tmp_path):
+        assert verify(folder).manifest["settings"]["seed"] == 5
+    assert len(find(tmp_path)) == len(trainer.learners)
 
 
 @pytest.mark.parametrize(
     ("lesson", "settings", "told"),
     [
-        ("nope", {}, "lesson must be one of regression, classification, not 'nope'."),
-        (["regression"], {}, "lesson must be one of regression, classification, not a value of type list."),
+        ("nope", {}, "lesson must be one of regression, classification, "),
+        (["regression"], {}, "not a value of type list."),
         ("regression", [1], "settings must be an object of names and values, not a value of type list."),
         ("regression", "x", "settings must be an object of names and values, not 'x'."),
         ("regression", {"steps": 10**9}, "steps must be a whole number from 1 to 2000, not 1000000000."),
@@ -104,8 +109,8 @@ def call(app_url: str, handler: str, data: list[Any], session: str | None) -> ht
 
 @pytest.mark.parametrize("handler", ["pause", "stop", "reset", "step", "preview", "change_speed", "save_figure"])
 def test_the_pages_own_handlers_answer_no_caller_without_a_page(handler: str, app_url: str) -> None:
-    values = [1, *LESSONS["regression"].config().to_dict().values()]
-    data = {"pause": [], "stop": [], "change_speed": [1]}.get(handler, values)
+    values = [1, *TRAININGS["regression"].config().to_dict().values()]
+    data = {"pause": [], "stop": [], "change_speed": [1], "save_figure": ["en", *values]}.get(handler, values)
     answer = call(app_url, handler, data, session=None)
     assert answer.status_code >= 400
     assert "Traceback" not in answer.text

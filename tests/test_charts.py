@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from charts import browser, figure
-from charts.chart import Band, Chart, Heatmap, Line, Mark, Panel, Points, as_array
+from charts.chart import Band, Chart, Heatmap, Line, Mark, Panel, Points, Scale, as_array
+from charts.text import Text
 
 X = as_array([0, 1, 2])
+SCALES: tuple[Scale, Scale] = ("linear", "log")
 
 
 def chart(values: float = 0.5, x_range: tuple[float, float] | None = None) -> Chart:
@@ -50,7 +52,42 @@ def test_structure_holds_no_data_and_changes_only_with_it() -> None:
     assert text != browser.structure(chart())  # a range that follows the data is another drawing
     panels = json.loads(text)
     assert [panel["title"] for panel in panels] == ["all marks", "one"]
+    assert [entry["html"] for entry in panels[0]["legend"]] == ["heat", "band", "line", "dots"]
     assert set(panels[0]["scales"]["0"]) == {"light", "dark"}
+
+
+def test_a_logarithmic_axis_is_another_drawing() -> None:
+    linear, log = (Panel("p", "x", "y", (Line("l", X, X + 1),), y_range=(1, 9), y_scale=scale) for scale in SCALES)
+    assert browser.structure(Chart((linear,))) != browser.structure(Chart((log,)))
+    assert figure.save(Chart((linear,)), "png") != figure.save(Chart((log,)), "png")
+
+
+WORDS = Panel(Text("Loss", "损失"), Text("steps", "步数"), "y", (Line(Text("fit", "拟合"), X, X), Line("SGD", X, X)))
+
+
+def test_a_structure_carries_the_words_of_both_languages() -> None:
+    (panel,) = json.loads(browser.structure(Chart((WORDS,))))
+    assert panel["title"] == '<span lang="en">Loss</span><span lang="zh">损失</span>'
+    assert panel["labels"] == [{"en": "steps", "zh": "步数"}, {"en": "y", "zh": "y"}]
+    assert "步数 @x" in panel["tooltips"]["0"]["zh"]
+
+
+@pytest.mark.skipif(figure.CHINESE_FONT is None, reason="no font with Chinese on this machine")
+def test_a_file_is_drawn_in_the_language_that_was_asked_for() -> None:
+    drawn = figure.save(Chart((WORDS,)), "svg", "zh").decode()
+    for text in ("损失", "步数", "拟合", "SGD"):
+        assert f">{text}<" in drawn
+    assert "Loss" not in drawn
+
+
+def test_without_a_chinese_font_a_file_is_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure, "CHINESE_FONT", None)
+    assert ">Loss<" in figure.save(Chart((WORDS,)), "svg", "zh").decode()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_any_number_of_panels_is_drawn(count: int) -> None:
+    assert figure.save(Chart((WORDS,) * count), "svg").decode().count(">Loss<") == count
 
 
 MARKS: dict[str, tuple[Mark, Mark]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from export.__main__ import Exit, main
-from nets import LESSONS
+from nets import TRAININGS
 
 QUICK = ["--set", "steps=5"]
 
@@ -19,7 +19,7 @@ def written(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("key", LESSONS)
+@pytest.mark.parametrize("key", TRAININGS)
 def test_run_writes_a_bundle_that_verify_accepts(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", key, *QUICK, "--set", "seed=7", "--out", str(tmp_path)]) == Exit.OK
     assert main(["verify", str(tmp_path)]) == Exit.OK

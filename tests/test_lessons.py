@@ -1,42 +1,65 @@
 """What every lesson promises, whichever it is."""
 
+import json
 import math
-from dataclasses import fields
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from charts import browser, figure
+from charts import browser, figure, html
 from charts.chart import Chart
-from nets import LESSONS
-from nets.lesson import Config, Lesson, SettingError
+from charts.text import LANGUAGES, Text, said
+from nets import LESSONS, TRAININGS
+from nets.lesson import GROUPS, Computation, Lesson, Training
+from nets.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
 from nets.training import Trainer
 from tests.conftest import Train, short
 
+COMPUTATIONS = {key: lesson for key, lesson in LESSONS.items() if isinstance(lesson, Computation)}
+
 lessons = pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS)
-settings = pytest.mark.parametrize(
-    ("lesson", "name"),
-    [(lesson, name) for lesson in LESSONS.values() for name in lesson.config.controls()],
-    ids=[f"{key}-{name}" for key, lesson in LESSONS.items() for name in lesson.config.controls()],
-)
+trainings = pytest.mark.parametrize("lesson", TRAININGS.values(), ids=TRAININGS)
+computations = pytest.mark.parametrize("lesson", COMPUTATIONS.values(), ids=COMPUTATIONS)
+
+
+def of_kind(*kinds: type[Control]) -> pytest.MarkDecorator:
+    """Every setting of every lesson whose control is of one of the kinds."""
+    found = [
+        (key, name)
+        for key, lesson in LESSONS.items()
+        for name, control in lesson.config.controls().items()
+        if isinstance(control, kinds)
+    ]
+    cases = [(LESSONS[key], name) for key, name in found]
+    return pytest.mark.parametrize(("lesson", "name"), cases, ids=[f"{key}-{name}" for key, name in found])
+
 
 BAD_VALUES: list[object] = [
     math.nan,
     math.inf,
     -math.inf,
     None,
-    True,
     "1",
     "x" * 10_000,
-    [],
+    "[" * 400,
     {},
     10**30,
     10**5000,
     -1e300,
+    [[1], [1, 2]],
+    ["x"] * 1000,
+    [[math.nan]],
+    [[1e30]],
 ]
 
-TUTORIAL = {
+TUTORIAL: dict[str, dict[str, Any]] = {
+    "tensors": {"array": [[0, 1, 2], [3, 4, 5]]},
+    "operations": {"a": [[1, 2], [3, 4]], "b": [[1, 2], [3, 4]]},
     "regression": {"learning_rate": 0.5, "steps": 100, "hidden_units": 10, "points": 100, "noise": 0.2},
     "classification": {"learning_rate": 0.02, "steps": 100, "hidden_units": 10, "points": 100, "noise": 1.0},
 }
@@ -56,39 +79,50 @@ def test_lessons_come_in_the_tutorials_order() -> None:
     assert list(LESSONS) == [key for key in promised if key in LESSONS]
 
 
+@pytest.mark.parametrize("key", TUTORIAL)
+def test_defaults_are_the_tutorials(key: str) -> None:
+    assert LESSONS[key].config().to_dict().items() >= TUTORIAL[key].items()
+
+
 @lessons
-def test_defaults_are_the_tutorials(lesson: Lesson) -> None:
-    assert lesson.config().to_dict().items() >= TUTORIAL.get(lesson.key, {}).items()
+def test_a_lesson_has_its_group_and_two_or_three_things_to_try(lesson: Lesson) -> None:
+    assert lesson.group in GROUPS
+    assert 2 <= len(lesson.ideas) <= 3
+    for idea in lesson.ideas:
+        assert lesson.config.parse(idea.settings) != lesson.config()
 
 
 @lessons
 def test_settings_survive_json_and_back(lesson: Lesson) -> None:
-    config = lesson.config.parse({"seed": 7})
-    assert lesson.config.parse(config.to_dict()) == config
+    config = lesson.config.parse(lesson.ideas[0].settings)
+    assert lesson.config.parse(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@settings
-def test_a_default_lies_in_its_controls_range(lesson: Lesson, name: str) -> None:
-    control = lesson.config.controls()[name]
-    assert control.minimum <= lesson.config().to_dict()[name] <= control.maximum
-
-
-@settings
+@of_kind(Number, Switch, Choice, Choices, Numbers)
 @pytest.mark.parametrize("value", BAD_VALUES, ids=lambda value: type(value).__name__)
 def test_a_bad_value_is_refused_by_name_rule_and_value(lesson: Lesson, name: str, value: object) -> None:
-    with pytest.raises(SettingError, match=rf"^{name} must be a (whole )?number from .* to .*, not .*\.$") as error:
+    with pytest.raises(SettingError, match=rf"^{name} must be .*, not .*\.$") as error:
         lesson.config.parse({name: value})
-    assert len(str(error.value)) < 200
-    assert "\n" not in str(error.value)
+    for told in (error.value.told(name).en, error.value.told(name).zh):
+        assert len(told) < 300
+        assert "\n" not in told
 
 
-@settings
+@of_kind(Number)
 @pytest.mark.parametrize("end", ["minimum", "maximum"])
 def test_the_ends_of_a_range_count_and_what_lies_beyond_does_not(lesson: Lesson, name: str, end: str) -> None:
     limit = getattr(lesson.config.controls()[name], end)
     assert lesson.config.parse({name: limit}).to_dict()[name] == limit
-    with pytest.raises(SettingError, match=name):
-        lesson.config.parse({name: limit + (1 if end == "maximum" else -1)})
+    for wrong in (limit + (1 if end == "maximum" else -1), True, "1"):
+        with pytest.raises(SettingError, match=name):
+            lesson.config.parse({name: wrong})
+
+
+@of_kind(Choice)
+def test_every_option_is_taken(lesson: Lesson, name: str) -> None:
+    control = lesson.config.controls()[name]
+    assert isinstance(control, Choice)
+    assert [lesson.config.parse({name: each}).to_dict()[name] for each in control.options] == list(control.options)
 
 
 @lessons
@@ -100,18 +134,88 @@ def test_settings_that_are_no_object_are_refused(lesson: Lesson, given: object) 
 
 @lessons
 def test_unknown_settings_are_refused_with_those_there_are(lesson: Lesson) -> None:
-    with pytest.raises(SettingError, match=r"settings must be among .*seed.*, not 'sed'\."):
+    with pytest.raises(SettingError, match=r"settings must be among .*, not 'sed'\."):
         lesson.config.parse({"sed": 1})
 
 
+def texts(value: object, seen: set[int] | None = None) -> Iterator[Text]:
+    """Every Text within a value, however deep."""
+    seen = set() if seen is None else seen
+    if isinstance(value, Text):
+        yield value
+    elif isinstance(value, dict | tuple | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts(each, seen)
+    elif is_dataclass(value) and id(value) not in seen:
+        seen.add(id(value))
+        for each in fields(value):
+            yield from texts(getattr(value, each.name), seen)
+
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+def shown_by(lesson: Lesson) -> list[object]:
+    """All that a lesson says: of itself, of its settings, and in what it shows."""
+    said_always: list[object] = [lesson, list(lesson.config.controls().values())]
+    if isinstance(lesson, Computation):
+        return [*said_always, lesson.compute(lesson.config())]
+    assert isinstance(lesson, Training)
+    trainer = lesson.trainer(lesson.config.parse(short(lesson.key)))
+    beginning = trainer.snapshot()
+    while not trainer.done:
+        trainer.step()
+    return [*said_always, beginning, trainer.snapshot(), trainer.advice]
+
+
 @lessons
-def test_a_seed_repeats_a_run_exactly_and_another_does_not(lesson: Lesson, train: Train) -> None:
+def test_all_that_a_lesson_says_is_there_in_both_languages(lesson: Lesson) -> None:
+    found = [text for each in shown_by(lesson) for text in texts(each) if text.en.strip()]
+    assert len(found) > 20
+    for text in found:
+        assert text.zh.strip()
+        # Names such as "SGD" or "Dropout" may stand in both; whatever has English words has Chinese ones.
+        assert CHINESE.search(text.zh) or len(text.en.split()) <= 3, text
+        assert not CHINESE.search(text.en), text
+
+
+@lessons
+def test_words_that_need_translating_are_not_plain_strings(lesson: Lesson) -> None:
+    for name, control in lesson.config.controls().items():
+        assert isinstance(control.label, Text), name
+        assert isinstance(control.info, Text), name
+
+
+@lessons
+def test_markdown_comes_out_whole_in_both_languages(lesson: Lesson) -> None:
+    for text in (lesson.summary, lesson.text, *(idea.why for idea in lesson.ideas)):
+        for language in LANGUAGES:
+            made = html.markdown(said(text, language))
+            # Stars that are left over stand where CommonMark saw no emphasis: Chinese stops go outside of it.
+            assert "**" not in re.sub("<code>.*?</code>", "", made, flags=re.DOTALL)
+
+
+@computations
+def test_a_computation_keeps_its_charts_structure_whatever_the_settings(lesson: Computation) -> None:
+    first = browser.structure(lesson.compute(lesson.config()).chart)
+    for idea in lesson.ideas:
+        assert browser.structure(lesson.compute(lesson.config.parse(idea.settings)).chart) == first
+
+
+@computations
+def test_a_computation_gives_the_same_twice(lesson: Computation) -> None:
+    one, two = (lesson.compute(lesson.config()) for _ in range(2))
+    assert browser.arrays(one.chart) == browser.arrays(two.chart)
+
+
+@trainings
+def test_a_seed_repeats_a_run_exactly_and_another_does_not(lesson: Training, train: Train) -> None:
     assert weights(train(lesson.key, seed=3)) == weights(train(lesson.key, seed=3))
     assert weights(train(lesson.key, seed=3)) != weights(train(lesson.key, seed=4))
 
 
-@lessons
-def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Lesson, train: Train) -> None:
+@trainings
+def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Training, train: Train) -> None:
     looked_at = lesson.trainer(lesson.config.parse(short(lesson.key)))
     while not looked_at.done:
         for _ in range(5):
@@ -120,8 +224,8 @@ def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Lesson, train:
     assert weights(looked_at) == weights(train(lesson.key))
 
 
-@lessons
-def test_runs_side_by_side_give_the_losses_of_each_alone(lesson: Lesson, train: Train) -> None:
+@trainings
+def test_runs_side_by_side_give_the_losses_of_each_alone(lesson: Training, train: Train) -> None:
     runs = [lesson.trainer(lesson.config.parse({**short(lesson.key), "seed": seed})) for seed in (1, 2)]
     while not all(run.done for run in runs):
         for run in runs:
@@ -132,15 +236,15 @@ def test_runs_side_by_side_give_the_losses_of_each_alone(lesson: Lesson, train: 
         assert [each.losses for each in run.learners] == [each.losses for each in alone.learners]
 
 
-@lessons
-def test_the_chart_keeps_its_structure_through_a_run_and_over_seeds(lesson: Lesson, train: Train) -> None:
+@trainings
+def test_the_chart_keeps_its_structure_through_a_run_and_over_seeds(lesson: Training, train: Train) -> None:
     first = lesson.trainer(lesson.config()).snapshot().chart
     assert shape_of(train(lesson.key).snapshot().chart) == shape_of(first)
     assert shape_of(train(lesson.key, seed=5).snapshot().chart) == shape_of(first)
 
 
-@lessons
-def test_every_frame_has_the_arrays_of_the_first(lesson: Lesson, train: Train) -> None:
+@trainings
+def test_every_frame_has_the_arrays_of_the_first(lesson: Training, train: Train) -> None:
     base = browser.arrays(lesson.trainer(lesson.config()).snapshot().chart)
     now = browser.arrays(train(lesson.key).snapshot().chart)
     assert now.keys() == base.keys()
@@ -148,28 +252,33 @@ def test_every_frame_has_the_arrays_of_the_first(lesson: Lesson, train: Train) -
     assert 0 < len(changed) < len(now)  # the data stays, what is learned moves
 
 
-@lessons
+@trainings
 @pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
-def test_the_chart_is_drawn_to_files_that_repeat(lesson: Lesson, train: Train, kind: Any, magic: bytes) -> None:
+def test_the_chart_is_drawn_to_files_that_repeat(lesson: Training, train: Train, kind: Any, magic: bytes) -> None:
     chart = train(lesson.key).snapshot().chart
     drawn = figure.save(chart, kind)
     assert drawn.startswith(magic)
     assert drawn == figure.save(chart, kind)
 
 
-@lessons
-def test_what_goes_in_and_out_is_named_feature_by_feature(lesson: Lesson) -> None:
+@trainings
+def test_what_goes_in_and_out_is_named_feature_by_feature(lesson: Training) -> None:
     trainer = lesson.trainer(lesson.config())
-    assert len(lesson.inputs.features) == trainer.x.shape[1]
+    assert len(lesson.inputs.features) == trainer.x.shape[1] == trainer.test_x.shape[1]
     for learner in trainer.learners:
         assert learner.net(trainer.x).shape == (len(trainer.x), len(lesson.outputs.features))
 
 
-@lessons
-def test_a_learners_arguments_make_a_net_of_its_shape(lesson: Lesson) -> None:
+@trainings
+def test_a_learners_arguments_make_a_net_of_its_shape(lesson: Training) -> None:
     for learner in lesson.trainer(lesson.config()).learners:
-        again = type(learner.net)(**learner.arguments)
-        assert str(again) == str(learner.net)
+        if not isinstance(learner.net, nn.Sequential):  # which is built from its layers
+            assert str(type(learner.net)(**learner.arguments)) == str(learner.net)
+
+
+@trainings
+def test_every_metric_has_a_name_for_people(lesson: Training, train: Train) -> None:
+    assert set(train(lesson.key).snapshot().metrics) == set(lesson.metrics)
 
 
 @lessons

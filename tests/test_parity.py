@@ -11,10 +11,10 @@ from torch import nn
 
 from export import formats, parity
 from export.parity import Case, Float32, Parity
-from nets import LESSONS
+from nets import TRAININGS
 from tests.conftest import Train
 
-keys = pytest.mark.parametrize("key", LESSONS)
+keys = pytest.mark.parametrize("key", TRAININGS)
 
 Change = Callable[[nn.Module], None]
 

@@ -5,18 +5,19 @@ import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
 
-from nets import LESSONS
-from nets.lesson import Snapshot
+from charts import browser
+from nets import LESSONS, TRAININGS
+from nets.lesson import Computation, Snapshot
 from runs import visitors
-from runs.run import FULL_SPEED, Frame, Run, State
+from runs.run import FULL_SPEED, Frame, Run, State, compute
 
 T = TypeVar("T")
-LESSON = LESSONS["regression"]
+LESSON = TRAININGS["regression"]
 
 
 def go(work: Awaitable[T]) -> T:
@@ -118,7 +119,7 @@ def test_commands_that_come_at_once_do_not_disturb_each_other() -> None:
 def test_a_diverging_run_ends_so_with_advice() -> None:
     frame = go(watch_one(learning_rate=10))[-1]
     assert frame.state is State.DIVERGED
-    assert "Try a smaller learning rate" in frame.message
+    assert "Try a smaller learning rate" in frame.message.en
 
 
 async def watch_one(**settings: float) -> list[Frame]:
@@ -188,8 +189,8 @@ def test_an_error_ends_this_run_and_is_told_without_its_insides(monkeypatch: pyt
 
     frame = go(story())
     assert frame.state is State.ERROR
-    assert "division" not in frame.message
-    assert "Press Train" in frame.message
+    assert "division" not in frame.message.en
+    assert "Press Train" in frame.message.en
 
 
 def test_leaving_the_frames_pauses_the_run() -> None:
@@ -258,6 +259,59 @@ def test_a_run_exports_what_it_learned(tmp_path: Path) -> None:
     go(story())
 
 
+async def make_race(**settings: Any) -> Run:
+    lesson = TRAININGS["optimizers"]
+    run = await Run.create(lesson, lesson.config.parse(settings))
+    run.speed = 1
+    return run
+
+
+def test_looking_in_another_way_goes_on_with_the_same_run_as_another_picture() -> None:
+    async def story() -> None:
+        run = await make_race(epochs=1)
+        before = await run.step()
+        after = await run.show_as(run.lesson.config.parse({"epochs": 1, "scale": "log"}))
+        assert after is run.beginning
+        assert after.run > before.run  # to the page it is another, and frames of the old picture are too late
+        assert after.snapshot.step == 1
+        assert after.snapshot.chart.panels[0].y_scale == "log"
+        frames = await watch(run)
+        assert {frame.run for frame in frames} == {after.run}
+        assert frames[-1].state is State.DONE
+
+    go(story())
+
+
+def test_another_view_changes_nothing_of_what_is_learned() -> None:
+    async def losses(*, looked: bool) -> list[float]:
+        run = await make_race(epochs=1)
+        run.start()
+        async for frame in run.frames():
+            if looked and frame.snapshot.step == 3:
+                await run.show_as(run.lesson.config.parse({"epochs": 1, "smoothed": True}))
+        return run._trainer.learners[0].losses
+
+    assert go(losses(looked=True)) == go(losses(looked=False))
+
+
+def test_settings_of_another_run_are_no_other_view_of_this_one() -> None:
+    async def story() -> None:
+        run = await make(steps=5)
+        with pytest.raises(ValueError, match="only views can change"):
+            await run.show_as(LESSON.config.parse({"steps": 6}))
+
+    go(story())
+
+
+def test_what_is_computed_leaves_the_random_numbers_of_the_process_alone() -> None:
+    lesson = LESSONS["random"]
+    assert isinstance(lesson, Computation)
+    before = torch.get_rng_state()
+    one, two = (go(compute(lesson, lesson.config())) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert browser.arrays(one.chart) == browser.arrays(two.chart)
+
+
 @pytest.fixture
 def runs() -> list[Run]:
     return [go(make(steps=3)) for _ in range(3)]
@@ -296,6 +350,6 @@ def test_no_more_runs_are_kept_than_memory_is_set_aside_for(runs: list[Run], mon
         visitors.put(name, run)
     assert [visitors.current(name, "regression") for name in "abc"] == [None, *runs[1:]]
     assert runs[0].frame.state is State.ERROR
-    assert "Press Train again" in runs[0].frame.message
+    assert "Press Train again" in runs[0].frame.message.en
     for name in "abc":
         visitors.close(name)

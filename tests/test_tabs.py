@@ -11,54 +11,59 @@ import gradio as gr
 import pytest
 import torch
 
+from charts.text import Text
 from export import bundle, formats
 from export.bundle import Bundle
 from export.graph import onnx_bytes
-from nets import LESSONS
-from nets.lesson import SettingError
+from nets import TRAININGS
 from nets.regression import Net
+from nets.settings import SettingError
 from runs import visitors
-from runs.run import Frame, Run, State
+from runs.run import SILENT, Frame, Run, State
 from tabs import live
 from tabs.controls import speed_of, told
 from tabs.downloads import LABELS, Downloads
-from tabs.lesson_tab import LessonTab
+from tabs.training_tab import TrainingTab
 from tests.conftest import Train
 from tests.test_runs import go
 
-LESSON = LESSONS["regression"]
+LESSON = TRAININGS["regression"]
 
 
-def frame(state: State, metrics: dict[str, float] | None = None, message: str = "") -> Frame:
+def frame(state: State, metrics: dict[str, float] | None = None, message: Text = SILENT) -> Frame:
     run = Run(LESSON, LESSON.config())
-    snapshot = dataclasses.replace(run.frame.snapshot, step=7, metrics=metrics or {"loss": 0.25})
+    view = dataclasses.replace(run.frame.snapshot.view, metrics=metrics or {"loss": 0.25})
+    snapshot = dataclasses.replace(run.frame.snapshot, step=7, view=view)
     return dataclasses.replace(run.frame, state=state, snapshot=snapshot, message=message)
 
 
 @pytest.mark.parametrize(
-    ("state", "line"),
+    ("state", "english", "chinese"),
     [
-        (State.IDLE, "Ready: 100 steps · loss 0.2500"),
-        (State.RUNNING, "Step 7 of 100 · loss 0.2500"),
-        (State.PAUSED, "Paused at step 7 of 100 · loss 0.2500"),
-        (State.DONE, "Stopped at step 7 of 100 · loss 0.2500"),
-        (State.DIVERGED, "why"),
-        (State.ERROR, "why"),
+        (State.IDLE, "Ready: 100 steps · loss 0.2500", "准备就绪：共 100 步 · 损失 0.2500"),
+        (State.RUNNING, "Step 7 of 100 · loss 0.2500", "第 7 步，共 100 步 · 损失 0.2500"),
+        (State.PAUSED, "Paused at step 7 of 100 · loss 0.2500", "暂停在第 7 步，共 100 步 · 损失 0.2500"),
+        (State.DONE, "Stopped at step 7 of 100 · loss 0.2500", "停在第 7 步，共 100 步 · 损失 0.2500"),
     ],
 )
-def test_every_state_is_told_in_a_line(state: State, line: str) -> None:
-    assert live.describe(frame(state, message="why")) == line
+def test_every_state_is_told_in_a_line(state: State, english: str, chinese: str) -> None:
+    assert live.describe(frame(state), LESSON.metrics) == Text(english, chinese)
+
+
+@pytest.mark.parametrize("state", [State.DIVERGED, State.ERROR])
+def test_a_run_that_ended_badly_says_why(state: State) -> None:
+    assert live.describe(frame(state, message=Text("why", "为什么")), LESSON.metrics) == Text("why", "为什么")
 
 
 def test_metrics_are_told_as_people_read_them() -> None:
     metrics = {"loss": 0.0000123, "other": 123456.0, "accuracy": 0.985, "zero": 0.0, "lost": math.nan}
-    told = live.describe(frame(State.RUNNING, metrics)).split(" · ")[1:]
-    assert told == ["loss 1.23e-05", "other 1.23e+05", "accuracy 98.5%", "zero 0.0000", "lost not a finite number"]
+    told = live.describe(frame(State.RUNNING, metrics), {name: name for name in metrics}).en.split(" · ")[1:]
+    assert told == ["loss 1.23e-05", "other 1.23e+05", "accuracy 98.5%", "zero 0", "lost not a finite number"]
 
 
 def test_a_frame_carries_only_what_moved() -> None:
     run = Run(LESSON, LESSON.config())
-    encoder = live.Encoder(run.beginning)
+    encoder = live.Encoder(LESSON, run.beginning)
     assert json.loads(encoder.frame(run.frame))["arrays"] == {}
     moved = json.loads(encoder.frame(go(run.step())))
     assert set(moved["arrays"]) == {"0.1.y", "1.0.x", "1.0.y"}  # the fit and the loss curve
@@ -78,9 +83,9 @@ def visitor(name: str) -> gr.Request:
     return gr.Request(session_hash=name)
 
 
-async def tab_with_a_run(name: str) -> tuple[LessonTab, Run]:
+async def tab_with_a_run(name: str) -> tuple[TrainingTab, Run]:
     with gr.Blocks():
-        tab = LessonTab(LESSON, Run(LESSON, LESSON.config()).frame)
+        tab = TrainingTab(LESSON, Run(LESSON, LESSON.config()).frame, gr.Textbox())
     run = Run(LESSON, LESSON.config())
     visitors.put(name, run)
     return tab, run
@@ -91,7 +96,10 @@ def test_a_reset_to_bad_settings_keeps_the_run() -> None:
         tab, run = await tab_with_a_run("resetting")
         good = list(LESSON.config().to_dict().values())
         refused = await tab.reset(visitor("resetting"), 1, 11, *good[1:])
-        assert json.loads(refused[0])["text"] == "Learning rate must be a number from 0.0001 to 10, not 11."
+        assert json.loads(refused[0])["text"] == {
+            "en": "Learning rate must be a number from 0.0001 to 10, not 11.",
+            "zh": "学习率必须是 0.0001 到 10 之间的数，不能是 11。",
+        }
         assert visitors.current("resetting", "regression") is run
         await tab.reset(visitor("resetting"), 1, *good)
         assert visitors.current("resetting", "regression") is None
@@ -169,4 +177,4 @@ def test_a_speed_that_is_not_on_offer_is_refused(speed: object) -> None:
 def test_the_page_names_a_setting_by_its_label(settings: dict[str, object], line: str) -> None:
     with pytest.raises(SettingError) as error:
         LESSON.config.parse(settings)
-    assert told(error.value, LESSON) == line
+    assert told(error.value, LESSON).en == line

@@ -1,5 +1,6 @@
 """The trainer, with all that could betray a look at a run: dropout, batch norm, several nets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -7,8 +8,11 @@ import torch
 from torch import nn
 
 from charts.chart import Chart, Line, Panel, as_array
-from nets import LESSONS
-from nets.lesson import Config, seed_setting
+from nets import TRAININGS
+from nets.diagnosis import Evaluation
+from nets.lesson import View
+from nets.settings import Config
+from nets.settings import seed as seed_setting
 from nets.training import Learner, RandomState, Trainer, evaluating
 
 
@@ -30,14 +34,14 @@ class ToyTrainer(Trainer[ToyConfig]):
             self.learners.append(Learner(name, net, {}, torch.optim.Adam(net.parameters(), lr=0.01)))
         self.loss_func = nn.MSELoss()
         self.steps = 30
+        self.test_x = torch.rand(32, 3)
+        self.test_y = self.test_x.sum(dim=1, keepdim=True)
 
-    def show(self) -> tuple[dict[str, float], Chart]:
+    def show(self, now: Sequence[Evaluation]) -> View:
         drawn = torch.rand(1).item()
-        losses = [self.loss_func(each.net(self.x), self.y).item() for each in self.learners]
-        line = Line("all", as_array([0, 1]), as_array(losses))
-        return {"loss": losses[0], "drawn": drawn}, Chart(
-            (Panel("toy", "x", "y", (line,)), self.loss_panel("loss", losses))
-        )
+        line = Line("all", as_array([0, 1]), as_array([each.loss for each in now]))
+        chart = Chart((Panel("toy", "x", "y", (line,)), self.loss_panel("loss", now)))
+        return View(chart, {"loss": now[0].loss, "drawn": drawn})
 
 
 def states(trainer: Trainer[ToyConfig]) -> list[bytes]:
@@ -109,14 +113,14 @@ def test_a_random_state_starts_where_manual_seed_does_and_leaves_the_process_alo
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
-    lesson = LESSONS["regression"]
+    lesson = TRAININGS["regression"]
     trainer = lesson.trainer(lesson.config.parse({"learning_rate": 10}))
     while not trainer.done:
         trainer.step()
     assert trainer.diverged
     assert trainer.step_number < 100
-    assert f"Diverged at step {trainer.step_number}" in trainer.advice
-    assert "smaller learning rate" in trainer.advice
+    assert f"Diverged at step {trainer.step_number}" in trainer.advice.en
+    assert "smaller learning rate" in trainer.advice.en
 
 
 def test_weights_that_the_last_step_ruined_count_as_diverged() -> None:
@@ -144,7 +148,8 @@ def test_a_long_loss_curve_is_thinned_and_its_points_stay_put() -> None:
     for _ in range(1300):
         trainer.step()
         if trainer.step_number in (1000, 1300):
-            (curve, _) = trainer.loss_panel("loss", [0.0, 0.0]).marks
+            (_, panel) = trainer.snapshot().chart.panels
+            (curve, _) = panel.marks
             assert isinstance(curve, Line)
             assert len(curve.x) <= 401
             assert curve.x[-1] == trainer.step_number

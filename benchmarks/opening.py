@@ -1,0 +1,67 @@
+"""From the command to the first view in a browser: this page, against a hello-world Gradio app that imports torch."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from statistics import median
+
+from playwright.sync_api import Browser, Error
+
+from tests.browser import chromium
+
+ROUNDS = 5
+
+HELLO = """
+import os
+import torch
+import gradio as gr
+with gr.Blocks(analytics_enabled=False) as demo:
+    gr.Button("Train")
+demo.launch(server_port=int(os.environ["PORT"]), ssr_mode=False)
+"""
+
+
+def run() -> None:
+    """Start each in turn, a few times over; the first view is there when Train can be pressed and the chart is drawn."""
+    ways = {"ours": (["app.py"], ".bk-Figure canvas"), "hello": (["-c", HELLO], "button:has-text('Train')")}
+    with chromium() as browser:
+        rounds = [{name: _seconds(browser, *way) for name, way in ways.items()} for _ in range(ROUNDS)]
+    for part, what in enumerate(("from the command to the first view", "from the open port to the first view")):
+        ours, hello = ([each[name][part] for each in rounds] for name in ways)
+        ratio = median(a / b for a, b in zip(ours, hello, strict=True))
+        print(f"  {what}: {median(ours):.2f} s against {median(hello):.2f} s, ratio {ratio:.2f} (medians of {ROUNDS})")
+
+
+def _seconds(browser: Browser, command: list[str], ready: str) -> tuple[float, float]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    context = browser.new_context()  # with nothing in its cache
+    page = context.new_page()
+    start = time.monotonic()
+    process = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while not _listens(port):
+            time.sleep(0.01)
+        served = time.monotonic()
+        while True:
+            try:
+                page.goto(f"http://127.0.0.1:{port}/")
+                break
+            except Error:  # the port is open a moment before the app answers
+                time.sleep(0.01)
+        page.locator(ready).first.wait_for()
+        seen = time.monotonic()
+    finally:
+        context.close()
+        process.terminate()
+        process.wait()
+    return seen - start, seen - served
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,301 @@
+"""Activations: the functions that bend a net's lines, and how much gradient they let through. Tutorial, 激励函数."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Variable
+
+from charts.blocks import Session, Table
+from charts.chart import Array, Band, Chart, Line, Mark, Panel, as_array
+from charts.text import Text, Words
+from nets.lesson import Computation, Idea, View
+from nets.settings import Config, choices, number
+
+POINTS = 200  # of a curve, the tutorial's
+FINE = 10_001  # where the table looks: no stretch of a saturated function is narrower than a step of these
+VANISHED, EXPLODED = 0.01, 100.0  # what is left of a gradient
+
+SUMMARY = Text(
+    """
+**Between its layers a net bends.** Without activation functions, layer upon layer of sums is only one more sum, and
+draws a straight line. On the left are the functions, on the right their slopes: so much of a gradient each lets through
+on its way back.
+""",
+    """
+**网络在层与层之间弯折**。没有激励函数，再多的线性层叠起来也只是一层，画出来是一条直线。左边是函数本身，右边是它们的导数：
+梯度往回传的时候，能通过多少就看它。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+A line is dashed where the function is saturated: its slope is smaller than the threshold, the gray band on the right. A
+unit whose input lies there hardly learns, for its gradient is multiplied by that slope. sigmoid and tanh saturate on
+both sides. relu is flat on the left only, but there its slope is exactly 0. On the right it is 1 however far one goes,
+and that made deep nets possible.
+
+Through several layers the slopes multiply. sigmoid's is 0.25 at best, so ten layers let through at most a millionth of
+the gradient. The last table takes every layer at its best; the weights multiply in as well, up or down.
+
+softplus is a relu with a rounded corner, and its slope is the sigmoid. leaky_relu keeps a slope of 0.01 on the left, so
+that no unit dies. gelu and silu dip below zero before they rise; at the bottom of the dip they are flat for a moment,
+too.
+
+### Then and now
+
+The old notes call `F.sigmoid` and `F.tanh`. torch 0.4.1 declared both deprecated, and for years each call printed a
+warning; this torch runs them without one, and they give what `torch.sigmoid` and `torch.tanh` give. The notes read the
+result by `.data.numpy()`. Here `.numpy()` will do, since nothing asks for gradients; where something does, write
+`.detach().numpy()`.
+
+The slopes on this page come from autograd: `y.sum().backward()` leaves in `x.grad` the slope at each point, because
+each `y` depends on its own `x` alone.
+""",
+    """
+### 看什么
+
+曲线在饱和的地方画成虚线：那里导数的绝对值小于阈值，也就是右图的灰色带。输入落在饱和区的神经元几乎学不动，
+因为它的梯度要乘以这个导数。sigmoid 和 tanh 两边都会饱和。relu 只有左边是平的，但那里的导数正好是 0；
+右边的导数始终是 1，走多远都一样，深层网络因此才成为可能。
+
+经过多层时，导数要连乘。sigmoid 的导数最大只有 0.25，十层之后，梯度最多只剩百万分之一。最后一张表假设每一层都处在
+最有利的位置；实际上权重也要乘进去，可能放大，也可能缩小。
+
+softplus 是拐角磨圆了的 relu，它的导数就是 sigmoid。leaky_relu 在左边保留 0.01 的导数，神经元就不会死亡。
+gelu 和 silu 在上升之前会先降到零以下；在最低点附近，它们也有一小段是平的。
+
+### 过去与现在
+
+旧笔记调用 `F.sigmoid` 和 `F.tanh`。torch 0.4.1 宣布弃用它们，此后好几年里每次调用都会给出警告；
+现在这个版本运行时不再警告，结果与 `torch.sigmoid`、`torch.tanh` 相同。旧笔记用 `.data.numpy()` 读取结果。
+这里直接 `.numpy()` 就行，因为没有什么需要梯度；需要梯度的张量，就写 `.detach().numpy()`。
+
+本页的导数都由自动求导得到：每个 `y` 只依赖自己的 `x`，所以 `y.sum().backward()` 之后，`x.grad` 里就是每一点的导数。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("Stack twenty layers", "叠二十层"),
+        Text(
+            "Twenty sigmoids let through at most 1e-12 of a gradient. relu, where it is on, lets through all of it.",
+            "二十层 sigmoid 最多让 1e-12 的梯度通过。relu 只要处在激活的一侧，就全部通过。",
+        ),
+        {"which": ["relu", "sigmoid"], "depth": 20},
+    ),
+    Idea(
+        Text("Step back", "退远了看"),
+        Text(
+            "From afar softplus looks like relu. They differ most at 0, by log 2, which is 0.69.",
+            "远看 softplus 和 relu 几乎一样。两者在 0 处差得最多，相差 log 2，约 0.69。",
+        ),
+        {"which": ["relu", "softplus"], "low": -20.0, "high": 20.0},
+    ),
+    Idea(
+        Text("Dip below zero", "降到零以下"),
+        Text(
+            "gelu falls to -0.17 and silu to -0.28 before they rise; on the right their slopes exceed 1.",
+            "gelu 先降到 -0.17，silu 先降到 -0.28，然后才上升；在右边它们的导数超过 1。",
+        ),
+        {"which": ["relu", "gelu", "silu"]},
+    ),
+)
+
+FUNCTION = Text("function", "函数")
+NOWHERE = Text("nowhere", "无")
+
+FORMULAS = {
+    "relu": "max(0, x)",
+    "sigmoid": "1 / (1 + exp(-x))",
+    "tanh": "(exp(x) - exp(-x)) / (exp(x) + exp(-x))",
+    "softplus": "log(1 + exp(x))",
+    "leaky_relu": "max(0.01 * x, x)",
+    "gelu": "x * Φ(x)",
+    "silu": "x * sigmoid(x)",
+}
+CODE = {name: f"torch.{name}(x)" if name in ("sigmoid", "tanh") else f"F.{name}(x)" for name in FORMULAS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationsConfig(Config):
+    """The tutorial's four functions on linspace(-5, 5, 200)."""
+
+    which: tuple[str, ...] = choices(
+        ("relu", "sigmoid", "tanh", "softplus"),
+        Text("Functions", "函数"),
+        {name: name for name in FORMULAS},
+        info=Text("Which to draw", "画哪几个"),
+        least=1,
+    )
+    low: float = number(-5.0, Text("From", "从"), -20.0, -1.0, step=0.5, info=Text("Left end of x", "x 的左端"))
+    high: float = number(5.0, Text("To", "到"), 1.0, 20.0, step=0.5, info=Text("Right end of x", "x 的右端"))
+    threshold: float = number(
+        0.05,
+        Text("Saturated below", "饱和阈值"),
+        0.005,
+        0.5,
+        step=0.005,
+        info=Text("A slope smaller than this counts as flat", "导数的绝对值比它小就算饱和"),
+    )
+    depth: int = number(
+        10,
+        Text("Layers", "层数"),
+        1,
+        50,
+        step=1,
+        info=Text("How many the gradient goes back through", "梯度要往回穿过多少层"),
+    )
+
+
+def activations(x: Tensor) -> dict[str, Tensor]:
+    """Each function of every element of x: the tutorial's four, and three of today's."""
+    return {
+        "relu": F.relu(x),
+        "sigmoid": torch.sigmoid(x),
+        "tanh": torch.tanh(x),
+        "softplus": F.softplus(x),
+        "leaky_relu": F.leaky_relu(x),
+        "gelu": F.gelu(x),
+        "silu": F.silu(x),
+    }
+
+
+def derivative(y: Tensor, x: Tensor) -> Tensor:
+    """The slope of y at each element of x, (N,), by autograd."""
+    (gradient,) = torch.autograd.grad(y.sum(), x)  # one y depends on one x alone, so their sum will do
+    return gradient
+
+
+def saturated(x: Tensor, slope: Tensor, threshold: float) -> list[tuple[float, float]]:
+    """The stretches of x, in ascending order, along which the slope is smaller than the threshold."""
+    flat = (slope.abs() < threshold).int()
+    outside = torch.zeros(1, dtype=torch.int)
+    steps = torch.diff(flat, prepend=outside, append=outside)  # 1 where a stretch begins, -1 just after its end
+    starts, ends = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten() - 1
+    return list(zip(x[starts].tolist(), x[ends].tolist(), strict=True))
+
+
+def compute(config: ActivationsConfig) -> View:
+    """The chosen functions and their slopes, where they saturate, and what many layers leave of a gradient."""
+    sessions = _slope_session(config), _old_lines(config)
+    return View(Chart(_panels(config)), {}, (*_tables(config), *sessions))
+
+
+def _panels(config: ActivationsConfig) -> tuple[Panel, Panel]:
+    x = torch.linspace(config.low, config.high, POINTS, requires_grad=True)
+    at, x_range = as_array(x.detach()), (config.low, config.high)
+    edge = np.full(POINTS, config.threshold, np.float32)
+    curves: list[Mark] = []
+    slopes: list[Mark] = [Band("", at, -edge, edge, color=6)]
+    for color, (name, y) in enumerate(activations(x).items()):
+        on = slice(POINTS if name in config.which else 0)  # a function that is off has no points
+        slope = as_array(derivative(y, x))
+        steep, flat = _split(as_array(y.detach()), np.abs(slope) < config.threshold)
+        curves += [Line(name, at[on], steep[on], color=color), Line("", at[on], flat[on], color=color, dashed=True)]
+        slopes.append(Line(name, at[on], slope[on], color=color))
+    return (
+        Panel(Text("Functions", "函数"), "x", "y", tuple(curves), x_range=x_range),
+        Panel(Text("Slopes", "导数"), "x", "dy/dx", tuple(slopes), x_range=x_range, y_range=(-0.2, 1.2)),
+    )
+
+
+def _split(values: Array, flat: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+    """The curve without its flat stretches, and those alone, with a point more at each end so that the two meet."""
+    near = flat.copy()
+    near[1:] |= flat[:-1]
+    near[:-1] |= flat[1:]
+    gap = np.float32("nan")
+    return np.where(flat, gap, values), np.where(near, values, gap)
+
+
+def _tables(config: ActivationsConfig) -> tuple[Table, Table]:
+    x = torch.linspace(config.low, config.high, FINE, dtype=torch.float64, requires_grad=True)
+    functions: list[tuple[Words, ...]] = []
+    depths: list[tuple[Words, ...]] = []
+    for name, y in activations(x).items():
+        if name not in config.which:
+            continue
+        slope = derivative(y, x)
+        largest = slope.abs().max().item()
+        flat = [f"`[{_rounded(start)}, {_rounded(end)}]`" for start, end in saturated(x, slope, config.threshold)]
+        values = f"`[{y.min().item():.3g}, {y.max().item():.3g}]`"
+        functions.append((name, f"`{FORMULAS[name]}`", values, f"{largest:.3g}", ", ".join(flat) or NOWHERE))
+        left = largest**config.depth
+        depths.append((name, f"{largest:.3g}", f"{left:.2g}", _fate(left)))
+    largest_slope = Text("largest slope", "最大导数")
+    below = Text("saturated: slope below {t}", "饱和区：导数小于 {t}").format(t=f"{config.threshold:g}")
+    after = Text("through {n} layers", "穿过 {n} 层").format(n=config.depth)
+    return (
+        Table(
+            (FUNCTION, Text("formula", "公式"), Text("values", "取值"), largest_slope, below),
+            tuple(functions),
+            Text("From {low} to {high}", "从 {low} 到 {high}").format(low=f"{config.low:g}", high=f"{config.high:g}"),
+        ),
+        Table((FUNCTION, largest_slope, after, ""), tuple(depths), Text("What is left of a gradient", "梯度还剩多少")),
+    )
+
+
+def _rounded(x: float) -> str:
+    return f"{round(x, 2) + 0.0:.2f}"  # no minus before a zero
+
+
+def _fate(left: float) -> Words:
+    if left < VANISHED:
+        return Text("vanishes", "消失")
+    return Text("explodes", "爆炸") if left > EXPLODED else Text("survives", "保留")
+
+
+def _slope_session(config: ActivationsConfig) -> Session:
+    name = config.which[0]
+    x = torch.linspace(config.low, config.high, POINTS, requires_grad=True)
+    y = activations(x)[name]
+    y.sum().backward()
+    assert x.grad is not None
+    try:
+        read = repr(y.numpy())
+    except RuntimeError as error:
+        read = f"RuntimeError: {error}"
+    lines = (
+        (f"x = torch.linspace({config.low}, {config.high}, {POINTS}, requires_grad=True)", ""),
+        (f"y = {CODE[name]}", ""),
+        ("y.sum().backward()", ""),
+        ("x.grad.min(), x.grad.max()", repr((x.grad.min(), x.grad.max()))),
+        ("y.numpy()", read),
+        ("y.detach().numpy().max()", repr(y.detach().numpy().max())),
+    )
+    return Session(lines, Text("Slopes by autograd", "用自动求导得到导数"))
+
+
+def _old_lines(config: ActivationsConfig) -> Session:
+    x = Variable(torch.linspace(config.low, config.high, POINTS))
+    old = F.sigmoid(x)
+    lines = (
+        ("from torch.autograd import Variable", ""),
+        (f"x = Variable(torch.linspace({config.low}, {config.high}, {POINTS}))", ""),
+        ("y_sigmoid = F.sigmoid(x).data.numpy()", ""),
+        ("y_sigmoid.min(), y_sigmoid.max()", repr((old.data.numpy().min(), old.data.numpy().max()))),
+        ("torch.equal(F.sigmoid(x), torch.sigmoid(x))", repr(torch.equal(old, torch.sigmoid(x)))),
+        ("torch.equal(F.tanh(x), torch.tanh(x))", repr(torch.equal(F.tanh(x), torch.tanh(x)))),
+        ("x.requires_grad", repr(x.requires_grad)),
+        ("torch.sigmoid(x).numpy().max()", repr(torch.sigmoid(x).numpy().max())),
+    )
+    return Session(lines, Text("The old notes' lines, run today", "旧笔记里的代码，今天运行"))
+
+
+LESSON = Computation(
+    key="activations",
+    title=Text("Activations", "激励函数"),
+    group="basics",
+    summary=SUMMARY,
+    text=TEXT,
+    config=ActivationsConfig,
+    ideas=IDEAS,
+    sources=(activations, derivative, saturated),
+    compute=compute,
+)

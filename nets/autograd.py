@@ -1,0 +1,452 @@
+"""Autograd: torch records what is computed and works out the slopes backwards. Tutorial, 变量Variable."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Variable
+
+from charts.blocks import Block, Graph, Node, Note, Session, Table
+from charts.chart import Chart, Line, Panel, Points, as_array
+from charts.text import Text, Words
+from nets.lesson import Computation, Idea, View
+from nets.settings import Config, choice, matrix, number, switch
+
+NUDGE = 1e-4  # of a finite difference: far above float64's rounding, and its square is next to nothing
+AGREEING = 1e-4  # of a gradient, or of 1 if it is smaller
+CURVE_POINTS = 201
+
+SUMMARY = Text(
+    """
+**torch remembers how a number came about, and walks that way back.** From `v` it computes one number, `v_out`;
+`v_out.backward()` then fills `v.grad` with the slopes: how fast `v_out` changes with each element of `v`. The page
+checks them by nudging every element a little.
+""",
+    """
+**torch 记得一个数是怎样算出来的，并沿原路走回去**。先由 `v` 算出一个数 `v_out`；再由 `v_out.backward()` 把导数填进
+`v.grad`：`v` 的每个元素变化时，`v_out` 变化得有多快。本页把每个元素稍稍挪动一点，来检验这些导数。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+The boxes are the graph that torch recorded, read from `v_out.grad_fn`. The computation went along the arrows; the
+gradient comes back against them, and each box knows the derivative of its own operation. `AccumulateGrad` is the end of
+the way: it adds what arrives to `v.grad`.
+
+It adds, and replaces nothing. After two passes `v.grad` is twice the gradient, which is why every training step begins
+with `optimizer.zero_grad()`, today the same as `v.grad = None`. And a graph serves once: `backward` frees what it had
+kept, so that a second call on the same `v_out` raises an error.
+
+The finite difference is the school's way: nudge one element by 0.0001 up and down, and divide the change of `v_out` by
+the distance. It costs two computations for each element. `backward` takes one pass for all of them, and a net may have
+millions.
+
+### Then and now
+
+The old notes wrap a tensor in `Variable(tensor, requires_grad=True)`. Since torch 0.4 that gives back a plain
+`torch.Tensor`, and `torch.tensor([[1., 2.], [3., 4.]], requires_grad=True)` says it in one go.
+
+They read numbers by `variable.data.numpy()`. `.data` is a door at the back: what is changed through it, autograd does
+not see, and the gradients are wrong without a word. `.detach()` gives the same numbers and the change is noticed: the
+last session shows both. Code that needs no gradients at all belongs in `with torch.no_grad():`.
+""",
+    """
+### 看什么
+
+方框是 torch 记录下来的计算图，从 `v_out.grad_fn` 一路读出来。计算顺着箭头进行，梯度逆着箭头传回来，
+每个方框都知道自己那一步运算的导数。`AccumulateGrad` 是终点：它把传到的梯度加到 `v.grad` 上。
+
+是加上去，而不是替换。反向传播两次，`v.grad` 就是梯度的两倍，所以训练的每一步都要先调用 `optimizer.zero_grad()`，
+现在它的作用就是 `v.grad = None`。另外，一张图只能用一次：`backward` 会释放保存的中间结果，
+对同一个 `v_out` 再调用一次就会报错。
+
+有限差分是课本上的办法：把一个元素上下各挪动 0.0001，用 `v_out` 的变化除以挪动的距离。每个元素都要算两次。
+`backward` 一次就能得到全部导数，而一个网络可能有几百万个参数。
+
+### 过去与现在
+
+旧笔记用 `Variable(tensor, requires_grad=True)` 包装张量。从 torch 0.4 起，它返回的就是普通的 `torch.Tensor`；
+现在一步写成 `torch.tensor([[1., 2.], [3., 4.]], requires_grad=True)`。
+
+旧笔记用 `variable.data.numpy()` 读取数值。`.data` 是一道后门：从这里改动数值，自动求导看不见，梯度错了也不报错。
+`.detach()` 得到同样的数值，而改动会被发现：最后一段代码演示了两者的区别。完全不需要梯度的代码，
+应放在 `with torch.no_grad():` 里。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("Forget to zero", "忘了清零"),
+        Text(
+            "Three passes, and `v.grad` is three times the gradient. Switch zeroing on, and it is right again.",
+            "反向传播三次，`v.grad` 就是梯度的三倍。打开清零，结果又对了。",
+        ),
+        {"passes": 3},
+    ),
+    Idea(
+        Text("Stand on the kink", "站在折点上"),
+        Text(
+            "At 0 relu has no slope: the finite difference averages both sides, 0.5, and torch settles for 0.",
+            "relu 在 0 处没有导数：有限差分取两边的平均 0.5，torch 规定为 0。",
+        ),
+        {"expression": "sum_relu", "values": [[-1, 0, 1]]},
+    ),
+    Idea(
+        Text("Follow two ways back", "沿两条路走回去"),
+        Text(
+            "Both sin and sigmoid read `v`, so two arrows leave it: what comes back along both is added up.",
+            "sin 和 sigmoid 都用到 `v`，从它出发有两个箭头：沿两条路传回来的梯度会相加。",
+        ),
+        {"expression": "sum_product"},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A function of v, element by element, and then their mean or sum. `slope` is its derivative as one writes it."""
+
+    term_code: str
+    term: Callable[[Tensor], Tensor]
+    slope: str
+    mean: bool = False
+    kinked: bool = False  # at 0, where it has no slope
+
+    @property
+    def code(self) -> str:
+        """The whole of it in Python."""
+        return f"torch.{'mean' if self.mean else 'sum'}({self.term_code})"
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return torch.mean(self.term(v)) if self.mean else torch.sum(self.term(v))
+
+
+EXPRESSIONS = {
+    "mean_square": Expression("v * v", lambda v: v * v, "2 * v / v.numel()", mean=True),
+    "sum_cube": Expression("v**3", lambda v: v**3, "3 * v**2"),
+    "sum_sin": Expression("torch.sin(v)", lambda v: torch.sin(v), "torch.cos(v)"),
+    "sum_bell": Expression("torch.exp(-v**2)", lambda v: torch.exp(-(v**2)), "-2 * v * torch.exp(-v**2)"),
+    "sum_relu": Expression("torch.relu(v)", lambda v: torch.relu(v), "(v > 0).float()", kinked=True),
+    "sum_product": Expression(
+        "torch.sin(v) * torch.sigmoid(v)",
+        lambda v: torch.sin(v) * torch.sigmoid(v),
+        "torch.sigmoid(v) * (torch.cos(v) + torch.sin(v) * torch.sigmoid(-v))",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutogradConfig(Config):
+    """The tutorial's mean(v * v), differentiated once."""
+
+    expression: str = choice(
+        "mean_square",
+        Text("v_out", "v_out"),
+        {key: expression.code for key, expression in EXPRESSIONS.items()},
+        info=Text("The number that is computed from v", "由 v 算出的数"),
+    )
+    values: tuple[tuple[float, ...], ...] = matrix(
+        ((1, 2), (3, 4)),
+        Text("Values of v", "v 的值"),
+        info=Text("Where the slopes are taken", "在哪里求导"),
+    )
+    passes: int = number(
+        1,
+        Text("Backward passes", "反向传播次数"),
+        1,
+        3,
+        step=1,
+        info=Text("How often v_out is computed and backward called", "计算 v_out 并调用 backward 多少次"),
+    )
+    zero_grad: bool = switch(
+        False,
+        Text("Zero between passes", "每次之前清零"),
+        info=Text("Set v.grad to None before each pass", "每次之前把 v.grad 设为 None"),
+    )
+
+
+def backward_passes(function: Callable[[Tensor], Tensor], v: Tensor, passes: int, zero_grad: bool) -> Iterator[Tensor]:
+    """v.grad after each of the passes; v is a leaf that requires grad."""
+    for _ in range(passes):
+        if zero_grad:
+            v.grad = None  # what optimizer.zero_grad() does
+        v_out = function(v)  # a number: every pass records a new graph
+        v_out.backward()  # adds to v.grad
+        assert v.grad is not None
+        yield v.grad.clone()
+
+
+def finite_difference(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    """The slope along each element of v, measured: nudge it up and down, and see how far function(v) moves."""
+    v = v.detach().double()  # float32 would lose a small difference of large numbers
+    slope = torch.zeros_like(v)
+    for place in np.ndindex(*v.shape):
+        nudge = torch.zeros_like(v)
+        nudge[place] = NUDGE
+        slope[place] = (function(v + nudge) - function(v - nudge)) / (2 * NUDGE)
+    return slope
+
+
+def recorded(v_out: Tensor) -> tuple[list[Any], list[tuple[int, int]]]:
+    """The graph that v_out remembers: its nodes, inputs first, and arrows from node to node by their places."""
+    nodes: list[Any] = []
+    arrows: list[tuple[int, int]] = []
+
+    def visit(node: Any) -> int:
+        if node in nodes:  # reached before, on another way
+            return nodes.index(node)
+        sources = [visit(source) for source, _ in node.next_functions if source is not None]
+        nodes.append(node)
+        arrows.extend((source, len(nodes) - 1) for source in sources)
+        return len(nodes) - 1
+
+    visit(v_out.grad_fn)
+    return nodes, arrows
+
+
+def compute(config: AutogradConfig) -> View:
+    """Gradient, finite difference and graph of the chosen expression, and what detach, no_grad and Variable do."""
+    expression = EXPRESSIONS[config.expression]
+    v = _leaf(config)
+    (gradient,) = backward_passes(expression, v, 1, zero_grad=False)
+    measured = finite_difference(expression, v)
+    grads = list(backward_passes(expression, _leaf(config), config.passes, config.zero_grad))
+    chart = Chart((_share(expression, v, gradient), _slopes(gradient, measured, grads[-1])))
+    blocks: tuple[Block, ...] = (
+        _verdict(expression, v, gradient, measured),
+        *_accumulation(config),
+        _passes(config, expression, grads),
+        _table(v, gradient, measured, grads),
+        _graph(expression(v), v),
+        _without_graph(config, expression),
+        _variable(config),
+        _data_and_detach(config),
+    )
+    return View(chart, {}, blocks)
+
+
+def _leaf(config: AutogradConfig) -> Tensor:
+    return torch.tensor(config.values, dtype=torch.float32, requires_grad=True)
+
+
+def _written(config: AutogradConfig) -> str:
+    return str([[float(value) for value in row] for row in config.values])
+
+
+def _refused(function: Callable[[], object]) -> str:
+    """The error that a line of code raises, as an interactive Python ends its report."""
+    try:
+        return repr(function())
+    except RuntimeError as error:
+        return f"RuntimeError: {str(error).splitlines()[0]}"
+
+
+def _verdict(expression: Expression, v: Tensor, gradient: Tensor, measured: Tensor) -> Note:
+    gap = (gradient - measured).abs()
+    largest = f"{gap.max().item():.1e}"
+    if bool((gap <= AGREEING * gradient.abs().clamp(min=1)).all()):
+        said = Text(
+            "By the rules of calculus the gradient is `{slope}`. torch's agrees with the finite difference: no element"
+            " is off by more than {largest}.",
+            "按求导法则，梯度是 `{slope}`。torch 的结果与有限差分一致：各元素相差不超过 {largest}。",
+        )
+        return Note(said.format(slope=expression.slope, largest=largest), "good")
+    if expression.kinked and bool((v.abs() < NUDGE).any()):
+        said = Text(
+            "An element of `v` lies on the kink at 0, where there is no slope: the finite difference gives the mean of"
+            " both sides, torch that of one side. They are {largest} apart.",
+            "`v` 有元素落在 0 处的折点上，那里没有导数：有限差分给出两边的平均，torch 取其中一边，两者相差 {largest}。",
+        )
+        return Note(said.format(largest=largest), "warning")
+    terms = expression.term(v.detach().double()).abs().max().item()
+    said = Text(
+        "They are up to {largest} apart, and the finite difference is to blame: the terms of `v_out` reach {terms}, and"
+        " float64 keeps 16 digits of them, too few for the change that a small element makes.",
+        "两者相差达 {largest}，问题出在有限差分：`v_out` 中的项大到 {terms}，float64 只能保留 16 位有效数字，"
+        "小元素引起的变化就丢失了。",
+    )
+    return Note(said.format(largest=largest, terms=f"{terms:.0e}"), "warning")
+
+
+def _accumulation(config: AutogradConfig) -> Iterator[Note]:
+    if config.passes == 1:
+        return
+    if config.zero_grad:
+        said = Text(
+            "`v.grad` was emptied before each of the {n} passes, so it holds the gradient of the last one alone.",
+            "{n} 次反向传播，每次之前都清空 `v.grad`，所以其中只有最后一次的梯度。",
+        )
+    else:
+        said = Text(
+            "`backward` adds to `v.grad`: after {n} passes it is {n} times the gradient.",
+            "`backward` 把梯度加到 `v.grad` 上：{n} 次之后，它是梯度的 {n} 倍。",
+        )
+    yield Note(said.format(n=config.passes), "good" if config.zero_grad else "warning")
+
+
+def _passes(config: AutogradConfig, expression: Expression, grads: list[Tensor]) -> Session:
+    v = _leaf(config)
+    v_out = expression(v)
+    lines = [(f"v = torch.tensor({_written(config)}, requires_grad=True)", "")]
+    for grad in grads:
+        if config.zero_grad:
+            lines.append(("v.grad = None", ""))
+        lines += [
+            (f"v_out = {expression.code}", ""),
+            ("v_out", repr(v_out)),
+            ("v_out.backward()", ""),
+            ("v.grad", repr(grad)),
+        ]
+    v_out.backward()
+    lines.append(("v_out.backward()  # once more on the same graph", _refused(v_out.backward)))
+    return Session(tuple(lines), Text("Forward and backward", "前向传播与反向传播"))
+
+
+def _table(v: Tensor, gradient: Tensor, measured: Tensor, grads: list[Tensor]) -> Table:
+    rows = tuple(
+        (
+            f"`v[{row}, {column}]`",
+            f"{v[row, column].item():g}",
+            f"{gradient[row, column].item():.6g}",
+            f"{measured[row, column].item():.6g}",
+            f"{gradient[row, column].item() - measured[row, column].item():.1e}",
+            f"{grads[-1][row, column].item():.6g}",
+        )
+        for row, column in np.ndindex(*v.shape)
+    )
+    head: tuple[Words, ...] = (
+        Text("element", "元素"),
+        Text("value", "值"),
+        Text("gradient", "梯度"),
+        Text("finite difference", "有限差分"),
+        Text("gap", "相差"),
+        Text("`v.grad` at the end", "最后的 `v.grad`"),
+    )
+    return Table(head, rows, Text("Gradient and finite difference", "梯度与有限差分"))
+
+
+def _graph(v_out: Tensor, v: Tensor) -> Graph:
+    nodes, arrows = recorded(v_out)
+    leaf = Node(f"v {tuple(v.shape)}", "leaf")
+    operations = [Node(type(node).__name__) for node in nodes]
+    ends = [(0, 1 + place) for place, node in enumerate(nodes) if getattr(node, "variable", None) is v]
+    shifted = [(start + 1, end + 1) for start, end in arrows]
+    return Graph(
+        (leaf, *operations, Node("v_out", "result")),
+        (*ends, *shifted, (len(nodes), len(nodes) + 1)),
+        Text("The graph that v_out recorded", "v_out 记录的计算图"),
+    )
+
+
+def _without_graph(config: AutogradConfig, expression: Expression) -> Session:
+    v = _leaf(config)
+    with torch.no_grad():
+        unrecorded = expression(v)
+    cut = v.detach()
+    v_out = expression(cut)
+    lines = (
+        (f"v = torch.tensor({_written(config)}, requires_grad=True)", ""),
+        (expression.code, repr(expression(v))),
+        (f"with torch.no_grad():\n    v_out = {expression.code}", ""),
+        ("v_out", repr(unrecorded)),
+        ("v_out.requires_grad, v_out.grad_fn", repr((unrecorded.requires_grad, unrecorded.grad_fn))),
+        ("v = v.detach()  # the same numbers, without a past", ""),
+        ("v.requires_grad", repr(cut.requires_grad)),
+        (f"v_out = {expression.code}", ""),
+        ("v_out.backward()", _refused(v_out.backward)),
+    )
+    return Session(lines, Text("Without a graph: no_grad and detach", "不记录计算图：no_grad 与 detach"))
+
+
+def _variable(config: AutogradConfig) -> Session:
+    variable = Variable(torch.FloatTensor(config.values), requires_grad=True)
+    lines = (
+        ("from torch.autograd import Variable", ""),
+        (f"tensor = torch.FloatTensor({_written(config)})", ""),
+        ("variable = Variable(tensor, requires_grad=True)", ""),
+        ("type(variable)", repr(type(variable))),
+        ("variable.numpy()", _refused(variable.numpy)),
+        ("variable.data.numpy()", repr(variable.data.numpy())),
+        ("variable.detach().numpy()  # today", repr(variable.detach().numpy())),
+    )
+    return Session(lines, Text("What Variable was", "Variable 是什么"))
+
+
+def _data_and_detach(config: AutogradConfig) -> Session:
+    v = _leaf(config)
+    out = torch.exp(v)  # keeps its result: the derivative of exp is exp itself
+    right = repr(out.detach())
+    zeros = repr(out.data.zero_())
+    out.sum().backward()
+    seen = torch.exp(v)
+    zeros_again = repr(seen.detach().zero_())
+    lines = (
+        (f"v = torch.tensor({_written(config)}, requires_grad=True)", ""),
+        ("torch.exp(v).detach()  # the slope of exp is exp: this is the gradient of exp(v).sum()", right),
+        ("out = torch.exp(v)", ""),
+        ("out.data.zero_()", zeros),
+        ("out.sum().backward()  # not a word", ""),
+        ("v.grad  # wrong", repr(v.grad)),
+        ("out = torch.exp(v)", ""),
+        ("out.detach().zero_()", zeros_again),
+        ("out.sum().backward()", _refused(lambda: seen.sum().backward())),
+    )
+    return Session(
+        lines, Text("Changed behind autograd's back: .data and .detach()", "绕过自动求导改数值：.data 与 .detach()")
+    )
+
+
+def _share(expression: Expression, v: Tensor, gradient: Tensor) -> Panel:
+    values = v.detach().flatten()
+    low, high = values.min().item() - 1, values.max().item() + 1
+    x = torch.linspace(low, high, CURVE_POINTS, dtype=torch.float64, requires_grad=True)
+    share = expression.term(x) / (v.numel() if expression.mean else 1)
+    (slope,) = torch.autograd.grad(share.sum(), x)
+    return Panel(
+        Text("One element's part", "一个元素的贡献"),
+        Text("value of the element", "元素的值"),
+        Text("part of v_out, and its slope", "对 v_out 的贡献及其导数"),
+        (
+            Line(Text("part of v_out", "贡献"), as_array(x.detach()), as_array(share.detach())),
+            Line(Text("its slope", "导数"), as_array(x.detach()), as_array(slope.detach()), color=1),
+            Points(
+                Text("gradient at v", "v 处的梯度"), as_array(values), as_array(gradient.flatten()), color=1, size=9
+            ),
+        ),
+        x_range=(low, high),
+    )
+
+
+def _slopes(gradient: Tensor, measured: Tensor, grad: Tensor) -> Panel:
+    element = as_array(range(gradient.numel()))
+    grown = element[: 0 if torch.equal(grad, gradient) else None]  # nothing to tell apart
+    return Panel(
+        Text("Gradient, element by element", "逐元素的梯度"),
+        Text("element of v, row by row", "v 的元素，逐行编号"),
+        Text("slope", "导数"),
+        (
+            Points(Text("finite difference", "有限差分"), element, as_array(measured.flatten()), 2, "square", 12),
+            Points(Text("gradient", "梯度"), element, as_array(gradient.flatten()), 1),
+            Points(Text("added up", "累加后"), grown, as_array(grad.flatten())[: len(grown)], 0, "triangle", 9),
+        ),
+        x_range=(-0.5, len(element) - 0.5),
+    )
+
+
+LESSON = Computation(
+    key="autograd",
+    title=Text("Autograd", "自动求导"),
+    group="basics",
+    summary=SUMMARY,
+    text=TEXT,
+    config=AutogradConfig,
+    ideas=IDEAS,
+    sources=(backward_passes, finite_difference, recorded),
+    compute=compute,
+)

@@ -1,0 +1,504 @@
+"""Batch norm: numbers of mean 0 and deviation 1 in front of every activation. Tutorial, Batch Normalization."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from charts.blocks import Block, Note, Session, Table
+from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
+from charts.text import Text, Words
+from nets.data import shuffled_batches, wide_square
+from nets.diagnosis import Evaluation
+from nets.lesson import Idea, Port, Training, View
+from nets.settings import Config, choice, learning_rate, number, seed, steps, vector
+from nets.training import Learner, Trainer, evaluating
+
+POINTS = 2000  # no batch of 2 to 500 leaves a rest of one sample, which batch norm would refuse
+TEST_POINTS = 200
+NOISE = 2.0
+HIDDEN_LAYERS, UNITS = 8, 10
+
+BINS = 80  # of a histogram
+REACH = 5.0  # on both sides of 0; the outermost bins hold all beyond
+SATURATED = 2.0  # from here on the slope of tanh is less than 0.071
+
+SUMMARY = Text(
+    """
+**Batch norm keeps the numbers inside a deep net in the range where it can learn.** Between a layer and its activation
+it shifts and scales each unit's numbers to mean 0 and standard deviation 1, measured on the batch. Two nets of eight
+hidden layers, begun badly on purpose, learn the same parabola: one without batch norm and one with it.
+""",
+    """
+**批标准化让深层网络里的数值保持在能够学习的范围内**。它放在全连接层与激励函数之间，按当前这批数据，
+把每个单元的数值平移、缩放成均值 0、标准差 1。两个八层隐藏层的网络故意从糟糕的起点出发，学同一条抛物线：
+一个不用批标准化，一个用。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+X → linear layer → batch norm → activation: so says the tutorial, and so the nets are built. Their weights begin small
+(standard deviation 0.1) and all biases at -0.2. Without batch norm each layer then passes on a fainter signal than it
+got: by the eighth, a unit's input hardly depends on x any more. With tanh, training then drives the deep units to the
+flat ends of the curve, where the slope is next to nothing; with ReLU all units from layer 3 on are dead from the start.
+Either way the net predicts one number for every x. With batch norm the loss ended 4 to 15 times lower over seeds 0 to
+19. (The remarks on dead units count ReLUs only. A tanh that is saturated learns as little.)
+
+The two panels of histograms show what goes into the activations of each layer, layer 0 being the net's own input; the
+outermost bars hold all beyond. With batch norm each layer begins with mean 0 and standard deviation 1. Then `weight`
+and `bias`, two numbers a unit that are learned, may stretch and move it again, if that makes the loss smaller. The loss
+curves are means over 20 steps, each measured on a batch in train mode; the losses above them are measured in eval mode.
+
+### One layer by itself
+
+The session takes the tutorial's `nn.BatchNorm1d(1)` and your own numbers. In train mode the layer uses mean and
+variance of the batch, the variance divided by N (`correction=0`). It also moves its running statistics towards them,
+and there the variance is divided by N - 1. In eval mode it uses the running statistics, so a prediction does not
+depend on what else is in the batch. `eps`, 0.00001, keeps the root from being 0.
+
+Choose eval mode under *Look in*, and 0 batches seen before: the layer does next to nothing, since a new one has
+running mean 0 and variance 1.
+
+### Then and now
+
+The old code runs unchanged, and `torch.arange(5.0)` spares its `.type(torch.FloatTensor)`. Whole numbers are refused
+still: *NotImplementedError: "batch_norm" not implemented for 'Long'*. Its remark that the 1 in `BatchNorm1d(1)` is the
+size of x is not quite right: it is the number of features, the columns of x. Any number of rows will do, but in train
+mode there must be more than one.
+""",
+    """
+### 看什么
+
+X → 全连接层 → Batch Normalization → 激活函数：教程是这么说的，这里的网络也是这么搭的。权重从很小的值出发
+（标准差 0.1），偏置全是 -0.2。不用批标准化时，信号每过一层就弱一些：到第八层，单元的输入几乎不再随 x 变化。
+用 tanh 时，训练接着把深层的单元推到曲线两头平坦的地方，那里几乎没有斜率；用 ReLU 时，从第 3 层起所有单元一开始就死亡。
+无论哪种，网络对每个 x 都只给出同一个数。从种子 0 到 19，用批标准化的最终损失是不用时的 1/4 到 1/15。
+（关于死亡单元的提示只统计 ReLU；饱和的 tanh 同样学不到东西。）
+
+两幅直方图画的是每一层激励函数的输入，第 0 层是网络自己的输入；最外侧的柱子包含了所有超出范围的值。
+用批标准化时，每一层一开始都是均值 0、标准差 1。之后，每个单元学习两个数 `weight` 和 `bias`；
+只要能减小损失，它们可以再把数值拉伸、平移。损失曲线是 20 步的平均值，每步都在训练模式下用一批数据计算；
+上面的损失数值则是评估模式下的。
+
+### 单看一层
+
+下面的代码用教程里的 `nn.BatchNorm1d(1)` 处理你给的数。在训练模式下，这一层用当前这批数据的均值和方差，
+方差除以 N（`correction=0`）；同时让自己的滑动统计量向它们靠拢，这时方差除以 N - 1。在评估模式下用的是滑动统计量，
+所以预测结果与同一批里的其他数据无关。`eps` 等于 0.00001，避免平方根为 0。
+
+在*查看模式*里选评估模式，并把之前见过的批数设为 0：这一层几乎什么都不做，因为新建的层滑动均值是 0、滑动方差是 1。
+
+### 过去与现在
+
+旧代码今天仍能原样运行；写成 `torch.arange(5.0)` 就不用 `.type(torch.FloatTensor)` 了。整数仍然不行：
+*NotImplementedError: "batch_norm" not implemented for 'Long'*。旧注释说 `BatchNorm1d(1)` 里的 1 是 x 的大小，
+不太准确：它是特征数，也就是 x 的列数。行数可以任意，只是在训练模式下必须多于一行。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("ReLU instead of tanh", "把 tanh 换成 ReLU"),
+        Text(
+            "Without batch norm all units from layer 3 on are dead before the first step. With it few die, and the net"
+            " learns.",
+            "不用批标准化，从第 3 层起所有单元在训练之前就已死亡；用了批标准化，死亡的很少，网络能学会。",
+        ),
+        {"activation": "relu"},
+    ),
+    Idea(
+        Text("Statistics that lag behind", "跟不上的统计量"),
+        Text(
+            "Momentum 0.01 in eval mode: the running statistics still remember the first steps, and the fit is far off"
+            " though the net has learned. Look in train mode to see it.",
+            "动量 0.01，评估模式：滑动统计量还停留在最初几步，拟合曲线偏得很远，尽管网络已经学会了。"
+            "换成训练模式看看就知道。",
+        ),
+        {"momentum": 0.01, "mode": "eval"},
+    ),
+    Idea(
+        Text("Batches of 4", "每批 4 个"),
+        Text(
+            "Mean and deviation of 4 samples are mostly chance: the net with batch norm ends far worse than with 64.",
+            "4 个样本的均值和标准差多半是碰运气：用批标准化的网络比每批 64 个时差得多。",
+        ),
+        {"batch_size": 4},
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormConfig(Config):
+    """The settings of the nets, and those of the layer that is looked at by itself."""
+
+    activation: str = choice(
+        "tanh",
+        Text("Activation", "激励函数"),
+        {"tanh": "tanh", "relu": "ReLU"},
+        info=Text("After each hidden layer", "放在每个隐藏层之后"),
+    )
+    learning_rate: float = learning_rate(0.03)
+    steps: int = steps(384)  # 12 epochs of 32 batches
+    batch_size: int = number(
+        64, Text("Batch size", "批大小"), 2, 500, step=1, info=Text("Samples of a step", "每一步用的样本数")
+    )
+    momentum: float = number(
+        0.5,
+        Text("Momentum in the net", "网络中的动量"),
+        0.01,
+        1.0,
+        step=0.01,
+        info=Text("Weight of a new batch in the running statistics", "新的一批在滑动统计量里占的权重"),
+    )
+    seed: int = seed()
+    mode: str = choice(
+        "train",
+        Text("Look in", "查看模式"),
+        {"train": Text("train mode", "训练模式"), "eval": Text("eval mode", "评估模式")},
+        info=Text("With the batch's statistics, or with the running ones", "用这批数据的统计量，还是滑动统计量"),
+        view=True,
+    )
+    values: tuple[float, ...] = vector(
+        (0, 1, 2, 3, 4),
+        Text("x of the single layer", "单层的 x"),
+        info=Text("A batch with one feature", "只有一个特征的一批数据"),
+        least=2,
+        longest=8,
+        view=True,
+    )
+    layer_momentum: float = number(
+        0.1,
+        Text("Momentum of the single layer", "单层的动量"),
+        0.01,
+        1.0,
+        step=0.01,
+        info=Text("PyTorch's default is 0.1", "PyTorch 默认 0.1"),
+        view=True,
+    )
+    passes: int = number(
+        0,
+        Text("Batches seen before", "之前见过的批数"),
+        0,
+        100,
+        step=1,
+        info=Text("How often the single layer has met x in train mode", "单层在训练模式下已经见过几次 x"),
+        view=True,
+    )
+
+
+class Net(nn.Module):
+    """Eight hidden layers: (N, 1) -> (N, 1). With batch norm, one stands before every activation and at the input."""
+
+    def __init__(self, activation: str, batch_norm: bool, momentum: float, n_hidden: int, n_layers: int) -> None:
+        super().__init__()
+
+        def norm(features: int) -> nn.Module:
+            return nn.BatchNorm1d(features, momentum=momentum) if batch_norm else nn.Identity()
+
+        self.activation = nn.Tanh() if activation == "tanh" else nn.ReLU()
+        self.norm_input = norm(1)
+        self.layers = nn.ModuleList(nn.Linear(n_hidden if i else 1, n_hidden) for i in range(n_layers))
+        self.norms = nn.ModuleList(norm(n_hidden) for _ in range(n_layers))
+        self.predict = nn.Linear(n_hidden, 1)
+        for layer in (*self.layers, self.predict):  # a bad start, on purpose
+            nn.init.normal_(layer.weight, mean=0.0, std=0.1)
+            nn.init.constant_(layer.bias, -0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm_input(x)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = self.activation(norm(layer(x)))  # (N, n_hidden): linear layer -> batch norm -> activation
+        x = self.predict(x)  # (N, 1)
+        return x
+
+
+class BatchNormTrainer(Trainer[BatchNormConfig]):
+    """Both nets learn from the same mini-batches."""
+
+    def setup(self) -> None:
+        self.x, self.y = wide_square(POINTS, NOISE)
+        self.test_x, self.test_y = wide_square(TEST_POINTS, NOISE)
+        self.learners = []
+        for name, label, batch_norm in (
+            ("plain", Text("without batch norm", "不用批标准化"), False),
+            ("batch_norm", Text("with batch norm", "用批标准化"), True),
+        ):
+            arguments: dict[str, Any] = {
+                "activation": self.config.activation,
+                "batch_norm": batch_norm,
+                "momentum": self.config.momentum,
+                "n_hidden": UNITS,
+                "n_layers": HIDDEN_LAYERS,
+            }
+            net = Net(**arguments)
+            optimizer = torch.optim.Adam(net.parameters(), lr=self.config.learning_rate, fused=True)
+            self.learners.append(Learner(name, net, arguments, optimizer, label))
+        self.loss_func = nn.MSELoss()
+        self.steps = self.config.steps
+        self.batches = shuffled_batches(self.x, self.y, self.config.batch_size)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        return next(self.batches)
+
+    def show(self, now: Sequence[Evaluation]) -> View:
+        training = self.config.mode == "train"
+        looks = [activation_inputs(learner.net, self.test_x, training) for learner in self.learners]
+        x = as_array(self.test_x[:, 0])
+        fits = Panel(
+            Text("Data and fits", "数据与拟合"),
+            "x",
+            "y",
+            (
+                Points(Text("data, every fourth", "数据（每四个取一个）"), *_columns(self.x[::4], self.y[::4]), size=4),
+                *(
+                    Line(learner.label, x, as_array(look.prediction[:, 0]), color=n + 1)
+                    for n, (learner, look) in enumerate(zip(self.learners, looks, strict=True))
+                ),
+            ),
+            x_range=(-7.5, 10.5),
+            y_range=(-25, 110),
+        )
+        loss = self.loss_panel(
+            Text("mean squared error", "均方误差"), now, y_range=(1.0, 1e4), y_scale="log", smoothed=True
+        )
+        ridges = (
+            _ridges(Text("Layers without batch norm", "各层：不用批标准化"), looks[0].inputs, 1),
+            _ridges(Text("Layers with batch norm", "各层：用批标准化"), looks[1].inputs, 2),
+        )
+        blocks = (
+            _remark(training),
+            _inside(looks, self.config.activation),
+            _how_fast(self.config.momentum),
+            *one_layer(self.config.values, self.config.layer_momentum, self.config.passes, training),
+        )
+        return View(Chart((fits, loss, *ridges)), self.figures(now), blocks)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One pass through a net: the input, and what goes into each layer's activation, (N, units) each; the output."""
+
+    inputs: tuple[Tensor, ...]
+    prediction: Tensor
+
+
+def activation_inputs(net: nn.Module, x: Tensor, training: bool) -> Look:
+    """Pass x through the net in train or eval mode and note what its norms let through. Changes nothing in the net."""
+    inputs: list[Tensor] = []
+    norms = [net.get_submodule("norm_input"), *net.get_submodule("norms").children()]
+    hooks = [norm.register_forward_hook(lambda module, given, made: inputs.append(made)) for norm in norms]
+    # In train mode a pass moves the running statistics: here it moves copies of them.
+    copies = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    try:
+        with evaluating(net):  # gives the modes back
+            prediction = functional_call(net.train(training), copies, (x,))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Look(tuple(inputs), prediction)
+
+
+def batch_norm_by_hand(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
+    """What the layer makes of x (N, features), spelled out."""
+    if layer.training:
+        mean, var = x.mean(dim=0), x.var(dim=0, correction=0)  # the batch's own; var divided by N
+    else:
+        mean, var = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
+    normal = (x - mean) / torch.sqrt(var + layer.eps)  # mean 0, standard deviation 1
+    return normal * layer.weight + layer.bias  # 1 and 0 at first: one pair a feature, and both are learned
+
+
+def _columns(x: Tensor, y: Tensor) -> tuple[Array, Array]:
+    return as_array(x[:, 0]), as_array(y[:, 0])
+
+
+def _ridges(title: Words, inputs: Sequence[Tensor], color: int) -> Panel:
+    """A histogram for each layer, each standing on the layer's number."""
+    edges = np.linspace(-REACH, REACH, BINS + 1)
+    x = as_array(edges.repeat(2)[1:-1])  # both ends of each bin
+    bands = []
+    for layer, values in enumerate(inputs):
+        counts = torch.histc(values.clamp(-REACH, REACH), BINS, -REACH, REACH)
+        heights = as_array(layer + 0.9 * counts / counts.max().clamp(min=1)).repeat(2)
+        bands.append(Band("", x, np.full_like(x, layer), heights, color=color))
+    label, layers = Text("input of the activation", "激励函数的输入"), Text("layer", "层")
+    return Panel(title, label, layers, tuple(bands), x_range=(-REACH, REACH), y_range=(-0.1, HIDDEN_LAYERS + 1))
+
+
+def _remark(training: bool) -> Note:
+    if training:
+        return Note(
+            Text(
+                f"Looked at in **train mode**: batch norm uses the statistics of this batch, {TEST_POINTS} samples"
+                " evenly spaced. The losses above are those of eval mode.",
+                f"现在以**训练模式**查看：批标准化用的是这批数据（{TEST_POINTS} 个均匀分布的样本）的统计量。"
+                "上面的损失则是评估模式下的。",
+            )
+        )
+    return Note(
+        Text(
+            "Looked at in **eval mode**: batch norm uses its running statistics, as it does in the files you download.",
+            "现在以**评估模式**查看：批标准化用的是滑动统计量，下载的文件里也是这样。",
+        )
+    )
+
+
+def _inside(looks: Sequence[Look], activation: str) -> Table:
+    """Mean, deviation and the share that learns no more, by layer, without batch norm and with it."""
+    stuck = Text("saturated", "饱和") if activation == "tanh" else Text("dead", "死亡")
+    layers, mean, deviation = Text("Layer", "层"), Text("mean", "均值"), Text("deviation", "标准差")
+    columns: list[Words] = [
+        Text("{what}, {which}", "{which}：{what}").format(what=what, which=which)
+        for which in (Text("without", "不用"), Text("with", "用"))
+        for what in (mean, deviation, stuck)
+    ]
+    rows = []
+    for layer, pair in enumerate(zip(*(look.inputs for look in looks), strict=True)):
+        cells: list[Words] = []
+        for values in pair:
+            unit = values.std(dim=0, correction=0).mean().item()  # over the batch, then over the units
+            share = f"{stuck_share(values, activation):.0%}" if layer else "–"  # no activation at the input
+            cells += [_number(round(values.mean().item(), 2)), f"{unit:.2g}", share]
+        rows.append((str(layer), *cells))
+    title = Text("What goes into the activations, without batch norm and with it", "激励函数的输入：不用和用批标准化")
+    return Table((layers, *columns), tuple(rows), title)
+
+
+def stuck_share(values: Tensor, activation: str) -> float:
+    """The share of inputs (N, units) where tanh is nearly flat, or of units whose ReLU gives 0 for every sample."""
+    stuck = values.abs() > SATURATED if activation == "tanh" else (values <= 0).all(dim=0)
+    return stuck.double().mean().item()
+
+
+def _how_fast(momentum: float) -> Note:
+    """What a momentum means: in how many batches the past is all but forgotten."""
+    batches = math.ceil(math.log(0.05) / math.log(1 - momentum)) if momentum < 1 else 1
+    remark = Text(
+        "PyTorch's momentum is the weight of the **new** value: running = (1 - momentum) · running + momentum · batch."
+        " At {momentum:g}, {share:.0%} of the running statistics come from the last {batches} batches{so}.",
+        "PyTorch 的 momentum 是**新值**的权重：running = (1 - momentum) · running + momentum · batch。"
+        "取 {momentum:g} 时，滑动统计量的 {share:.0%} 来自最近 {batches} 批{so}。",
+    )
+    so = Text("", "")
+    if batches <= 10:
+        so = Text(
+            ": they follow the net quickly, and hang on the chance of those few",
+            "：它跟得上网络的变化，但也受这几批偶然性的影响",
+        )
+    return Note(remark.format(momentum=momentum, share=1 - (1 - momentum) ** batches, batches=batches, so=so))
+
+
+@lru_cache(maxsize=64)  # a frame shows it again, and only the visitor's settings change it
+def one_layer(values: tuple[float, ...], momentum: float, passes: int, training: bool) -> tuple[Block, ...]:
+    """The tutorial's layer and the visitor's numbers: what it gives, the formula's parts, its running statistics."""
+    with torch.enable_grad():
+        return tuple(_one_layer(values, momentum, passes, training))
+
+
+def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training: bool) -> Iterator[Block]:
+    typed = list(map(float, values))
+    x = torch.tensor(typed).unsqueeze(1)  # (N, 1)
+    layer = nn.BatchNorm1d(1, momentum=momentum)
+    lines = [
+        (f"x = torch.tensor({typed}).unsqueeze(1)  # ({len(x)}, 1)", ""),
+        (f"layer = nn.BatchNorm1d(1, momentum={momentum})  # 1 feature: x has one column", ""),
+    ]
+    if passes:
+        for _ in range(passes):
+            layer(x)
+        lines.append((f"for _ in range({passes}):\n    _ = layer(x)", ""))
+    if not training:
+        layer.eval()
+        lines.append(("_ = layer.eval()", ""))
+    out = layer(x)
+    running_mean, running_var = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
+    away = (out - batch_norm_by_hand(layer, x)).abs().max().item()
+    lines += [
+        ("out = layer(x)", ""),
+        ("out", repr(out)),
+        ("layer.running_mean, layer.running_var", repr((running_mean, running_var))),
+        ("(out - batch_norm_by_hand(layer, x)).abs().max().item()  # equal but for rounding", repr(away)),
+        ("layer.train()(x[:1])  # one sample has no variance", _refusal(layer, x[:1])),
+    ]
+    yield Session(tuple(lines), Text("One layer by itself", "单看一层"))
+
+    mean, var, unbiased = x.mean().item(), x.var(correction=0).item(), x.var().item()
+    running = running_mean.item(), running_var.item()
+    biased_label = Text("this batch, variance divided by N: for train mode", "这批数据，方差除以 N：训练模式用它")
+    unbiased_label = Text(
+        "this batch, variance divided by N - 1: for `running_var`", "这批数据，方差除以 N - 1：计入 `running_var`"
+    )
+    seen = Text("running, batches seen in train mode: {n}", "滑动统计量，训练模式下见过的批数：{n}")
+    rows = (
+        (Text("running, when new", "滑动统计量，新建时"), 0.0, 1.0),
+        (seen.format(n=passes + training), *running),
+        (biased_label, mean, var),
+        (unbiased_label, mean, unbiased),
+    )
+    yield Table(
+        ("", Text("mean", "均值"), Text("variance", "方差")),
+        tuple((label, _number(m), _number(v)) for label, m, v in rows),
+        Text("Its statistics", "它的统计量"),
+    )
+
+    used_mean, used_var = (mean, var) if training else running
+    root = math.sqrt(used_var + layer.eps)
+    weight, bias = layer.weight.item(), layer.bias.item()
+    centered = x - used_mean
+    normal = centered / root
+    parts = torch.cat((x, centered, normal, normal * weight + bias, out), dim=1)  # (N, 5)
+    head = (
+        "x",
+        f"x - {_number(used_mean)}",
+        f"/ sqrt({_number(used_var)} + {layer.eps:g}) = {_number(root)}",
+        f"· {weight:g} + {bias:g}",
+        "layer(x)",
+    )
+    title = Text(
+        "Its formula, part by part: (x - mean) / sqrt(var + eps) · weight + bias",
+        "公式逐步展开：(x - mean) / sqrt(var + eps) · weight + bias",
+    )
+    yield Table(head, tuple(tuple(map(_number, row)) for row in parts.tolist()), title)
+
+
+def _refusal(layer: nn.BatchNorm1d, x: Tensor) -> str:
+    try:
+        return repr(layer.train()(x))
+    except ValueError as error:
+        return f"ValueError: {error}"
+
+
+def _number(value: float) -> str:
+    return f"{value + 0.0:.5g}"  # and no minus before a zero
+
+
+LESSON = Training(
+    key="batchnorm",
+    title=Text("Batch norm", "批标准化"),
+    group="better",
+    summary=SUMMARY,
+    text=TEXT,
+    config=BatchNormConfig,
+    ideas=IDEAS,
+    sources=(Net, BatchNormTrainer.setup, BatchNormTrainer.batch, activation_inputs, batch_norm_by_hand),
+    trainer=BatchNormTrainer,
+    task="regression",
+    inputs=Port(("x",), "a number"),
+    outputs=Port(("y",), "a number, the prediction of y"),
+    metrics={
+        "plain loss": Text("loss without batch norm", "不用批标准化的损失"),
+        "plain test loss": Text("test loss without batch norm", "不用批标准化的测试损失"),
+        "batch_norm loss": Text("loss with batch norm", "用批标准化的损失"),
+        "batch_norm test loss": Text("test loss with batch norm", "用批标准化的测试损失"),
+    },
+    pace=5,
+)

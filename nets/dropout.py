@@ -1,0 +1,338 @@
+"""Dropout: a net that cannot rely on any one of its units learns less by heart. Tutorial, Dropout."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from charts.blocks import Block, Note, Session
+from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
+from charts.text import Text
+from nets.data import noisy_line
+from nets.diagnosis import Evaluation
+from nets.lesson import Idea, Port, Training, View
+from nets.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
+from nets.training import Learner, Trainer, evaluating
+
+GRID = 101  # places along x where a fit is drawn
+PLACES = 15  # along x, fewer, where passes are repeated: a frame has to be quick
+PASSES = 15
+
+NOTHING: Array = as_array([])
+
+SUMMARY = Text(
+    """
+**Dropout makes a net forget on purpose.** At every training step, and for each sample, the toss of a coin decides which
+hidden units are switched off, so no unit can rely on the others. Two nets of one size learn the same 20 noisy points,
+one without dropout and one with it: the first learns the noise by heart, the second stays closer to the line behind the
+points.
+""",
+    """
+**Dropout 让网络故意忘掉一部分**。每一步训练、对每个样本，都用抛硬币的办法关掉一些隐藏单元，谁也不能依赖别的单元。
+两个同样大小的网络学同样的 20 个带噪声的点，一个不用 dropout，一个用：前者把噪声也背了下来，
+后者更贴近这些点背后的那条直线。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+The truth is the line y = x; all else is noise, drawn anew for the test points. 300 hidden units in two layers are far
+too many for 20 points, so the net without dropout bends to meet each training point, and pays for it on the test
+points. The *gap* is the test loss less the training loss, both measured with dropout off: over seeds 0 to 19 it is
+smaller with dropout in every one. The test loss itself is smaller in 16 of them, on average 0.119 against 0.140. So
+dropout helps on the whole, and not in every draw of 20 points.
+
+With dropout, the loss curve is higher and ragged, since it is measured with units missing. That alone says nothing bad
+about the net.
+
+### Why eval() matters
+
+`nn.Dropout(p)` sets each number to 0 with probability p, and multiplies the rest by 1/(1-p), so that their sum stays
+the same on average. That happens in train mode. In eval mode it passes everything through unchanged; thanks to the
+scaling nothing else has to be adjusted. Forget `net.eval()`, and every prediction is a toss of coins: choose train
+mode under *Look in* and see how far passes over the same x lie apart. Only the mean of many comes near the answer of
+eval mode. Forget `net.train()` afterwards, and the rest of the training goes without dropout.
+
+`eval()` changes how layers such as dropout and batch norm behave, and nothing else. It does not stop autograd, as the
+session below shows; that is what `torch.no_grad()` is for. An evaluation wants both.
+
+### Then and now
+
+The old program runs unchanged today. It evaluates in eval mode but without `torch.no_grad()`, so each plot records a
+graph that nobody needs, and `.data` is there to get rid of it. Its dropout stands before the ReLU: the order makes no
+difference, since ReLU leaves both a zero and a positive factor as they are. One thing is new here: `Adam(fused=True)`
+does the same arithmetic in a single pass over the weights, which makes the whole run of both nets about 1.5 times as
+fast.
+""",
+    """
+### 看什么
+
+真实规律是直线 y = x，其余都是噪声；测试点的噪声另外抽取。两层各 300 个隐藏单元，对 20 个点来说实在太多，
+所以不用 dropout 的网络弯弯曲曲地去迁就每个训练点，到了测试点上就吃了亏。*差距*是测试损失减去训练损失，
+两者都在关掉 dropout 时测量：从种子 0 到 19，用了 dropout 的差距每次都更小。测试损失本身在其中 16 次更小，
+平均 0.119，而不用 dropout 是 0.140。所以 dropout 总体上有用，但只有 20 个点时并非每次都灵。
+
+用 dropout 时，损失曲线更高也更毛糙，因为计算它的时候总有一些单元缺席。这并不说明网络不好。
+
+### 为什么要写 eval()
+
+`nn.Dropout(p)` 以概率 p 把每个数变成 0，其余的乘以 1/(1-p)，这样总和的平均值不变。这是训练模式下的行为。
+在评估模式下，它原样放行所有的数；因为训练时已经放大过，别的地方都不用再调整。忘了写 `net.eval()`，
+每次预测都像在抛硬币：在*查看模式*里选训练模式，看看对同一个 x 的多次预测相差多远。要把许多次平均起来，
+才接近评估模式的答案。之后忘了写 `net.train()`，剩下的训练就没有 dropout 了。
+
+`eval()` 只改变 dropout、批标准化这类层的行为，别的什么都不做。它不会关掉自动求导，下面的代码可以证明；
+关掉求导要用 `torch.no_grad()`。评估时两个都要。
+
+### 过去与现在
+
+旧程序今天仍能原样运行。它评估时用了评估模式，但没有用 `torch.no_grad()`，所以每次画图都记录了一张没人需要的计算图，
+再用 `.data` 把它甩掉。它把 dropout 放在 ReLU 前面，其实前后一样：无论是零还是正的倍数，经过 ReLU 都不变。
+这里只有一处是新的：`Adam(fused=True)` 的运算完全相同，但只遍历一次权重，整个训练的速度约为原来的 1.5 倍。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("Forget eval()", "忘了 eval()"),
+        Text(
+            "The same net looked at in train mode: passes over the same x disagree, and one pass alone is jagged.",
+            "在训练模式下看同一个网络：对同一个 x 的多次预测各不相同，单独一次预测是一条锯齿线。",
+        ),
+        {"mode": "train"},
+    ),
+    Idea(
+        Text("Drop nearly everything", "几乎全部丢弃"),
+        Text(
+            "p 0.9 in two layers is too much: the net with dropout underfits, and its test loss becomes the worse of"
+            " the two.",
+            "两层都用 p = 0.9 就太过了：用 dropout 的网络欠拟合，测试损失反而更大。",
+        ),
+        {"p": 0.9},
+    ),
+    Idea(
+        Text("More data instead", "换成更多数据"),
+        Text(
+            "With 100 points even the net without dropout can learn little of the noise by heart: the gap shrinks.",
+            "有 100 个点时，不用 dropout 的网络也背不下多少噪声：差距缩小了。",
+        ),
+        {"points": 100},
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutConfig(Config):
+    """The tutorial's settings."""
+
+    learning_rate: float = learning_rate(0.01)
+    steps: int = steps(500)
+    hidden_units: int = hidden_units(300, most=300)
+    p: float = number(
+        0.5,
+        Text("Dropout p", "丢弃概率 p"),
+        0.0,
+        0.9,
+        step=0.05,
+        info=Text("Probability that a unit is switched off at a step", "每一步中一个单元被关掉的概率"),
+    )
+    points: int = number(
+        20,
+        POINTS,
+        2,
+        100,
+        step=1,
+        info=Text("Samples to learn from, and as many to test", "训练样本数，测试样本也这么多"),
+    )
+    noise: float = number(
+        0.3, NOISE, 0.0, 1.0, step=0.01, info=Text("Standard deviation about the line", "相对直线的标准差")
+    )
+    mode: str = choice(
+        "eval",
+        Text("Look in", "查看模式"),
+        {"eval": Text("eval mode", "评估模式"), "train": Text("train mode", "训练模式")},
+        info=Text("Whether dropout is off or on while we look", "查看时 dropout 是关还是开"),
+        view=True,
+    )
+    seed: int = seed(0)
+
+
+class DropoutTrainer(Trainer[DropoutConfig]):
+    """Every step sees the whole training set."""
+
+    def setup(self) -> None:
+        self.x, self.y = noisy_line(self.config.points, self.config.noise)
+        self.test_x, self.test_y = noisy_line(self.config.points, self.config.noise)
+
+        n, p = self.config.hidden_units, self.config.p
+        net_overfitting = nn.Sequential(
+            nn.Linear(1, n),
+            nn.ReLU(),
+            nn.Linear(n, n),
+            nn.ReLU(),
+            nn.Linear(n, 1),
+        )
+        net_dropped = nn.Sequential(
+            nn.Linear(1, n),
+            nn.Dropout(p),  # in train mode: switches each unit off with probability p
+            nn.ReLU(),
+            nn.Linear(n, n),
+            nn.Dropout(p),
+            nn.ReLU(),
+            nn.Linear(n, 1),
+        )
+        # fused: the same arithmetic as plain Adam in one pass over the weights
+        optimizer_ofit = torch.optim.Adam(net_overfitting.parameters(), lr=self.config.learning_rate, fused=True)
+        optimizer_drop = torch.optim.Adam(net_dropped.parameters(), lr=self.config.learning_rate, fused=True)
+        self.learners = [
+            Learner("overfitting", net_overfitting, {}, optimizer_ofit, Text("without dropout", "不用 dropout")),
+            Learner("dropout", net_dropped, {}, optimizer_drop, Text("with dropout", "用 dropout")),
+        ]
+        self.loss_func = nn.MSELoss()
+        self.steps = self.config.steps
+
+    def show(self, now: Sequence[Evaluation]) -> View:
+        overfitting, dropped = (learner.net for learner in self.learners)
+        grid = torch.linspace(-1, 1, GRID).unsqueeze(1)
+        places, fit = grid, dropped(grid)[:, 0]
+        spread, one = torch.empty(0), torch.empty(0)
+        if self.config.mode == "train":
+            places = torch.linspace(-1, 1, PLACES).unsqueeze(1)
+            passes = dropout_passes(dropped, places, PASSES)  # (PASSES, PLACES)
+            fit, spread, one = passes.mean(dim=0), passes.std(dim=0), passes[0]
+        x = as_array(places[:, 0])
+        shown = x[: len(spread)]  # all of them, or none
+        mean = as_array(fit)[: len(spread)]
+        panel = Panel(
+            Text("Data and fits", "数据与拟合"),
+            "x",
+            "y",
+            (
+                Points(Text("training set", "训练集"), as_array(self.x[:, 0]), as_array(self.y[:, 0]), color=3),
+                Points(
+                    Text("test set", "测试集"),
+                    as_array(self.test_x[:, 0]),
+                    as_array(self.test_y[:, 0]),
+                    color=5,
+                    marker="triangle",
+                ),
+                Band(
+                    Text("passes: mean ± standard deviation", "多次预测：均值 ± 标准差"),
+                    shown,
+                    mean - as_array(spread),
+                    mean + as_array(spread),
+                    color=2,
+                ),
+                Line(Text("one pass", "一次预测"), shown, as_array(one), color=6, dashed=True),
+                Line(self.learners[0].label, as_array(grid[:, 0]), as_array(overfitting(grid)[:, 0]), color=1),
+                Line(self.learners[1].label, x, as_array(fit), color=2),
+            ),
+            x_range=(-1.05, 1.05),
+            y_range=(-2.5, 2.5),
+        )
+        loss = self.loss_panel(Text("mean squared error", "均方误差"), now, y_range=(1e-3, 2.0), y_scale="log")
+        gaps = {f"{learner.name} gap": e.test_loss - e.loss for learner, e in zip(self.learners, now, strict=True)}
+        blocks = (self._remark(dropped, now[1], spread), *_sessions(dropped, self.config.p))
+        return View(Chart((panel, loss)), {**self.figures(now), **gaps}, blocks)
+
+    def _remark(self, net: nn.Module, now: Evaluation, spread: Tensor) -> Block:
+        if self.config.mode == "eval":
+            return Note(
+                Text(
+                    "Looked at in **eval mode**: dropout is off, and the net gives one answer for each x.",
+                    "现在以**评估模式**查看：dropout 关闭，对每个 x 只有一个答案。",
+                )
+            )
+        loss = self.loss_func(dropout_passes(net, self.test_x, 1)[0], self.test_y[:, 0]).item()
+        remark = Text(
+            "Looked at in **train mode**: the mean of {passes} passes, which lie {spread:.3f} from it (standard"
+            " deviation, over all x). One pass alone has a test loss of {loss:.4f}; in eval mode it is {now:.4f}.",
+            "现在以**训练模式**查看：画的是 {passes} 次预测的均值，各次与它相差 {spread:.3f}（标准差，对所有 x 平均）。"
+            "单独一次预测的测试损失是 {loss:.4f}，评估模式下是 {now:.4f}。",
+        )
+        return Note(
+            remark.format(passes=PASSES, spread=spread.mean().item(), loss=loss, now=now.test_loss),
+            "warning",
+        )
+
+
+def dropout_passes(net: nn.Module, x: Tensor, passes: int) -> Tensor:
+    """Predictions for x (N, 1) with other units switched off in each pass: (passes, N)."""
+    with dropping(net):
+        repeated: Tensor = net(x.repeat(passes, 1))  # in one forward: each row draws units of its own
+    return repeated.reshape(passes, len(x))
+
+
+@contextmanager
+def dropping(net: nn.Module) -> Iterator[None]:
+    """Dropout on within, whatever mode the net is in, and as it was after it."""
+    modes = [(module, module.training) for module in net.modules() if isinstance(module, nn.Dropout)]
+    for module, _ in modes:
+        module.train()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.train(training)
+
+
+def _sessions(net: nn.Module, p: float) -> Iterator[Session]:
+    """What a layer of dropout does, and what the net that has one answers in each mode: run now, as shown."""
+    dropout, ones = nn.Dropout(p), torch.ones(8)
+    layer = (
+        (f"dropout = nn.Dropout(p={p})", ""),
+        ("dropout(torch.ones(8))", repr(dropout(ones))),
+        ("dropout.eval()(torch.ones(8))", repr(dropout.eval()(ones))),
+    )
+    yield Session(layer, Text("The layer alone: the rest is multiplied by 1/(1-p)", "单看这一层：留下的乘以 1/(1-p)"))
+
+    x = torch.tensor([[0.5]])
+    with evaluating(net), torch.enable_grad():
+        net.train()
+        training = net(x).item(), net(x).item()
+        net.eval()
+        evaluated = net(x).item(), net(x).item()
+        recorded = net(x).requires_grad
+        with torch.no_grad():
+            unrecorded = net(x).requires_grad
+    lines = (
+        ("x = torch.tensor([[0.5]])", ""),
+        ("_ = net.train()", ""),
+        ("net(x).item(), net(x).item()", repr(training)),
+        ("_ = net.eval()", ""),
+        ("net(x).item(), net(x).item()", repr(evaluated)),
+        ("net(x).requires_grad  # eval() does not stop autograd", repr(recorded)),
+        ("with torch.no_grad():\n    print(net(x).requires_grad)", str(unrecorded)),
+    )
+    yield Session(
+        lines, Text("The net with dropout, asked twice in each mode", "用 dropout 的网络，每种模式下各问两次")
+    )
+
+
+LESSON = Training(
+    key="dropout",
+    title=Text("Dropout", "Dropout"),
+    group="better",
+    summary=SUMMARY,
+    text=TEXT,
+    config=DropoutConfig,
+    ideas=IDEAS,
+    sources=(DropoutTrainer.setup, dropout_passes, dropping),
+    trainer=DropoutTrainer,
+    task="regression",
+    inputs=Port(("x",), "a number"),
+    outputs=Port(("y",), "a number, the prediction of y"),
+    metrics={
+        "overfitting loss": Text("loss without dropout", "不用 dropout 的损失"),
+        "overfitting test loss": Text("test loss without dropout", "不用 dropout 的测试损失"),
+        "dropout loss": Text("loss with dropout", "用 dropout 的损失"),
+        "dropout test loss": Text("test loss with dropout", "用 dropout 的测试损失"),
+        "overfitting gap": Text("gap without dropout", "不用 dropout 的差距"),
+        "dropout gap": Text("gap with dropout", "用 dropout 的差距"),
+    },
+    pace=5,
+)

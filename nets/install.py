@@ -1,0 +1,327 @@
+"""Install: which torch to install, and whether it works. Tutorial, 安装."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import metadata
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from charts.blocks import Note, Session, Table
+from charts.chart import Chart
+from charts.text import Text, Words, joined
+from nets.lesson import Computation, Idea, View
+from nets.settings import Config, choice
+
+SUMMARY = Text(
+    """
+**Choose your system, and read off the commands.** torch comes in several builds: for the processor alone, or with CUDA
+for an NVIDIA card. Below the commands stands a check that has just run on this server: run the same lines on your
+machine.
+""",
+    """
+**选好你的系统，照着命令安装**。torch 有好几种版本：只用处理器的，和带 CUDA、能用 NVIDIA 显卡的。
+命令下面是刚刚在本服务器上运行的检查，装好之后在你自己的电脑上也运行一遍。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+The first table holds the commands, in order, to be typed into a terminal. An environment of its own keeps torch apart
+from your other Python programs. Then come the versions that run this page, and a session with what it really printed:
+random numbers, a matrix product compared with numpy's, a gradient, and what hardware torch finds. Everything in this
+tutorial runs on the processor; a graphics card pays off for far larger nets.
+
+The ending of the version tells the build: `+cpu` has no CUDA, `+cu130` is built with CUDA 13.0. `import torch` may take
+a second or two: it loads large libraries. `torch.get_num_threads()` is how many threads torch uses for one operation;
+this server may allow few of them, so that visitors do not crowd each other out.
+
+numpy has to be installed by itself: torch works without it, but warns
+*UserWarning: Failed to initialize NumPy: No module named 'numpy'*, and `torch.from_numpy` and `.numpy()` raise
+*RuntimeError: Numpy is not available*.
+
+### Then and now
+
+The old notes say only: choose on pytorch.org. That selector, on the page *Get Started*, is still the place to look, for
+a certain CUDA version or an AMD card above all. It no longer offers conda: the PyTorch team's own conda channel ended
+with torch 2.5, and the packages on conda-forge are made by its community. For macOS the team builds for Apple silicon
+only; its last build for Intel Macs was 2.2.
+""",
+    """
+### 看什么
+
+第一张表按顺序列出要在终端里输入的命令。单独建一个环境，torch 就不会影响你的其他 Python 程序。接下来是运行本页面的
+各个版本，以及一段真实运行的代码和它的输出：随机数、与 numpy 对照的矩阵乘法、梯度，还有 torch 找到的硬件。
+本教程的所有内容用处理器就够了；网络大得多的时候，显卡才派得上用场。
+
+看版本号的结尾就知道是哪种版本：`+cpu` 不带 CUDA，`+cu130` 带 CUDA 13.0。`import torch` 可能要一两秒，
+因为要加载很大的库。`torch.get_num_threads()` 是 torch 做一次运算所用的线程数；为了让访问者互不影响，
+本服务器可能只给很少的线程。
+
+numpy 要另外安装：没有它 torch 也能用，但会警告
+*UserWarning: Failed to initialize NumPy: No module named 'numpy'*，而 `torch.from_numpy` 和 `.numpy()` 会报错
+*RuntimeError: Numpy is not available*。
+
+### 过去与现在
+
+旧笔记只说：在 pytorch.org 官网选择。官网的 *Get Started* 页面至今仍是该去的地方，尤其是需要特定的 CUDA 版本，
+或者用 AMD 显卡的时候。那里已经没有 conda 这一项：官方的 conda 频道到 torch 2.5 为止，conda-forge 上的包由社区制作。
+官方的 macOS 版本只支持 Apple 芯片；支持 Intel Mac 的最后一版是 2.2。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("Windows with an NVIDIA card", "带 NVIDIA 显卡的 Windows"),
+        Text(
+            "pip's default build for Windows has no CUDA: the card would lie idle. So the command names an index.",
+            "pip 在 Windows 上默认安装的版本不带 CUDA，显卡会闲着。所以命令里要指明索引。",
+        ),
+        {"system": "windows", "manager": "pip", "device": "cuda"},
+    ),
+    Idea(
+        Text("CUDA on a Mac?", "Mac 上用 CUDA？"),
+        Text(
+            "There is none. The command stays the plain one, and the note says what a Mac has instead.",
+            "没有。命令还是最普通的那一条，提示里说明了 Mac 有什么可以代替。",
+        ),
+        {"system": "macos", "manager": "pip", "device": "cuda"},
+    ),
+    Idea(
+        Text("With conda", "用 conda"),
+        Text(
+            "On conda-forge each build has a name of its own: pytorch-cpu here, pytorch-gpu for CUDA.",
+            "在 conda-forge 上每种版本有自己的名字：这里是 pytorch-cpu，带 CUDA 的是 pytorch-gpu。",
+        ),
+        {"manager": "conda"},
+    ),
+)
+
+# What a visitor's choice means. Addresses of package indexes change and are told by pytorch.org alone.
+NO_CUDA_ON_MACS = Text(
+    "**There is no CUDA on macOS:** it needs an NVIDIA card, and PyTorch builds none for macOS. On Apple silicon torch"
+    " uses the Mac's own graphics instead: `torch.device('mps')`.",
+    "**macOS 上没有 CUDA**：CUDA 需要 NVIDIA 显卡，PyTorch 也不提供 macOS 的 CUDA 版本。"
+    "在 Apple 芯片上，torch 可以用 Mac 自己的图形处理器：`torch.device('mps')`。",
+)
+MACS = Text(
+    "The build for macOS has both: the processor and, on Apple silicon, the Mac's own graphics, `torch.device('mps')`.",
+    "macOS 的版本两样都有：处理器，以及 Apple 芯片上的图形处理器，即 `torch.device('mps')`。",
+)
+INDEX = Text(
+    "Put the address that pytorch.org shows under *Get Started* in the place of `URL`: it names the index that has this"
+    " build. Or let uv find it, without an address: `{complete}`.",
+    "请用 pytorch.org 的 *Get Started* 页面给出的地址替换 `URL`：它指明这个版本所在的索引。"
+    "也可以让 uv 去找，不用写地址：`{complete}`。",
+)
+DEFAULT_WITH_CUDA = Text(
+    "pip's default build for Linux has CUDA in it; the card needs nothing but a recent driver. For an older CUDA"
+    " version pytorch.org shows another command under *Get Started*.",
+    "pip 在 Linux 上默认安装的就是带 CUDA 的版本，显卡只需要装好较新的驱动。"
+    "需要较旧的 CUDA 版本时，pytorch.org 的 *Get Started* 页面会给出另外的命令。",
+)
+DEFAULT_WITHOUT_CUDA = Text(
+    "pip's default build for Windows is the one for the processor alone.",
+    "pip 在 Windows 上默认安装的就是只用处理器的版本。",
+)
+UV_AUTO = Text(
+    "`auto` looks for a card and its driver and takes the build that fits, or the one for the processor if it finds"
+    " none; `--torch-backend=cu130` insists on CUDA 13.0. The option belongs to `uv pip`, not to `uv add`.",
+    "`auto` 会查看显卡和驱动，选出合适的版本，找不到显卡就装只用处理器的版本；"
+    "`--torch-backend=cu130` 则指定 CUDA 13.0。这个选项属于 `uv pip`，`uv add` 没有。",
+)
+UV_CPU = Text(
+    "`--torch-backend=cpu` finds the index by itself, so that no address is needed. The option belongs to"
+    " `uv pip`, not to `uv add`.",
+    "有了 `--torch-backend=cpu`，uv 自己就能找到索引，不用写地址。这个选项属于 `uv pip`，`uv add` 没有。",
+)
+CONDA_GPU = Text(
+    "`pytorch-gpu` is for machines with an NVIDIA driver: without one conda refuses to install it. Plain `pytorch`"
+    " leaves the choice of the build to conda.",
+    "`pytorch-gpu` 用于装有 NVIDIA 驱动的电脑，没有驱动时 conda 会拒绝安装。只写 `pytorch` 则由 conda 自己选择版本。",
+)
+CONDA_CPU = Text(
+    "`pytorch-cpu` insists on the build for the processor alone. Plain `pytorch` leaves the choice to conda.",
+    "`pytorch-cpu` 指定只用处理器的版本。只写 `pytorch` 则由 conda 自己选择。",
+)
+CUDA_AT_HOME = Text(
+    "What the check says of CUDA is true of this server. On your machine `torch.cuda.is_available()` must be `True`; if"
+    " it is not, look whether `torch.__version__` ends in `+cpu`, and whether the command `nvidia-smi` finds the card.",
+    "检查里关于 CUDA 的结果说的是本服务器。在你的电脑上 `torch.cuda.is_available()` 应当是 `True`；如果不是，"
+    "先看 `torch.__version__` 是否以 `+cpu` 结尾，再看 `nvidia-smi` 命令能否找到显卡。",
+)
+WORKS = Text("**torch works on this server:** all checks passed.", "**torch 在本服务器上工作正常**：所有检查都通过了。")
+FAILS = Text(
+    "**torch does not work as it should on this server:** {failed}.",
+    "**torch 在本服务器上不正常**：{failed}未通过。",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallConfig(Config):
+    """What torch is to be installed on, and by what."""
+
+    system: str = choice(
+        "linux",
+        Text("System", "操作系统"),
+        {"linux": "Linux", "macos": "macOS", "windows": "Windows"},
+        info=Text("Of the machine that torch is for", "要安装 torch 的电脑"),
+    )
+    manager: str = choice(
+        "uv",
+        Text("Package manager", "包管理器"),
+        {"pip": "pip", "uv": "uv", "conda": "conda-forge"},
+        info=Text("pip comes with Python; uv is a faster one", "pip 是 Python 自带的；uv 更快"),
+    )
+    device: str = choice(
+        "cpu",
+        Text("Runs on", "运行在"),
+        {
+            "cpu": Text("CPU, the processor", "CPU（处理器）"),
+            "cuda": Text("CUDA, an NVIDIA card", "CUDA（NVIDIA 显卡）"),
+        },
+        info=Text("The processor is enough for this tutorial", "本教程用处理器就够了"),
+    )
+
+
+def random_numbers() -> Tensor:
+    """Does torch compute at all? Numbers between 0 and 1, (2, 3): pytorch.org's own first check."""
+    return torch.rand(2, 3)
+
+
+def product(a: npt.NDArray[np.float64]) -> Tensor:
+    """Does it agree with numpy? The matrix product of `a` (2, 3) and its transpose: (2, 2)."""
+    x = torch.from_numpy(a)
+    return x @ x.T
+
+
+def gradient() -> Tensor | None:
+    """Can it learn? The gradient of x₁² + x₂² at (1, 2), which is (2, 4)."""
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    return x.grad
+
+
+def best_device() -> str:
+    """Where nets run fastest here: "cuda", "mps" and the like, or else "cpu"."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator.type if accelerator else "cpu"
+
+
+def commands(system: str, manager: str, device: str) -> tuple[tuple[Words, str], ...]:
+    """What to type into a terminal, in order: each command with what it is for."""
+    windows, cuda = system == "windows", device == "cuda" and system != "macos"
+    environment, activate = Text("An environment of its own", "建一个单独的环境"), Text("Enter it", "进入环境")
+    numpy_itself = Text("numpy, which torch does not bring", "numpy，torch 不自带")
+    if manager == "conda":
+        package = "pytorch" if system == "macos" else "pytorch-gpu" if cuda else "pytorch-cpu"
+        return (
+            (environment, "conda create -n torch -c conda-forge python"),
+            (activate, "conda activate torch"),
+            ("torch", f"conda install -c conda-forge {package}"),
+            (numpy_itself, "conda install -c conda-forge numpy"),
+        )
+    if manager == "uv":
+        backend = "" if system == "macos" else " --torch-backend=auto" if cuda else " --torch-backend=cpu"
+        return (
+            (Text("uv itself", "uv 本身"), "pip install uv"),
+            (environment, "uv venv"),
+            ("torch", f"uv pip install torch{backend}"),
+            (numpy_itself, "uv pip install numpy"),
+        )
+    # The default builds: with CUDA for Linux, without for Windows, the only one there is for macOS.
+    index = " --index-url URL" if (system, device) in (("linux", "cpu"), ("windows", "cuda")) else ""
+    return (
+        (environment, "py -m venv .venv" if windows else "python3 -m venv .venv"),
+        (activate, r".venv\Scripts\activate" if windows else "source .venv/bin/activate"),
+        ("torch", f"pip install torch{index}"),
+        (numpy_itself, "pip install numpy"),
+    )
+
+
+def remark(system: str, manager: str, device: str) -> Note:
+    """What is special about this choice."""
+    cuda = device == "cuda"
+    if system == "macos":
+        return Note(NO_CUDA_ON_MACS, "warning") if cuda else Note(MACS)
+    if manager == "conda":
+        return Note(CONDA_GPU if cuda else CONDA_CPU)
+    if manager == "uv":
+        return Note(UV_AUTO if cuda else UV_CPU)
+    if cuda == (system == "windows"):
+        complete = f"uv pip install torch --torch-backend={'auto' if cuda else 'cpu'}"
+        return Note(INDEX.format(complete=complete))
+    return Note(DEFAULT_WITH_CUDA if cuda else DEFAULT_WITHOUT_CUDA)
+
+
+def verdict(failed: list[Words]) -> Note:
+    """Whether torch works here."""
+    return Note(FAILS.format(failed=joined(failed, Text(", ", "、"))), "warning") if failed else Note(WORKS, "good")
+
+
+def compute(config: InstallConfig) -> View:
+    """The commands for this choice, and a check of this server's torch, which is run now."""
+    chosen = (config.system, config.manager, config.device)
+    x, a, grad = random_numbers(), np.arange(6.0).reshape(2, 3), gradient()
+    agrees = np.allclose(product(a), a @ a.T)
+    passed: dict[Words, bool] = {
+        Text("random numbers", "随机数"): bool(((x >= 0) & (x < 1)).all()),
+        Text("matrix product", "矩阵乘法"): agrees,
+        Text("gradient", "梯度"): grad is not None and grad.tolist() == [2.0, 4.0],
+    }
+    check = (
+        ("import numpy as np", ""),
+        ("import torch", ""),
+        ("torch.rand(2, 3)", repr(x)),
+        ("a = np.arange(6.0).reshape(2, 3)", ""),
+        ("torch.from_numpy(a) @ torch.from_numpy(a).T", repr(product(a))),
+        ("np.allclose(torch.from_numpy(a) @ torch.from_numpy(a).T, a @ a.T)", repr(agrees)),
+        ("x = torch.tensor([1.0, 2.0], requires_grad=True)", ""),
+        ("(x * x).sum().backward()", ""),
+        ("x.grad", repr(grad)),
+        ("torch.cuda.is_available()  # an NVIDIA card", repr(torch.cuda.is_available())),
+        ("torch.backends.mps.is_available()  # the graphics of a Mac", repr(torch.backends.mps.is_available())),
+        ("torch.get_num_threads()", repr(torch.get_num_threads())),
+    )
+    none = Text("none", "无")
+    versions: tuple[tuple[Words, Words], ...] = (
+        ("Python", platform.python_version()),
+        (Text("Python that this torch takes", "这一版 torch 支持的 Python"), metadata("torch")["Requires-Python"]),
+        ("torch", str(torch.__version__)),
+        (Text("CUDA in this build", "这一版自带的 CUDA"), torch.version.cuda or none),
+        (Text("device that nets would run on", "网络会用的设备"), best_device()),
+        ("numpy", np.__version__),
+    )
+    return View(
+        Chart(()),
+        {},
+        (
+            Table(
+                (Text("What for", "作用"), Text("Command", "命令")),
+                tuple((purpose, f"`{command}`") for purpose, command in commands(*chosen)),
+                Text("On your machine", "在你的电脑上"),
+            ),
+            remark(*chosen),
+            Table((Text("What", "项目"), Text("Here", "这里")), versions, Text("On this server", "本服务器上")),
+            Session(check, Text("Does it work?", "能用吗？")),
+            verdict([name for name, good in passed.items() if not good]),
+            *([Note(CUDA_AT_HOME)] if config.device == "cuda" and config.system != "macos" else []),
+        ),
+    )
+
+
+LESSON = Computation(
+    key="install",
+    title=Text("Install", "安装"),
+    group="basics",
+    summary=SUMMARY,
+    text=TEXT,
+    config=InstallConfig,
+    ideas=IDEAS,
+    sources=(random_numbers, product, gradient, best_device),
+    compute=compute,
+)

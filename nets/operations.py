@@ -1,0 +1,475 @@
+"""Operations: torch and numpy compute the same thing, side by side. Tutorial, 运算."""
+
+import ast
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from charts.blocks import Block, Note, Session, Table
+from charts.chart import Chart
+from charts.text import Text, Words
+from nets.lesson import Computation, Idea, View
+from nets.settings import Config, choice, matrix
+
+ROUNDING = 1e-5  # of the size of the terms: what float32 may lose in a sum of a few dozen
+
+YES = Text("yes", "是")
+EQUAL = Text("equal?", "相等？")
+
+SUMMARY = Text(
+    """
+**torch computes as numpy does.** Choose an operation and type two matrices: both libraries run it, and the results are
+compared. Where the shapes do not fit, you read what each library says, and which sizes would have to agree.
+""",
+    """
+**torch 的运算和 numpy 如出一辙**。选一种运算，填两个矩阵：两个库各算一遍，再比较结果。
+形状不匹配时，可以看到两个库各自的报错，以及究竟哪些大小必须相等。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+The chosen operation on `a` and `b` in both libraries, and below it the whole family on the same two matrices. Both
+compute in float32, and each may add up in an order of its own, so the last digit may differ.
+
+What looks alike is not the same:
+
+- `a * b`, or `torch.mul(a, b)`, multiplies element by element.
+- `a @ b`, or `torch.matmul(a, b)`, is the matrix product, row times column. It takes vectors and stacks of matrices,
+  too.
+- `torch.mm(a, b)` is the matrix product of two matrices and takes nothing else. numpy has no `mm`.
+- `torch.dot` takes two vectors and nothing else. `np.dot` of two matrices is their matrix product.
+
+**Broadcasting:** sizes are compared from the right, and two of them fit if they are equal or one of them is 1. What has
+size 1, or is missing on the left, is repeated as often as needed. This holds for `+` and `*`; for `@` it holds for the
+stack only, never for rows and columns.
+
+What torch calls `dim`, numpy calls `axis`: the dimension that is added up and disappears. `a.sum(dim=0)` adds up the
+rows and leaves one number for each column.
+
+### Then and now
+
+`torch.FloatTensor([[1, 2], [3, 4]])` still works and makes float32 of whole numbers. Today one writes
+`torch.tensor([[1., 2.], [3., 4.]])`, and the dots matter: without them the tensor is int64, and its product with a
+float tensor is refused, as the last lines on this page show. Given sizes instead of data, `torch.FloatTensor(2, 2)`
+holds whatever the memory held before; today `torch.zeros(2, 2)` or `torch.empty(2, 2)` says which of the two is meant.
+""",
+    """
+### 看什么
+
+上面是所选运算在两个库里的结果，下面是同样两个矩阵上的全部运算。两边都用 float32 计算，相加的顺序可能各不相同，
+所以最后一位数字可能有差别。
+
+看起来相像，其实不同：
+
+- `a * b`，也就是 `torch.mul(a, b)`，是逐元素相乘。
+- `a @ b`，也就是 `torch.matmul(a, b)`，是矩阵乘法：行乘列。向量和成批的矩阵也可以。
+- `torch.mm(a, b)` 只做两个矩阵的乘法，别的一概不收。numpy 没有 `mm`。
+- `torch.dot` 只收两个向量。`np.dot` 遇到两个矩阵时，做的是矩阵乘法。
+
+**广播**：形状从右往左逐个比较，两个大小相等，或者其中一个是 1，就算匹配。大小为 1 的维度，以及左边缺少的维度，
+会按需要重复。`+` 和 `*` 都遵守这条规则；`@` 只对批的维度广播，行和列从不广播。
+
+torch 的 `dim` 就是 numpy 的 `axis`：沿着这个维度相加，这个维度随之消失。`a.sum(dim=0)` 把各行加起来，每列留下一个数。
+
+### 过去与现在
+
+`torch.FloatTensor([[1, 2], [3, 4]])` 现在仍然可用，它把整数变成 float32。现在的写法是
+`torch.tensor([[1., 2.], [3., 4.]])`，小数点不能省：省掉就成了 int64，与浮点张量做矩阵乘法会报错，见本页最后几行。
+如果给的不是数据而是大小，`torch.FloatTensor(2, 2)` 里就是内存中残留的数；用 `torch.zeros(2, 2)` 或
+`torch.empty(2, 2)` 才能说清楚要的是哪一种。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("Make the shapes clash", "让形状不匹配"),
+        Text(
+            "A row of `a` has 3 numbers, a column of `b` has 2: there is no product, and both libraries say so.",
+            "`a` 的一行有 3 个数，`b` 的一列有 2 个数：无法相乘，两个库都会报错。",
+        ),
+        {"operation": "mm", "a": [[1, 2, 3], [4, 5, 6]]},
+    ),
+    Idea(
+        Text("One row for all", "一行加到每一行"),
+        Text(
+            "`b` has a single row, and broadcasting adds it to each of the three rows of `a`.",
+            "`b` 只有一行，广播把它加到 `a` 的三行上。",
+        ),
+        {"operation": "add", "a": [[1, 2], [3, 4], [5, 6]], "b": [[10, 20]]},
+    ),
+    Idea(
+        Text("Take dot for mm", "把 dot 当作 mm"),
+        Text(
+            "`np.dot` gives the matrix product of the two matrices; `torch.dot` wants vectors and refuses them.",
+            "`np.dot` 给出两个矩阵的乘积；`torch.dot` 只要向量，拒绝计算。",
+        ),
+        {"operation": "dot"},
+    ),
+)
+
+OPERATIONS: dict[str, Words] = {
+    "abs": Text("Each element: absolute value", "逐元素：绝对值"),
+    "add": Text("Each element: sum", "逐元素：相加"),
+    "mul": Text("Each element: product", "逐元素：相乘"),
+    "add_row": Text("Broadcasting: add a row to every row", "广播：每行加上同一行"),
+    "add_column": Text("Broadcasting: add a column to every column", "广播：每列加上同一列"),
+    "mm": Text("Product: of two matrices", "乘法：两个矩阵"),
+    "matmul": Text("Product: the sign @", "乘法：运算符 @"),
+    "matvec": Text("Product: of a matrix and a vector", "乘法：矩阵与向量"),
+    "batch": Text("Product: of a stack of matrices and a matrix", "乘法：一批矩阵与一个矩阵"),
+    "dot_rows": Text("Product: dot of two vectors", "乘法：两个向量的点积"),
+    "dot": Text("Product: dot of two matrices", "乘法：对两个矩阵用 dot"),
+    "transpose": Text("Shape: rows become columns", "形状：转置"),
+    "flatten": Text("Shape: all in one row", "形状：拉成一行"),
+    "sum": Text("Reduce: sum of all", "归约：全部求和"),
+    "sum_rows": Text("Reduce: add up the rows", "归约：把各行加起来"),
+    "mean_columns": Text("Reduce: mean of each row", "归约：每行的平均值"),
+    "argmax": Text("Reduce: place of each row's largest", "归约：每行最大值的下标"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationsConfig(Config):
+    """The tutorial's torch.mm(data, data)."""
+
+    operation: str = choice(
+        "mm", Text("Operation", "运算"), OPERATIONS, info=Text("What to do with the matrices", "对矩阵做什么")
+    )
+    a: tuple[tuple[float, ...], ...] = matrix(
+        ((1, 2), (3, 4)), Text("Matrix a", "矩阵 a"), info=Text("The first matrix", "第一个矩阵")
+    )
+    b: tuple[tuple[float, ...], ...] = matrix(
+        ((1, 2), (3, 4)),
+        Text("Matrix b", "矩阵 b"),
+        info=Text("The second, where the operation takes two", "第二个矩阵，用于需要两个矩阵的运算"),
+    )
+
+
+def in_torch(operation: str, a: Tensor, b: Tensor) -> Tensor:
+    """a and b are matrices, float32; a[0] and b[0] are their first rows, vectors."""
+    match operation:
+        case "abs":
+            return torch.abs(a)
+        case "add":
+            return a + b
+        case "mul":
+            return a * b
+        case "add_row":
+            return a + b[0]  # (n, m) + (m,)
+        case "add_column":
+            return a + b[:, :1]  # (n, m) + (n, 1)
+        case "mm":
+            return torch.mm(a, b)  # (n, k) by (k, m) -> (n, m)
+        case "matmul":
+            return a @ b
+        case "matvec":
+            return torch.matmul(a, b[0])  # (n, k) by (k,) -> (n,)
+        case "batch":
+            return torch.matmul(torch.stack((a, a)), b)  # (2, n, k) by (k, m) -> (2, n, m)
+        case "dot_rows":
+            return torch.dot(a[0], b[0])  # (k,) by (k,) -> a number
+        case "dot":
+            return torch.dot(a, b)  # refused: torch.dot takes vectors only
+        case "transpose":
+            return a.T
+        case "flatten":
+            return a.flatten()
+        case "sum":
+            return a.sum()
+        case "sum_rows":
+            return a.sum(dim=0)  # (n, m) -> (m,)
+        case "mean_columns":
+            return a.mean(dim=1)  # (n, m) -> (n,)
+        case "argmax":
+            return a.argmax(dim=1)
+    raise ValueError(f"no operation is called {operation!r}")
+
+
+def in_numpy(operation: str, a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Any:
+    """The same of a.numpy() and b.numpy()."""
+    match operation:
+        case "abs":
+            return np.abs(a)
+        case "add":
+            return a + b
+        case "mul":
+            return a * b
+        case "add_row":
+            return a + b[0]
+        case "add_column":
+            return a + b[:, :1]
+        case "mm":
+            return np.matmul(a, b)  # numpy has no mm
+        case "matmul":
+            return a @ b
+        case "matvec":
+            return np.matmul(a, b[0])
+        case "batch":
+            return np.matmul(np.stack((a, a)), b)
+        case "dot_rows":
+            return np.dot(a[0], b[0])
+        case "dot":
+            return np.dot(a, b)  # the matrix product
+        case "transpose":
+            return a.T
+        case "flatten":
+            return a.flatten()
+        case "sum":
+            return a.sum()
+        case "sum_rows":
+            return a.sum(axis=0)
+        case "mean_columns":
+            return a.mean(axis=1)
+        case "argmax":
+            return a.argmax(axis=1)
+    raise ValueError(f"no operation is called {operation!r}")
+
+
+def _written(function: Callable[..., Any]) -> dict[str, str]:
+    """What a function of one big match returns for each case, as it is written there: shown is what runs."""
+    codes = {}
+    for node in ast.walk(ast.parse(inspect.getsource(function))):
+        match node:
+            case ast.match_case(
+                pattern=ast.MatchValue(value=ast.Constant(value=str(key))),
+                body=[ast.Return(value=ast.expr() as returned)],
+            ):
+                codes[key] = ast.unparse(returned)
+    return codes
+
+
+TORCH_CODE, NUMPY_CODE = _written(in_torch), _written(in_numpy)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a line of code gave: a result, or the error that it raised instead."""
+
+    result: Any = None
+    error: str = ""
+
+    @property
+    def printed(self) -> str:
+        """As an interactive Python prints it."""
+        return self.error or repr(self.result)
+
+    def cell(self, told: Callable[[Any], object]) -> Words:
+        """What is `told` of the result, for a table."""
+        return Text("refused", "拒绝") if self.error else f"`{told(self.result)}`"
+
+
+def attempt(function: Callable[..., Any], *arguments: object) -> Outcome:
+    """The function's result, or the first line of what torch or numpy say against it."""
+    try:
+        return Outcome(function(*arguments))
+    except (RuntimeError, ValueError, TypeError) as error:
+        return Outcome(error=f"{type(error).__name__}: {str(error).splitlines()[0].strip()}")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An operation on `a` and `b` in both libraries."""
+
+    operation: str
+    a: Tensor
+    b: Tensor
+    torch: Outcome
+    numpy: Outcome
+
+    @classmethod
+    def of(cls, operation: str, a: Tensor, b: Tensor) -> "Pair":
+        """Run both."""
+        mine = attempt(in_torch, operation, a, b)
+        return cls(operation, a, b, mine, attempt(in_numpy, operation, a.numpy(), b.numpy()))
+
+    @property
+    def equal(self) -> Words:
+        """Whether both gave the same; nothing where one of them gave no result."""
+        if self.torch.error or self.numpy.error:
+            return ""
+        mine, theirs = self.torch.result.numpy(), self.numpy.result
+        if np.array_equal(mine, theirs) and mine.dtype == theirs.dtype:
+            return YES
+        # Numbers that cancel leave the rounding of far larger ones behind, so the size of the terms is what counts.
+        terms = np.max(in_numpy(self.operation, np.abs(self.a.numpy()), np.abs(self.b.numpy())))
+        if mine.dtype != theirs.dtype or not np.allclose(mine, theirs, rtol=0, atol=ROUNDING * terms):
+            return Text("no", "否")
+        return Text("yes, but for rounding", "是，仅有舍入误差")
+
+
+def explained(operation: str, a: Tensor, b: Tensor) -> Text:
+    """Why the operation is refused for these shapes, in plain words."""
+    shapes = {"a": tuple(a.shape), "b": tuple(b.shape), "k": a.shape[1], "n": b.shape[0], "m": b.shape[1]}
+    match operation:
+        case "dot":
+            said = Text(
+                "`torch.dot` takes two vectors, and `a` and `b` are matrices: write `torch.mm(a, b)` or `a @ b`."
+                " `np.dot` of two matrices is their matrix product. For that, the columns of `a`, here {k}, must be as"
+                " many as the rows of `b`, here {n}.",
+                "`torch.dot` 只收两个向量，而 `a` 和 `b` 是矩阵：请写 `torch.mm(a, b)` 或 `a @ b`。"
+                "`np.dot` 遇到两个矩阵时做矩阵乘法，这要求 `a` 的列数（这里是 {k}）等于 `b` 的行数（这里是 {n}）。",
+            )
+        case "dot_rows" | "matvec":
+            said = Text(
+                "A row of `a` has {k} numbers and the vector `b[0]` has {m}. Both must be equally long: their numbers"
+                " are multiplied in pairs and added up.",
+                "`a` 的一行有 {k} 个数，向量 `b[0]` 有 {m} 个数。两者必须一样长：它们的数要成对相乘再相加。",
+            )
+        case "mm" | "matmul" | "batch":
+            said = Text(
+                "`a` is {a} and `b` is {b}. The columns of `a`, here {k}, must be as many as the rows of `b`, here {n}:"
+                " each row of `a` is multiplied with each column of `b`. The two outer sizes are free.",
+                "`a` 是 {a}，`b` 是 {b}。`a` 的列数（这里是 {k}）必须等于 `b` 的行数（这里是 {n}）："
+                "`a` 的每一行都要和 `b` 的每一列相乘。外侧的两个大小可以任意。",
+            )
+        case _:
+            name, other = _second(operation, b)
+            sizes = list(zip(reversed(a.shape), reversed(other.shape), strict=False))
+            left, right = next(pair for pair in sizes if pair[0] != pair[1] and 1 not in pair)
+            shapes |= {"name": name, "other": tuple(other.shape), "left": left, "right": right}
+            said = Text(
+                "`a` is {a} and `{name}` is {other}. From right to left, two sizes must be equal or one of them 1:"
+                " {left} and {right} do not fit.",
+                "`a` 是 {a}，`{name}` 是 {other}。从右往左比较，两个大小必须相等，"
+                "或者其中一个是 1：{left} 和 {right} 不匹配。",
+            )
+    return said.format(**shapes)
+
+
+def broadcast(operation: str, a: Tensor, b: Tensor) -> Text | None:
+    """What an operation that succeeds repeats, if anything."""
+    if operation == "batch":
+        return Text(
+            "**Broadcasting:** `torch.stack((a, a))` is a stack of two matrices, and the same `b` serves both.",
+            "**广播**：`torch.stack((a, a))` 是两个矩阵叠成的一批，它们都乘以同一个 `b`。",
+        )
+    name, other = _second(operation, b)
+    if operation not in ("add", "mul", "add_row", "add_column") or a.shape == other.shape:
+        return None
+    return Text(
+        "**Broadcasting:** `a` is {a} and `{name}` is {other}. What is missing or 1 is repeated until both are {both}.",
+        "**广播**：`a` 是 {a}，`{name}` 是 {other}。缺少的维度和大小为 1 的维度会重复，直到两者都是 {both}。",
+    ).format(
+        a=tuple(a.shape), name=name, other=tuple(other.shape), both=tuple(np.broadcast_shapes(a.shape, other.shape))
+    )
+
+
+def _second(operation: str, b: Tensor) -> tuple[str, Tensor]:
+    """The second operand of an operation element by element: how it is written, and what it is."""
+    match operation:
+        case "add_row":
+            return "b[0]", b[0]
+        case "add_column":
+            return "b[:, :1]", b[:, :1]
+    return "b", b
+
+
+def compute(config: OperationsConfig) -> View:
+    """The chosen operation in both libraries, why it is refused if it is, and the whole family."""
+    a, b = torch.tensor(config.a, dtype=torch.float32), torch.tensor(config.b, dtype=torch.float32)
+    family = {operation: Pair.of(operation, a, b) for operation in OPERATIONS}
+    chosen = family[config.operation]
+    blocks: list[Block] = [*_remarks(chosen), *_sessions(config, chosen)]
+    if not (chosen.torch.error and chosen.numpy.error):
+        blocks.append(_side_by_side(chosen))
+    return View(Chart(()), {}, (*blocks, _overview(family.values()), _old_lines()))
+
+
+def _remarks(pair: Pair) -> Iterator[Note]:
+    if pair.torch.error:
+        yield Note(explained(pair.operation, pair.a, pair.b), "warning")
+        return
+    repeated = broadcast(pair.operation, pair.a, pair.b)
+    if repeated is not None:
+        yield Note(repeated)
+
+
+def _sessions(config: OperationsConfig, pair: Pair) -> tuple[Session, Session]:
+    a, b = ([[float(number) for number in row] for row in rows] for rows in (config.a, config.b))
+    with_torch = (
+        (f"a = torch.tensor({a})", ""),
+        (f"b = torch.tensor({b})", ""),
+        (TORCH_CODE[pair.operation], pair.torch.printed),
+    )
+    with_numpy = (
+        (f"a = np.array({a}, dtype=np.float32)", ""),
+        (f"b = np.array({b}, dtype=np.float32)", ""),
+        (NUMPY_CODE[pair.operation], pair.numpy.printed),
+    )
+    return Session(with_torch, "torch"), Session(with_numpy, "numpy")
+
+
+def _side_by_side(pair: Pair) -> Table:
+    def row(name: Text, told: Callable[[Any], str], equal: Words) -> tuple[Words, ...]:
+        return name, pair.torch.cell(told), pair.numpy.cell(told), equal
+
+    rows = (
+        row(Text("result", "结果"), _numbers, pair.equal),
+        row(Text("shape", "形状"), _shape, pair.equal and YES),
+        row(Text("type", "类型"), lambda result: str(result.dtype), pair.equal and YES),
+    )
+    head = ("", f"torch: `{TORCH_CODE[pair.operation]}`", f"numpy: `{NUMPY_CODE[pair.operation]}`", EQUAL)
+    return Table(head, rows, Text("Side by side", "对照"))
+
+
+def _overview(family: Iterable[Pair]) -> Table:
+    rows = tuple(
+        (
+            OPERATIONS[pair.operation],
+            f"`{TORCH_CODE[pair.operation]}`",
+            pair.torch.cell(_shape),
+            f"`{NUMPY_CODE[pair.operation]}`",
+            pair.numpy.cell(_shape),
+            pair.equal,
+        )
+        for pair in family
+    )
+    shape = Text("shape", "形状")
+    head = (Text("operation", "运算"), "torch", shape, "numpy", shape, EQUAL)
+    return Table(head, rows, Text("The whole family on your matrices", "你的矩阵上的全部运算"))
+
+
+def _numbers(result: Any) -> str:
+    return " ".join(np.array2string(np.asarray(result), separator=", ").split())
+
+
+def _shape(result: Any) -> str:
+    return str(tuple(result.shape))
+
+
+def _old_lines() -> Session:
+    vector, data = torch.FloatTensor([-1, -2, 1, 2]), torch.FloatTensor([[1, 2], [3, 4]])
+    whole = torch.tensor([[1, 2], [3, 4]])
+    lines = (
+        ("data = torch.FloatTensor([-1, -2, 1, 2])", ""),
+        ("torch.abs(data)", repr(torch.abs(vector))),
+        ("data = torch.FloatTensor([[1, 2], [3, 4]])", ""),
+        ("torch.mm(data, data)", repr(torch.mm(data, data))),
+        ("whole = torch.tensor([[1, 2], [3, 4]])", ""),
+        ("whole.dtype", repr(whole.dtype)),
+        ("torch.mm(whole, data)", attempt(torch.mm, whole, data).printed),
+        ("torch.mm(whole.float(), data)", repr(torch.mm(whole.float(), data))),
+    )
+    return Session(lines, Text("The old notes' lines, run today", "旧笔记里的代码，今天运行"))
+
+
+LESSON = Computation(
+    key="operations",
+    title=Text("Operations", "运算"),
+    group="basics",
+    summary=SUMMARY,
+    text=TEXT,
+    config=OperationsConfig,
+    ideas=IDEAS,
+    sources=(in_torch, in_numpy),
+    compute=compute,
+)

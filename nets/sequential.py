@@ -1,0 +1,307 @@
+"""Sequential: the same net twice, as a class and as a row of layers. Tutorial, 快速搭建法."""
+
+import dataclasses
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from charts.blocks import Block, Note, Session, Table
+from charts.chart import Chart, Heatmap, Line, Panel, Points, as_array
+from charts.text import Text, Words
+from nets.classification import GRID, TEST_POINTS, Net
+from nets.data import two_blobs
+from nets.diagnosis import Evaluation
+from nets.lesson import Idea, Port, Training, View
+from nets.settings import NOISE, Config, hidden_units, learning_rate, number, seed, steps, switch
+from nets.training import Learner, Trainer
+
+SUMMARY = Text(
+    """
+**One net, written in two ways.** `class Net` says in `forward` how data flows through its layers; `nn.Sequential` is
+given the layers and calls one after the other. With the same weights both compute the same, to the last bit.
+""",
+    """
+**同一个网络，两种写法**。`class Net` 在 `forward` 里写明数据怎样流过各层；`nn.Sequential` 只要把各层依次列出，
+它会一层接一层地调用。权重相同时，两者的输出每一位都相同。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+Both nets have a hidden layer, a ReLU and an output layer. With *Same start* on, the second net begins with a copy of
+the first one's weights. Then the maps are alike, the loss curves lie on each other, and the largest difference between
+the outputs is exactly 0: before, during and after training. Turned off, each net draws weights of its own.
+
+`print` shows a ReLU in one net only. It lists modules, the layers that a net owns; `class Net` owns no ReLU but calls
+the function `F.relu` in its `forward`. `nn.Sequential` takes modules only, so there it is the module `nn.ReLU()`.
+
+The weights have different names: `hidden.weight` after the attribute of the class, `0.weight` after the place in the
+row. So the `state_dict` of one does not load into the other. `copy_weights` gives the values the other net's names;
+or give the layers names, in an `OrderedDict`.
+
+### Which to use
+
+`nn.Sequential` is for layers in a row. It has one input and one way through: it cannot branch, take two inputs, or
+skip a layer as in `x + self.hidden(x)`. For these write a class. Large nets mix both: a class whose parts are
+Sequentials.
+
+### Then and now
+
+The old lines run today as they stand. Only the class is shorter: `super().__init__()` does what
+`super(Net, self).__init__()` did. A Sequential can be indexed, sliced and extended: `net[0]`, `net[:2]`,
+`net.append(nn.ReLU())`.
+""",
+    """
+### 看什么
+
+两个网络都有一个隐藏层、一个 ReLU 和一个输出层。打开“相同起点”时，第二个网络一开始就复制第一个网络的权重：
+两张图一样，两条损失曲线重合，输出的最大差恰好是 0，训练前、训练中、训练后都是如此。关闭后，两个网络各自随机初始化权重。
+
+`print` 只在其中一个网络里显示 ReLU。它列出的是模块，也就是网络拥有的层；`class Net` 没有 ReLU 模块，
+而是在 `forward` 里调用函数 `F.relu`。`nn.Sequential` 只接受模块，所以要写成模块 `nn.ReLU()`。
+
+权重的名字不同：类里按属性取名 `hidden.weight`，Sequential 里按位置取名 `0.weight`。
+所以一个网络的 `state_dict` 不能直接加载到另一个里。`copy_weights` 把数值换上另一个网络的名字；
+也可以用 `OrderedDict` 给各层取名。
+
+### 用哪一个
+
+`nn.Sequential` 适合一层接一层的网络。它只有一个输入、一条路：不能分支，不能有两个输入，
+也不能像 `x + self.hidden(x)` 那样跳过一层。需要这些时就写成类。大的网络两者并用：类的各个部分是 Sequential。
+
+### 过去与现在
+
+旧笔记的这几行今天照样能运行。只有类的写法更短了：`super(Net, self).__init__()` 现在写 `super().__init__()` 就够了。
+Sequential 可以取下标、切片、追加：`net[0]`、`net[:2]`、`net.append(nn.ReLU())`。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("Start apart", "各走各的"),
+        Text(
+            "Each net draws weights of its own: the outputs differ before the first step and after the last, though"
+            " both learn to tell the clouds apart.",
+            "两个网络各自初始化：第一步之前输出就不同，最后一步之后仍然不同，但两者都学会了把两团点分开。",
+        ),
+        {"same_start": False},
+    ),
+    Idea(
+        Text("A rough ride", "颠簸的路"),
+        Text(
+            "Overlapping clouds, 100 hidden units, learning rate 1: the loss jumps, and jumps alike in both."
+            " The difference stays exactly 0.",
+            "两团点重叠，100 个隐藏单元，学习率 1：损失上下跳动，而且两个网络跳得一样，差始终恰好是 0。",
+        ),
+        {"noise": 3.0, "hidden_units": 100, "learning_rate": 1.0, "steps": 300},
+    ),
+    Idea(
+        Text("One unit, two fates", "一个单元，两种命运"),
+        Text(
+            "One hidden unit each, and weights of their own: here class Net's only ReLU dies on the way, and"
+            " nn.Sequential learns. The weights are to blame, not the writing: with Same start on, both die.",
+            "各有一个隐藏单元，各自初始化：这里 class Net 唯一的 ReLU 在训练途中死亡，而 nn.Sequential 学会了。"
+            "这不怪写法，只怪权重：打开“相同起点”，两个都会死亡。",
+        ),
+        {"same_start": False, "hidden_units": 1, "learning_rate": 0.1, "seed": 15},
+    ),
+)
+
+SAME = Text(
+    "**The difference is exactly 0:** same weights and same steps of arithmetic give the same bits.",
+    "**差恰好是 0**：权重相同，计算步骤相同，结果的每一位都相同。",
+)
+DIFFERENT = Text(
+    "**The outputs differ by up to {difference}:** the nets are built alike, but their weights are not the same.",
+    "**输出最多相差 {difference}**：两个网络结构一样，但权重不同。",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialConfig(Config):
+    """The settings of the tutorial's classification, whose net this is."""
+
+    same_start: bool = switch(
+        True,
+        Text("Same start", "相同起点"),
+        info=Text("Both nets begin with the same weights", "两个网络从相同的权重出发"),
+    )
+    learning_rate: float = learning_rate(0.02)
+    steps: int = steps(100)
+    hidden_units: int = hidden_units(10)
+    points: int = number(
+        100,
+        Text("Points of each class", "每类点数"),
+        2,
+        500,
+        step=1,
+        info=Text("Samples to learn from", "用来学习的样本"),
+    )
+    noise: float = number(1.0, NOISE, 0.0, 4.0, step=0.05, info=Text("Standard deviation of a cloud", "一团点的标准差"))
+    seed: int = seed()
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Give `target` the weights of `source`: the same shapes in the same order, under other names."""
+    names = target.state_dict().keys()  # 0.weight, 0.bias, 2.weight, 2.bias
+    values = source.state_dict().values()  # of hidden.weight, hidden.bias, out.weight, out.bias
+    target.load_state_dict(dict(zip(names, values, strict=True)))
+
+
+class SequentialTrainer(Trainer[SequentialConfig]):
+    """Every step sees the whole training set, and both nets take it."""
+
+    def setup(self) -> None:
+        self.x, self.y = two_blobs(self.config.points, self.config.noise)
+        n_hidden = self.config.hidden_units
+        sizes = {"n_feature": 2, "n_hidden": n_hidden, "n_output": 2}
+        net_class = Net(**sizes)
+        net_sequential = nn.Sequential(
+            nn.Linear(2, n_hidden),
+            nn.ReLU(),
+            nn.Linear(n_hidden, 2),
+        )
+        if self.config.same_start:
+            copy_weights(net_class, net_sequential)
+
+        lr = self.config.learning_rate
+        self.learners = [
+            Learner("net_class", net_class, sizes, torch.optim.SGD(net_class.parameters(), lr=lr), "class Net"),
+            Learner(
+                "net_sequential",
+                net_sequential,
+                {},
+                torch.optim.SGD(net_sequential.parameters(), lr=lr),
+                "nn.Sequential",
+            ),
+        ]
+        self.loss_func = nn.CrossEntropyLoss()
+        self.steps = self.config.steps
+        self.test_x, self.test_y = two_blobs(TEST_POINTS, self.config.noise)
+
+        reach = self.x.abs().max().item() * 1.05  # a square about the origin that holds every point
+        self.extent = (-reach, reach)
+        axis = torch.linspace(-reach, reach, GRID)
+        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+        self.grid = torch.stack((columns.flatten(), rows.flatten()), dim=1)  # (GRID², 2)
+
+    def show(self, now: Sequence[Evaluation]) -> View:
+        difference = (now[0].prediction - now[1].prediction).abs().max().item()
+        loss = self.loss_panel(Text("cross entropy", "交叉熵"), now)
+        # The second curve may lie on the first: dashes let it through.
+        marks = (loss.marks[0], *(dataclasses.replace(m, dashed=True) for m in loss.marks[1:] if isinstance(m, Line)))
+        panels = (*(self._plane(each) for each in self.learners), dataclasses.replace(loss, marks=marks))
+        blocks: tuple[Block, ...] = (*_remark(difference), self._weights(), self._session())
+        return View(Chart(panels), {**self.figures(now), "difference": difference}, blocks)
+
+    def _plane(self, learner: Learner) -> Panel:
+        probability = F.softmax(learner.net(self.grid), dim=1)[:, 1].reshape(GRID, GRID)
+        x, n = as_array(self.x), self.config.points
+        extent = as_array(self.extent)
+        return Panel(
+            learner.label,
+            "x₁",
+            "x₂",
+            (
+                Heatmap(Text("probability of class 1", "属于类别 1 的概率"), extent, extent, as_array(probability)),
+                Points(Text("class 0", "类别 0"), x[:n, 0], x[:n, 1], color=0),
+                Points(Text("class 1", "类别 1"), x[n:, 0], x[n:, 1], color=1, marker="triangle"),
+            ),
+            x_range=self.extent,
+            y_range=self.extent,
+        )
+
+    def _weights(self) -> Table:
+        """The parameters of both nets side by side."""
+        ours, theirs = (each.net.state_dict() for each in self.learners)
+        rows: list[tuple[Words, ...]] = []
+        for (name, one), (other_name, other) in zip(ours.items(), theirs.items(), strict=True):
+            difference = f"{(one - other).abs().max().item():.3g}"
+            rows.append((f"`{name}`", f"`{other_name}`", f"{tuple(one.shape)}", f"{one.numel()}", difference))
+        total = sum(tensor.numel() for tensor in ours.values())
+        rows.append((Text("together", "合计"), "", "", f"{total}", ""))
+        head = (
+            Text("in `class Net`", "在 `class Net` 中"),
+            Text("in `nn.Sequential`", "在 `nn.Sequential` 中"),
+            Text("shape", "形状"),
+            Text("numbers", "个数"),
+            Text("largest difference", "最大差"),
+        )
+        return Table(head, tuple(rows), Text("Weights", "权重"))
+
+    def _session(self) -> Session:
+        """Both nets printed, and the ways to carry weights from one to a net like the other."""
+        net_class, net_sequential = (each.net for each in self.learners)
+        x, n = self.x, self.config.hidden_units
+        net = nn.Sequential(nn.Linear(2, n), nn.ReLU(), nn.Linear(n, 2))
+        refused = _outcome(lambda: net.load_state_dict(net_class.state_dict()))
+        copy_weights(net_class, net)
+        copied = _outcome(lambda: (net(x) - net_class(x)).abs().max().item())
+        layers = OrderedDict(hidden=nn.Linear(2, n), relu=nn.ReLU(), out=nn.Linear(n, 2))
+        named = nn.Sequential(layers)
+        lines = (
+            ("print(net_class)", str(net_class)),
+            ("print(net_sequential)", str(net_sequential)),
+            (f"net = nn.Sequential(nn.Linear(2, {n}), nn.ReLU(), nn.Linear({n}, 2))", ""),
+            ("net.load_state_dict(net_class.state_dict())", refused),
+            ("copy_weights(net_class, net)", ""),
+            ("(net(x) - net_class(x)).abs().max().item()", copied),
+            (f"layers = OrderedDict(hidden=nn.Linear(2, {n}), relu=nn.ReLU(), out=nn.Linear({n}, 2))", ""),
+            ("named = nn.Sequential(layers)", ""),
+            (
+                "named.load_state_dict(net_class.state_dict())",
+                _outcome(lambda: named.load_state_dict(net_class.state_dict())),
+            ),
+            (
+                f"nn.Sequential(nn.Linear(2, {n}), F.relu)",
+                _outcome(lambda: nn.Sequential(nn.Linear(2, n), F.relu)),  # type: ignore[call-overload]
+            ),
+        )
+        return Session(lines, Text("The same weights under other names", "相同的权重，不同的名字"))
+
+
+def _remark(difference: float) -> tuple[Note, ...]:
+    if math.isnan(difference):  # a diverged run has overflowed on both sides
+        return ()
+    if difference == 0:
+        return (Note(SAME, "good"),)
+    return (Note(DIFFERENT.format(difference=f"{difference:.3g}")),)
+
+
+def _outcome(call: Callable[[], object]) -> str:
+    """What Python's prompt says to a call: its value, or its error."""
+    try:
+        return repr(call())
+    except (RuntimeError, TypeError) as error:
+        return f"{type(error).__name__}: {str(error).expandtabs(4)}"
+
+
+LESSON = Training(
+    key="sequential",
+    title=Text("Sequential", "快速搭建法"),
+    group="first",
+    summary=SUMMARY,
+    text=TEXT,
+    config=SequentialConfig,
+    ideas=IDEAS,
+    sources=(Net, copy_weights, SequentialTrainer.setup),
+    trainer=SequentialTrainer,
+    task="classification",
+    inputs=Port(("x₁", "x₂"), "numbers, a point of the plane"),
+    outputs=Port(("class 0", "class 1"), "scores; softmax makes them probabilities"),
+    metrics={
+        "net_class loss": Text("class Net: loss", "class Net：损失"),
+        "net_class test loss": Text("class Net: test loss", "class Net：测试损失"),
+        "net_sequential loss": Text("nn.Sequential: loss", "nn.Sequential：损失"),
+        "net_sequential test loss": Text("nn.Sequential: test loss", "nn.Sequential：测试损失"),
+        "difference": Text("largest difference", "最大差"),
+    },
+    classes=("class 0", "class 1"),
+)

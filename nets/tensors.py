@@ -1,0 +1,324 @@
+"""Tensors: from numpy to torch and back, over one memory. Tutorial, 初始化."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from charts.blocks import Note, Session, Table
+from charts.chart import Chart, Line, Panel, Points, as_array
+from charts.text import Text
+from nets.lesson import Computation, Idea, View
+from nets.settings import Config, Matrix, choice, matrix, number, vector
+
+SUMMARY = Text(
+    """
+**One memory, two names.** `torch.from_numpy` copies nothing: tensor and array look at the same numbers, so what changes
+on one side changes on the other. `torch.tensor` makes a copy, which goes its own way.
+""",
+    """
+**同一块内存，两个名字**。`torch.from_numpy` 不复制数据：张量和数组看的是同一批数，一边改了，另一边也跟着变。
+`torch.tensor` 则复制一份，从此互不相干。
+""",
+)
+
+TEXT = Text(
+    """
+### What you see
+
+The first element is changed, on the side that you choose. On the left every element stands at its place in memory: the
+square is the array, the circle inside it the tensor that shares its memory, the triangle the copy. After the change the
+triangle stays behind.
+
+On the right the elements are read row by row, and the height says where in memory each is found. A tensor is a stretch
+of memory and its **strides**: how far it is to the next row and to the next column. The transpose `.T` moves no number,
+it only swaps the strides, so that reading it jumps back and forth. `.contiguous()` writes a new stretch in reading
+order. numpy counts its strides in bytes, torch in elements.
+
+### Types
+
+torch keeps the type that numpy gives. Whole numbers become int64, and a single decimal point makes the whole array
+float64. But nets compute in float32, so a float64 array that goes into a layer raises
+*RuntimeError: mat1 and mat2 must have the same dtype, but got Double and Float*. `.float()` mends it. Simple sums give
+no such warning: float64 plus float32 is float64.
+
+### Then and now
+
+The old notes write `torch.FloatTensor([-1,-2,1,2])`, and it still works: always float32, whatever the list holds.
+`torch.tensor` is the way today. It reads the type from the data, so `torch.tensor([-1, -2, 1, 2])` is int64; say
+`dtype=torch.float32` where you want that. Beware of `torch.Tensor(3)` and `torch.FloatTensor(3)`: they are not the
+number 3, but three numbers that nobody has set. `torch.tensor(3)` is the number.
+""",
+    """
+### 看什么
+
+在你选择的那一边修改第一个元素。左图把每个元素画在它的内存位置上：方块是数组，方块里的圆是与它共用内存的张量，
+三角是复制出来的张量。修改之后，三角留在原处。
+
+右图按行依次读出元素，高度表示它在内存里的位置。张量就是一段内存加上**步长**（stride）：
+到下一行要走多远，到下一列要走多远。转置 `.T` 一个数也不搬，只是交换步长，所以读起来要来回跳。
+`.contiguous()` 则按阅读顺序写出一段新的内存。numpy 的步长以字节计，torch 的步长以元素计。
+
+### 数据类型
+
+torch 沿用 numpy 给的类型。整数变成 int64；只要有一个数带小数点，整个数组就是 float64。可是网络用 float32 计算，
+把 float64 的数组送进网络层会报错
+*RuntimeError: mat1 and mat2 must have the same dtype, but got Double and Float*，加上 `.float()` 就好了。
+普通的加法不会提醒你：float64 加 float32 得到 float64。
+
+### 过去与现在
+
+旧笔记写的是 `torch.FloatTensor([-1,-2,1,2])`，现在仍然能用：不管列表里是什么，结果总是 float32。
+今天的写法是 `torch.tensor`，它根据数据决定类型，所以 `torch.tensor([-1, -2, 1, 2])` 是 int64；
+想要 float32 就写上 `dtype=torch.float32`。当心 `torch.Tensor(3)` 和 `torch.FloatTensor(3)`：它们不是数 3，
+而是三个没有赋过值的数。`torch.tensor(3)` 才是数 3。
+""",
+)
+
+IDEAS = (
+    Idea(
+        Text("Change the tensor", "改张量"),
+        Text(
+            "The change is made in the tensor, and the array shows it, too: sharing works both ways.",
+            "改的是张量，数组也跟着变：共用内存是双向的。",
+        ),
+        {"side": "torch"},
+    ),
+    Idea(
+        Text("One decimal point", "加一个小数点"),
+        Text(
+            "0.5 in one place makes the whole array float64, and the tensor with it.",
+            "只有一个数是 0.5，整个数组就成了 float64，张量也一样。",
+        ),
+        {"array": [[0.5, 1, 2], [3, 4, 5]]},
+    ),
+    Idea(
+        Text("A tall array", "竖着的数组"),
+        Text(
+            "The same six numbers as three rows of two: the stride to the next row is now 2, and the walk differs.",
+            "同样六个数排成三行两列：到下一行的步长变成 2，读法也不同了。",
+        ),
+        {"array": [[0, 1], [2, 3], [4, 5]]},
+    ),
+)
+
+CHANGED = Text(
+    "`{changed}[0, 0] = {value}`, and `{other}[0, 0]` reads {seen}: they are one memory. `copied[0, 0]` still reads"
+    " {kept}: it has a memory of its own.",
+    "执行 `{changed}[0, 0] = {value}` 之后，`{other}[0, 0]` 读出来是 {seen}，因为两者是同一块内存；"
+    "`copied[0, 0]` 仍是 {kept}，因为它有自己的内存。",
+)
+
+SEED_ARRAY: Matrix = ((0, 1, 2), (3, 4, 5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorsConfig(Config):
+    """The tutorial's array and data, and what is to be changed."""
+
+    array: tuple[tuple[float, ...], ...] = matrix(
+        SEED_ARRAY,
+        Text("Array", "数组"),
+        info=Text("The rows of np_data; try a decimal point", "np_data 的各行；可以试试小数"),
+    )
+    side: str = choice(
+        "numpy",
+        Text("Change", "修改"),
+        {"numpy": Text("the array (numpy)", "数组（numpy）"), "torch": Text("the tensor (torch)", "张量（torch）")},
+        info=Text("Whose first element is set", "在哪一边给第一个元素赋值"),
+    )
+    value: int = number(
+        10, Text("New value", "新的值"), -1000, 1000, info=Text("Of the first element", "第一个元素的值")
+    )
+    data: tuple[float, ...] = vector(
+        (-1, -2, 1, 2),
+        Text("Data", "数据"),
+        info=Text("For FloatTensor and tensor", "交给 FloatTensor 和 tensor 的列表"),
+    )
+
+
+def change(np_data: npt.NDArray[Any], side: str, value: int) -> tuple[Tensor, Tensor]:
+    """A tensor that shares the memory of `np_data`, and a copy, after one side was changed."""
+    torch_data = torch.from_numpy(np_data)  # the same memory
+    copied = torch.tensor(np_data)  # a memory of its own
+    if side == "numpy":
+        np_data[0, 0] = value
+    else:
+        torch_data[0, 0] = value
+    return torch_data, copied
+
+
+def shares_memory(tensor: Tensor, array: npt.NDArray[Any]) -> bool:
+    """Whether both begin at the same address."""
+    return tensor.data_ptr() == array.ctypes.data
+
+
+def places(tensor: Tensor) -> Tensor:
+    """Where in its memory each element of a matrix lies, read row by row: (rows · columns,)."""
+    row_stride, column_stride = tensor.stride()
+    i = torch.arange(tensor.shape[0]).unsqueeze(dim=1)  # (rows, 1)
+    j = torch.arange(tensor.shape[1])  # (columns,)
+    return (i * row_stride + j * column_stride).flatten()
+
+
+def through_a_layer(x: Tensor) -> Tensor:
+    """What a layer of float32 weights makes of x (N, features): (N, 1). Raises RuntimeError unless x is float32."""
+    layer = nn.Linear(x.shape[1], 1)
+    output: Tensor = layer(x)
+    return output
+
+
+def compute(config: TensorsConfig) -> View:
+    """The change on one side, seen from all, and how the elements lie in memory."""
+    np_data = np.array(config.array)
+    before = np_data.copy()
+    torch_data, copied = change(np_data, config.side, config.value)
+    changed, other = ("np_data", "torch_data") if config.side == "numpy" else ("torch_data", "np_data")
+    seen = (torch_data if config.side == "numpy" else np_data)[0, 0].item()
+    note = CHANGED.format(changed=changed, other=other, value=config.value, seen=seen, kept=copied[0, 0].item())
+    return View(
+        Chart((_who_sees_it(np_data, torch_data, copied), _walk(torch_data))),
+        {},
+        (
+            _there_and_back(before, config),
+            _memory(np_data, torch_data, copied, f"{changed}[0, 0] = {config.value}"),
+            _table(before, np_data, torch_data, copied),
+            Note(note, "good"),
+            _layout(torch_data, np_data),
+            _constructors(list(config.data)),
+            _two_floats(list(config.data)),
+        ),
+    )
+
+
+def _who_sees_it(np_data: npt.NDArray[Any], torch_data: Tensor, copied: Tensor) -> Panel:
+    x = as_array(range(np_data.size))
+    return Panel(
+        Text("Who sees the change", "谁看到了修改"),
+        Text("place in memory", "内存位置"),
+        Text("value", "值"),
+        (
+            Points("np_data", x, as_array(np_data.flatten()), color=0, marker="square", size=20),
+            Points("torch_data", x, as_array(torch_data.flatten()), color=4, size=14),
+            Points("copied", x, as_array(copied.flatten()), color=2, marker="triangle", size=8),
+        ),
+    )
+
+
+def _walk(torch_data: Tensor) -> Panel:
+    x = as_array(range(torch_data.numel()))
+    return Panel(
+        Text("A walk through memory", "在内存中行走"),
+        Text("element, row by row", "元素（逐行读）"),
+        Text("place in memory", "内存位置"),
+        (
+            Line("torch_data", x, as_array(places(torch_data)), color=0),
+            Line("torch_data.T", x, as_array(places(torch_data.T)), color=1),
+            Line("torch_data.T.contiguous()", x, as_array(places(torch_data.T.contiguous())), color=4, dashed=True),
+        ),
+    )
+
+
+def _there_and_back(np_data: npt.NDArray[Any], config: TensorsConfig) -> Session:
+    whole = np_data.dtype == np.int64 and config.array == SEED_ARRAY
+    made = "np.arange(6).reshape((2, 3))" if whole else f"np.array({np_data.tolist()})"
+    torch_data = torch.from_numpy(np_data)
+    lines = (
+        (f"np_data = {made}", ""),
+        ("torch_data = torch.from_numpy(np_data)", ""),
+        ("torch_data", repr(torch_data)),
+        ("torch_data.numpy()", repr(torch_data.numpy())),
+    )
+    return Session(lines, Text("There and back", "转过去，再转回来"))
+
+
+def _memory(np_data: npt.NDArray[Any], torch_data: Tensor, copied: Tensor, line: str) -> Session:
+    lines = (
+        ("copied = torch.tensor(np_data)", ""),
+        ("torch_data.data_ptr() == np_data.ctypes.data  # the same address?", repr(shares_memory(torch_data, np_data))),
+        ("copied.data_ptr() == np_data.ctypes.data", repr(shares_memory(copied, np_data))),
+        (line, ""),
+        ("np_data", repr(np_data)),
+        ("torch_data", repr(torch_data)),
+        ("copied", repr(copied)),
+    )
+    return Session(lines, Text("Shared or copied", "共用还是复制"))
+
+
+def _table(before: npt.NDArray[Any], np_data: npt.NDArray[Any], torch_data: Tensor, copied: Tensor) -> Table:
+    old, yes, no = str(before[0, 0]), Text("yes", "是"), Text("no", "否")
+    rows = (
+        ("`np_data`", old, str(np_data[0, 0]), yes),
+        ("`torch_data`", old, str(torch_data[0, 0].item()), yes if shares_memory(torch_data, np_data) else no),
+        ("`copied`", old, str(copied[0, 0].item()), yes if shares_memory(copied, np_data) else no),
+    )
+    head = (
+        Text("Element [0, 0] of", "元素 [0, 0]"),
+        Text("before", "修改前"),
+        Text("after", "修改后"),
+        Text("memory of np_data", "np_data 的内存"),
+    )
+    return Table(head, rows)
+
+
+def _layout(torch_data: Tensor, np_data: npt.NDArray[Any]) -> Session:
+    transposed = torch_data.T
+    lines = (
+        ("torch_data.shape", repr(torch_data.shape)),
+        ("torch_data.dtype", repr(torch_data.dtype)),
+        ("torch_data.stride()  # in elements", repr(torch_data.stride())),
+        ("np_data.strides  # in bytes", repr(np_data.strides)),
+        ("torch_data.T.stride()", repr(transposed.stride())),
+        ("torch_data.T.data_ptr() == torch_data.data_ptr()", repr(transposed.data_ptr() == torch_data.data_ptr())),
+        ("torch_data.T.is_contiguous()", repr(transposed.is_contiguous())),
+        ("torch_data.T.contiguous().stride()", repr(transposed.contiguous().stride())),
+    )
+    return Session(lines, Text("Shape, type and strides", "形状、类型和步长"))
+
+
+def _constructors(data: list[float]) -> Session:
+    lines = (
+        (f"data = torch.FloatTensor({data})  # the old way", ""),
+        ("data", repr(torch.FloatTensor(data))),
+        (f"torch.tensor({data})", repr(torch.tensor(data))),
+        (f"torch.tensor({data}).dtype", repr(torch.tensor(data).dtype)),
+        (f"torch.tensor({data}, dtype=torch.float32)", repr(torch.tensor(data, dtype=torch.float32))),
+        ("torch.tensor(3)", repr(torch.tensor(3))),
+        ("torch.Tensor(3).shape  # three numbers that nobody has set", repr(torch.Tensor(3).shape)),
+    )
+    return Session(lines, Text("FloatTensor and tensor", "FloatTensor 与 tensor"))
+
+
+def _two_floats(data: list[float]) -> Session:
+    x = torch.from_numpy(np.array([data], dtype=float))  # (1, N): one sample
+    n = len(data)
+    try:
+        mixed = repr(through_a_layer(x))
+    except RuntimeError as error:
+        mixed = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    lines = (
+        (f"x = torch.from_numpy(np.array([{data}], dtype=float))", ""),
+        ("x.dtype", repr(x.dtype)),
+        (f"(x + torch.ones({n})).dtype", repr((x + torch.ones(n)).dtype)),
+        (f"layer = nn.Linear({n}, 1)", ""),
+        ("layer.weight.dtype", repr(nn.Linear(n, 1).weight.dtype)),
+        ("layer(x)", mixed),
+        ("layer(x.float()).dtype", repr(through_a_layer(x.float()).dtype)),
+    )
+    return Session(lines, Text("float64 meets float32", "float64 遇上 float32"))
+
+
+LESSON = Computation(
+    key="tensors",
+    title=Text("Tensors", "张量"),
+    group="basics",
+    summary=SUMMARY,
+    text=TEXT,
+    config=TensorsConfig,
+    ideas=IDEAS,
+    sources=(change, shares_memory, places, through_a_layer),
+    compute=compute,
+)

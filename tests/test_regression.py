@@ -1,0 +1,52 @@
+"""Regression: what it shows of the tutorial, and what its ideas claim."""
+
+import pytest
+import torch
+
+from charts import browser
+from nets.regression import LESSON
+from tests.conftest import Train
+
+
+@pytest.mark.parametrize("seed", [2, 6, 7])
+def test_the_tutorials_settings_learn(seed: int) -> None:
+    trainer = LESSON.trainer(LESSON.config.parse({"seed": seed}))
+    before = trainer.snapshot().metrics["loss"]
+    while not trainer.done:
+        trainer.step()
+    assert trainer.snapshot().metrics["loss"] < before / 5
+
+
+def test_all_units_die_with_seed_1_as_the_first_idea_says(train: Train) -> None:
+    trainer = train("regression", **{"steps": 100, **LESSON.ideas[0].settings})
+    hidden = trainer.learners[0].net.get_submodule("hidden")
+    assert not (hidden(trainer.x) > 0).any()
+    assert "All 10 ReLUs are dead" in trainer.snapshot().diagnosis[0].text.en
+
+
+def test_a_learning_rate_of_3_diverges_as_the_second_idea_says(train: Train) -> None:
+    assert train("regression", **{"steps": 100, **LESSON.ideas[1].settings}).diverged
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_net_can_learn_noise_by_heart_as_the_third_idea_says(seed: int, train: Train) -> None:
+    snapshot = train("regression", **{**LESSON.ideas[2].settings, "seed": seed}).snapshot()
+    assert snapshot.metrics["loss"] < 1 / 12 / 2
+    assert snapshot.metrics["test loss"] > 1 / 12
+    assert any("Overfitting" in note.text.en for note in snapshot.diagnosis)
+
+
+def test_the_chart_keeps_its_structure_whatever_the_settings(train: Train) -> None:
+    one, two = (train("regression", **each).snapshot().chart for each in ({}, {"hidden_units": 3, "points": 9}))
+    assert browser.structure(one) == browser.structure(two)
+
+
+def test_regression_draws_the_tutorials_data() -> None:
+    trainer = LESSON.trainer(LESSON.config())
+    torch.testing.assert_close(trainer.x, torch.unsqueeze(torch.linspace(-1, 1, 100), dim=1))
+    rest = trainer.y - trainer.x.pow(2)
+    assert 0 <= rest.min() < rest.max() <= 0.2
+
+
+def test_the_net_has_the_tutorials_layers() -> None:
+    assert list(LESSON.trainer(LESSON.config()).learners[0].net._modules) == ["hidden", "predict"]
