@@ -6,24 +6,24 @@ import gradio as gr
 
 from benchmarks.timing import compare
 from charts import figure
-from nets import LESSONS
-from nets.lesson import Lesson
+from nets import TRAININGS
+from nets.lesson import Training
 from runs.run import Frame, State
 from tabs.live import Encoder
 
 
 def run() -> None:
     """Each lesson, half-way through its run: look, encode, and what the queue would send."""
-    for lesson in LESSONS.values():
+    for lesson in TRAININGS.values():
         _measure(lesson)
 
 
-def _measure(lesson: Lesson) -> None:
+def _measure(lesson: Training) -> None:
     trainer = lesson.trainer(lesson.config())
     beginning = Frame(1, State.IDLE, trainer.steps, trainer.snapshot())
     for _ in range(trainer.steps // 2):
         trainer.step()
-    encoder, plot = Encoder(beginning), gr.Plot(render=False)
+    encoder, plot = Encoder(lesson, beginning), gr.Plot(render=False)
 
     def ours() -> str:
         return encoder.frame(Frame(1, State.RUNNING, trainer.steps, trainer.snapshot()))

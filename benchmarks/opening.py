@@ -24,7 +24,7 @@ demo.launch(server_port=int(os.environ["PORT"]), ssr_mode=False)
 
 
 def run() -> None:
-    """Start each in turn, a few times over; the first view is there when Train can be pressed and the chart is drawn."""
+    """Start each in turn, a few times over."""
     ways = {"ours": (["app.py"], ".bk-Figure canvas"), "hello": (["-c", HELLO], "button:has-text('Train')")}
     with chromium() as browser:
         rounds = [{name: _seconds(browser, *way) for name, way in ways.items()} for _ in range(ROUNDS)]

@@ -1,4 +1,4 @@
-"""Whole lessons without frames, against the tutorial's own loops; and what lessons that compute take at a control's move."""
+"""Whole lessons without frames, against the tutorial's own loops; and what lessons that compute take for a move."""
 
 import time
 from statistics import median
@@ -105,5 +105,6 @@ def _compute(lesson: Computation) -> None:
         times.append((time.perf_counter() - start) * 1000)
     worst = max(times)
     print(
-        f"  {lesson.key}, computed: median {median(times):.1f} ms, at most {worst:.1f}: {worst / LIMIT:.2f} of {LIMIT} ms"
+        f"  {lesson.key}, computed: median {median(times):.1f} ms,"
+        f" at most {worst:.1f}, which is {worst / LIMIT:.2f} of {LIMIT} ms"
     )

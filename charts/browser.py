@@ -11,22 +11,16 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-from bokeh.embed import json_item
-from bokeh.models import BasicTicker, ColumnDataSource, DataRange1d, HoverTool, LinearColorMapper, Range1d
-from bokeh.models.renderers import GlyphRenderer
-from bokeh.plotting import figure
 
 from charts.chart import PALETTE, Array, Band, Chart, Heatmap, Line, Mark, Panel, Points
 from charts.html import words
 from charts.text import LANGUAGES, Language, both, said
 
-SHADES = 64  # colors in a heat map's scale
 # In the page's own colors, which a tooltip would not follow by itself.
 TOOLTIP = (
     '<div style="margin: -6px; padding: 4px 8px; font-size: 12px; background: var(--background-fill-primary);'
     ' color: var(--body-text-color)"><b>{name}</b><br>{values}</div>'
 )
-LIGHT, DARK = (247, 247, 247), (28, 33, 43)  # the middle of a scale, near the page's own background
 
 
 def structure(chart: Chart) -> str:
@@ -65,14 +59,17 @@ def _settings(mark: Mark) -> list[object]:
 
 
 def _described(index: int, panel: Panel) -> dict[str, Any]:
+    from charts import plot  # Bokeh takes half a second to import, which the start of the page need not wait for
+
     marks = list(enumerate(panel.marks))
+    tooltips = {m: _tooltip(panel, mark) for m, mark in marks}
     return {
         "title": words(panel.title),
         "labels": [both(panel.x_label), both(panel.y_label)],
         "legend": [{"mark": m, "html": words(mark.name), **_sign(mark)} for m, mark in marks if mark.name],
-        "tooltips": {m: _tooltip(panel, mark) for m, mark in marks},
-        "document": json_item(_figure(index, panel)),
-        "scales": _scales(panel),
+        "tooltips": tooltips,
+        "document": plot.document(index, panel, {m: tooltip["en"] for m, tooltip in tooltips.items()}),
+        "scales": {m: plot.scales(mark) for m, mark in marks if isinstance(mark, Heatmap)},
     }
 
 
@@ -87,14 +84,6 @@ def _sign(mark: Mark) -> dict[str, Any]:
             return {"sign": "band", "colors": [PALETTE[mark.color]]}
         case Heatmap():
             return {"sign": "scale", "colors": [PALETTE[color] for color in mark.colors]}
-
-
-def _scales(panel: Panel) -> dict[int, dict[str, list[str]]]:
-    return {
-        m: {"light": shades(mark.colors), "dark": shades(mark.colors, DARK)}
-        for m, mark in enumerate(panel.marks)
-        if isinstance(mark, Heatmap)
-    }
 
 
 def arrays(chart: Chart) -> dict[str, str]:
@@ -140,63 +129,6 @@ def _bytes(mark: Heatmap) -> str:
     return base64.b64encode(np.nan_to_num(scaled).round().astype(np.uint8).tobytes()).decode()
 
 
-def _figure(index: int, panel: Panel) -> figure:
-    plot = figure(
-        name=f"{index}",
-        sizing_mode="stretch_both",
-        x_range=DataRange1d() if panel.x_range is None else Range1d(),
-        y_range=DataRange1d() if panel.y_range is None else Range1d(),
-        x_axis_label=said(panel.x_label, "en"),
-        y_axis_label=said(panel.y_label, "en"),
-        y_axis_type=panel.y_scale,
-        tools="",
-        toolbar_location=None,  # a finger on a phone scrolls the page, and the tab has its own way to save a figure
-        output_backend="canvas",
-        lod_threshold=None,
-    )
-    for m, mark in enumerate(panel.marks):
-        renderer = _draw(plot, f"{index}.{m}", mark)
-        if not isinstance(mark, Band):
-            plot.add_tools(_hover(renderer, f"{m}", _tooltip(panel, mark)["en"], mark))
-    # More ticks would run into each other on a phone.
-    plot.xaxis.ticker = BasicTicker(desired_num_ticks=5)
-    if panel.y_scale == "linear":
-        plot.yaxis.ticker = BasicTicker(desired_num_ticks=5)
-    return plot
-
-
-def _draw(plot: figure, name: str, mark: Mark) -> "GlyphRenderer[Any]":
-    empty = {field: np.empty(0, np.float32) for field in _fields(mark)}
-    source = ColumnDataSource(data=empty, name=name)
-    match mark:
-        case Points():
-            return plot.scatter(
-                source=source,
-                marker=mark.marker,
-                size=mark.size,
-                fill_color=PALETTE[mark.color],
-                line_color="white",
-                line_width=0.5,
-            )
-        case Line():
-            dash = "dashed" if mark.dashed else "solid"
-            return plot.line(source=source, line_width=3, line_dash=dash, color=PALETTE[mark.color])
-        case Band():
-            return plot.varea(source=source, y1="low", y2="high", fill_color=PALETTE[mark.color], fill_alpha=0.25)
-        case Heatmap():
-            source.data = {**{k: v for k, v in empty.items() if k != "size"}, "image": []}
-            low, high = mark.span
-            mapper = LinearColorMapper(palette=shades(mark.colors), low=low, high=high)
-            return plot.image(source=source, image="image", color_mapper=mapper, level="image")  # type: ignore[call-arg]
-
-
-def _hover(renderer: "GlyphRenderer[Any]", name: str, tooltip: str, mark: Mark) -> HoverTool:
-    hover = HoverTool(name=name, renderers=[renderer], tooltips=tooltip)
-    if isinstance(mark, Line):
-        hover.mode = "vline"
-    return hover
-
-
 def _tooltip(panel: Panel, mark: Mark) -> dict[Language, str]:
     """In each language, since a tooltip lies beyond the reach of the page's style sheet."""
     made = {}
@@ -208,16 +140,3 @@ def _tooltip(panel: Panel, mark: Mark) -> dict[Language, str]:
             values = f"{x} $x{{0.00}}, {y} $y{{0.00}}: @image{{0.00}}"
         made[language] = TOOLTIP.format(name=words(name), values=words(values))
     return made
-
-
-def shades(colors: tuple[int, int], middle: tuple[int, int, int] = LIGHT) -> list[str]:
-    """A scale of SHADES colors, from the first of PALETTE over the middle to the second, softened."""
-    ends = np.array([_rgb(PALETTE[colors[0]]), middle, _rgb(PALETTE[colors[1]])], dtype=float)
-    ends[[0, 2]] = ends[[0, 2]] * 0.7 + np.array(middle) * 0.3  # the points must stand out against it
-    at = np.linspace(0, 2, SHADES)
-    channels = np.stack([np.interp(at, [0, 1, 2], ends[:, c]) for c in range(3)], axis=1)
-    return ["#{:02x}{:02x}{:02x}".format(*color) for color in channels.round().astype(int)]
-
-
-def _rgb(color: str) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(color[1:]))

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from charts import figure
 from charts.text import Text, Words, said
 from export import card, formats, manifest, parity
 from export.formats import BrokenFileError, State
@@ -75,7 +74,7 @@ def write(lesson: Training, trainer: Trainer[Any], out: Path) -> list[Bundle]:
         made, old = Path(aside) / lesson.key, Path(aside) / "old"
         reports = {learner.name: _write_net(lesson, trainer, learner, Path(aside)) for learner in trainer.learners}
         snapshot = trainer.snapshot()  # anew, as a lesson may show what was read back
-        plot = figure.save(snapshot.chart, "png")
+        plot = _plot(snapshot)
         bundles = [
             _describe_net(lesson, trainer, learner, snapshot, plot, reports[learner.name], Path(aside))
             for learner in trainer.learners
@@ -89,6 +88,12 @@ def write(lesson: Training, trainer: Trainer[Any], out: Path) -> list[Bundle]:
                 old.rename(target)
             raise
     return [Bundle(out / each.name, each.manifest, each.parity) for each in bundles]
+
+
+def _plot(snapshot: Snapshot) -> bytes:
+    from charts import figure  # matplotlib takes half a second to import, which the start of the page need not wait for
+
+    return figure.save(snapshot.chart, "png")
 
 
 def _refuse_non_finite(lesson: Training, trainer: Trainer[Any], snapshot: Snapshot) -> None:

@@ -4,6 +4,7 @@ from nets import (
     activations,
     autograd,
     batches,
+    batchnorm,
     classification,
     dropout,
     install,
@@ -21,7 +22,7 @@ _IN_ORDER = (
     *(install, tensors, random, operations, autograd, activations),
     *(regression, classification, sequential),
     *(saving, batches),
-    *(optimizers, dropout),
+    *(optimizers, dropout, batchnorm),
 )
 
 LESSONS: dict[str, Lesson] = {module.LESSON.key: module.LESSON for module in _IN_ORDER}

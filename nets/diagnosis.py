@@ -23,14 +23,16 @@ ALL_DEAD = Text(
     "请重置，减小学习率或换一个随机种子。",
 )
 SOME_DEAD = Text(
-    "{which} ReLUs are dead: they give 0 for every training sample and no longer learn.",
+    "Dead ReLUs: {which}. They give 0 for every training sample and no longer learn.",
     "死亡的 ReLU：{which}。它们对每个训练样本都输出 0，不再学习。",
 )
 OVERFITTED = Text(
-    "**Overfitting:** the loss on unseen samples is {which} times that on the training set. Try more points,"
+    "**Overfitting:** the loss on unseen samples is far above that on the training set, {which}. Try more points,"
     " fewer hidden units, fewer steps or dropout.",
-    "**过拟合**：未见过的样本上的损失是训练集上的 {which} 倍。可以增加数据、减少隐藏单元、减少步数，或使用 dropout。",
+    "**过拟合**：未见过的样本上的损失远高于训练集上的损失，{which}。"
+    "可以增加数据、减少隐藏单元、减少步数，或使用 dropout。",
 )
+TIMES = Text("{n} times", "是它的 {n} 倍")
 STANDS_STILL = Text(
     "{which}The loss has stood still for {steps} steps: more of them bring nothing. If the fit is poor, try another"
     " learning rate.",
@@ -83,7 +85,7 @@ def diagnose(nets: Sequence[tuple[Words, Sequence[float], Evaluation]]) -> Itera
         yield Note(SOME_DEAD.format(which=_each(some, alone=alone)))
     # A gap that is small beside the first loss is no more than luck.
     over = [
-        (name, f"{now.test_loss / now.loss:.1f}" if now.test_loss < 1000 * now.loss else "1000+")
+        (name, TIMES.format(n=f"{now.test_loss / now.loss:.1f}" if now.test_loss < 1000 * now.loss else "1000+"))
         for name, losses, now in nets
         if now.test_loss > OVERFITTED_FROM * now.loss and now.test_loss - now.loss > losses[0] / 100
     ]

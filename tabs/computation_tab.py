@@ -5,11 +5,11 @@ from typing import Any
 import gradio as gr
 
 from charts.chart import Chart
-from nets.lesson import Computation, Idea, View
+from nets.lesson import Computation
 from nets.settings import SettingError
 from runs.run import compute
 from tabs import controls, live
-from tabs.lesson_tab import CHECKED, DEFAULTS, EVENT, LessonTab, Updates
+from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates
 
 
 class ComputationTab(LessonTab):
@@ -17,15 +17,14 @@ class ComputationTab(LessonTab):
 
     lesson: Computation
 
-    def __init__(self, lesson: Computation, first: View, language: gr.Textbox) -> None:
-        super().__init__(lesson, live.computed_props(first), language)
-        for control in self.controls:
-            control.change(self.show, self.controls, self.chart, trigger_mode="always_last", **CHECKED)
-        for button, idea in zip(self.ideas, [*lesson.ideas, DEFAULTS], strict=True):
-            button.click(self._trying(idea), None, [self.chart, *self.controls], **EVENT)
+    def __init__(self, lesson: Computation, language: gr.Textbox) -> None:
+        super().__init__(lesson, language)
+        changes = [control.change for control in self.controls]
+        gr.on(changes, self.show, self.controls, self.chart, trigger_mode="always_last", **CHECKED)
+        self.ideas.click(self.try_idea, None, [self.chart, *self.controls], **EVENT)
 
-    def _build_run(self, first: dict[str, Any]) -> None:
-        self._build_chart(first)
+    def _build_run(self) -> None:
+        self._build_chart()
 
     def _inputs(self) -> list[Any]:
         return self.controls
@@ -37,12 +36,13 @@ class ComputationTab(LessonTab):
         except SettingError as error:
             return live.problem(controls.told(error, self.lesson))
 
-    def _trying(self, idea: Idea) -> Any:
-        async def tried() -> Updates:
-            config, values = self._tried(idea)
-            return [live.computed(await compute(self.lesson, config)), *values]
-
-        return tried
+    async def try_idea(self, event: gr.EventData) -> Updates:
+        """What the settings of an idea give, and the settings."""
+        try:
+            config, values = self._tried(event)
+        except SettingError as error:
+            return [live.problem(controls.told(error, self.lesson)), *[gr.skip()] * len(self.controls)]
+        return [live.computed(await compute(self.lesson, config)), *values]
 
     async def _chart_on_show(self, request: gr.Request, values: tuple[object, ...]) -> Chart:
         return (await compute(self.lesson, self._config(values))).chart

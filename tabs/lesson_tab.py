@@ -5,13 +5,13 @@ import inspect
 import tempfile
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from charts import figure, html
+from charts import html
 from charts.chart import Chart
 from charts.text import Text
 from nets.lesson import Idea, Lesson, Training
@@ -37,44 +37,44 @@ CHECKED: dict[str, Any] = {**EVENT, "preprocess": False}
 class LessonTab(ABC):
     """Builds the tab in the Blocks it is made in, and handles its events; subclasses say what runs.
 
-    `first` is what the chart shows at the start, `language` the component that stands for the page's language.
+    `language` is the component that stands for the page's language.
     """
 
-    def __init__(self, lesson: Lesson, first: dict[str, Any], language: gr.Textbox) -> None:
+    def __init__(self, lesson: Lesson, language: gr.Textbox) -> None:
         self.lesson = lesson
-        self._language = language
+        self._known_ideas = (*lesson.ideas, DEFAULTS)
         gr.HTML(html.markdown(lesson.summary), elem_classes="lesson-summary")
         kind = "trains" if isinstance(lesson, Training) else "computes"
         with gr.Row(elem_classes=["lesson", kind]):
             with gr.Column(elem_classes="lesson-settings"):
                 known = lesson.config.controls().items()
                 self.controls = [controls.component(name, control) for name, control in known]
-            with gr.Column(elem_classes="lesson-ideas"):
-                gr.HTML(f"<h3>{html.words(TRY)}</h3>")
-                self.ideas = [self._idea(idea) for idea in (*lesson.ideas, DEFAULTS)]
+            self.ideas = gr.HTML(
+                _ideas(self._known_ideas),
+                js_on_load="window.liveNets.ideas(element, trigger);",
+                elem_classes="lesson-ideas",
+            )
             with gr.Column(elem_classes="lesson-run"):
-                self._build_run(first)
-            with gr.Column(elem_classes="lesson-text"):
-                gr.HTML(html.markdown(lesson.text))
-            with gr.Column(elem_classes="lesson-code"):
-                sources = "".join(map(html.code, self._sources()))
-                gr.HTML(f"<h3>{html.words(CODE)}</h3>{sources}")
+                self._build_run()
+            # These two, and the chart, come when the tab is seen first: the page would open later for all tabs' text.
+            self.text = gr.HTML(elem_classes="lesson-text")
+            self.code = gr.HTML(elem_classes="lesson-code")
+        self.chart.submit(self.first_view, None, [self.chart, self.text, self.code], **EVENT)
         self.save.click(
             self.save_figure, [language, *self._inputs()], [self.chart, self.figures], js=SEND_LANGUAGE, **CHECKED
         )
 
     @abstractmethod
-    def _build_run(self, first: dict[str, Any]) -> None:
+    def _build_run(self) -> None:
         """Make the column of the chart, with `_build_chart` in it."""
 
-    def _build_chart(self, first: dict[str, Any], speed: gr.Radio | None = None) -> None:
+    def _build_chart(self, speed: gr.Radio | None = None) -> None:
         """Make the chart, and below it the speed and what saves a figure."""
-        self.chart = live.component(self.lesson, first)
+        self.chart = live.component(self.lesson)
         with gr.Row(elem_classes="lesson-pace"):
             if speed is not None:
                 speed.render()
-            drawn = first["structure"] != "[]"  # a lesson without a plot has none to save
-            self.save = gr.Button(label(SAVE_FIGURE), visible=drawn, min_width=120, elem_classes="save-figure")
+            self.save = gr.Button(label(SAVE_FIGURE), min_width=120, elem_classes="save-figure")
         self.figures = gr.File(label=label(FIGURE), file_count="multiple", interactive=False, visible=False)
         gr.HTML(live.BLOCKS)
 
@@ -82,18 +82,17 @@ class LessonTab(ABC):
     def _inputs(self) -> list[Any]:
         """The components whose values the handlers are given; the controls are the last of them."""
 
+    async def first_view(self) -> Updates:
+        """The chart, the text and the code of a tab that is seen first: the same for every visitor."""
+        code = f"<h3>{html.words(CODE)}</h3>{''.join(map(html.code, self._sources()))}"
+        return [await live.first_view(self.lesson), html.markdown(self.lesson.text), code]
+
     @abstractmethod
     async def _chart_on_show(self, request: gr.Request, values: tuple[object, ...]) -> Chart:
         """What the page shows. Raises SettingError."""
 
     def _sources(self) -> list[str]:
         return [textwrap.dedent(inspect.getsource(source)) for source in self.lesson.sources]
-
-    def _idea(self, idea: Idea) -> gr.Button:
-        with gr.Column(elem_classes="idea", min_width=0):
-            button = gr.Button(label(idea.label), size="sm")
-            gr.HTML(html.inline(idea.why), elem_classes="idea-why")
-        return button
 
     async def save_figure(
         self, request: gr.Request, language: object, *values: object
@@ -105,6 +104,8 @@ class LessonTab(ABC):
         except SettingError as error:
             yield live.problem(controls.told(error, self.lesson)), gr.skip()
             return
+        from charts import figure  # matplotlib takes half a second to import, which the page's start need not wait for
+
         with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
             files = [Path(folder) / f"{self.lesson.key}.{kind}" for kind in figure.FORMATS]
             for file, kind in zip(files, figure.FORMATS, strict=True):
@@ -116,8 +117,20 @@ class LessonTab(ABC):
         names = self.lesson.config.controls()
         return self.lesson.config.parse(dict(zip(names, values[len(values) - len(names) :], strict=True)))
 
-    def _tried(self, idea: Idea) -> tuple[Config, Updates]:
-        """The settings of an idea, and each control's value for it."""
-        config = self.lesson.config.parse(idea.settings)
+    def _tried(self, event: gr.EventData) -> tuple[Config, Updates]:
+        """The settings of the idea that was clicked, and each control's value for it. Raises SettingError."""
+        number = event._data.get("idea") if isinstance(event._data, dict) else None
+        if type(number) is not int or number not in range(len(self._known_ideas)):
+            raise SettingError("idea", Text("the number of one of this lesson", "本课里的编号"), number)
+        config = self.lesson.config.parse(self._known_ideas[number].settings)
         known = self.lesson.config.controls().items()
         return config, [controls.value_of(control, getattr(config, name)) for name, control in known]
+
+
+def _ideas(ideas: Sequence[Idea]) -> str:
+    cards = "".join(
+        f'<div class="idea"><button type="button" data-idea="{number}">{html.words(idea.label)}</button>'
+        f"<p>{html.inline(idea.why)}</p></div>"
+        for number, idea in enumerate(ideas)
+    )
+    return f"<h3>{html.words(TRY)}</h3>{cards}"

@@ -1,244 +1,258 @@
-// Draws one lesson's live chart. Gradio runs this once for each chart, with `element`, `props` and `watch`.
+// Draws a lesson's live chart. Gradio calls this once for each chart, when its tab is first seen, with `element`,
+// `props`, `watch` and `trigger`.
 // props.structure: the Bokeh documents, arrays apart. props.base: a run's first frame, with all arrays.
 // props.value: a later frame, with the arrays that differ from the base. Any frame may be skipped, since none
 // builds on the one before it; one of another run than the base's comes late, and is not shown.
 
-const SPOKEN_EVERY = 3000; // ms between two readings aloud; more would drown the listener
+window.liveNets ??= {};
+window.liveNets.chart = (element, props, watch, trigger) => {
+  const SPOKEN_EVERY = 3000; // ms between two readings aloud; more would drown the listener
 
-const live = element.querySelector(".live");
-const panels = element.querySelector(".live-panels");
-const status = element.querySelector(".live-status");
-const spoken = element.querySelector(".live-spoken");
-const notes = element.querySelector(".live-notes");
+  const live = element.querySelector(".live");
+  const panels = element.querySelector(".live-panels");
+  const status = element.querySelector(".live-status");
+  const spoken = element.querySelector(".live-spoken");
+  const notes = element.querySelector(".live-notes");
 
-let structure = null; // the text that `figures` were built from
-let figures = []; // one a panel: {model, scales, labels, tooltips, legend}
-let base = { text: null, run: -1, arrays: {}, blocks: "" };
-let shown = null; // the text of the last frame
-let told = null; // the last frame itself, for when the page changes its language
-let spokenAt = -Infinity;
-let speaking = null; // the timer of what is still to be said
+  let structure = null; // the text that `figures` were built from
+  let figures = []; // one a panel: {model, scales, labels, tooltips, legend}
+  let base = { text: null, run: -1, arrays: {}, blocks: "" };
+  let shown = null; // the text of the last frame
+  let told = null; // the last frame itself, for when the page changes its language
+  let spokenAt = -Infinity;
+  let speaking = null; // the timer of what is still to be said
 
-// One script for all charts of the page, and this code may run before it has loaded.
-window.bokehLoading ??= new Promise((resolve, reject) => {
-  const script = document.createElement("script");
-  script.src = live.dataset.bokeh;
-  script.onload = () => {
-    window.Bokeh.set_log_level("error"); // it would warn of every chart that has no data yet
-    resolve(window.Bokeh);
-  };
-  script.onerror = () => {
-    window.bokehLoading = undefined; // so that the next chart tries again
-    reject(new Error("BokehJS did not load"));
-  };
-  document.head.append(script);
-});
-
-function decode(name, text) {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  return name.endsWith(".bytes") ? bytes : new Float32Array(bytes.buffer);
-}
-
-function decodeAll(encoded) {
-  return Object.fromEntries(Object.entries(encoded).map(([name, text]) => [name, decode(name, text)]));
-}
-
-// A heat map's numbers from one byte each, as the array of two dimensions that Bokeh's image wants.
-function image(bytes, [rows, columns], { low, high }) {
-  const { ndarray } = window.Bokeh.require("core/util/ndarray");
-  const values = Float32Array.from(bytes, (byte) => low + (byte / 255) * (high - low));
-  return ndarray(values, { dtype: "float32", shape: [rows, columns] });
-}
-
-async function build(text) {
-  const Bokeh = await window.bokehLoading;
-  const described = JSON.parse(text);
-  panels.replaceChildren();
-  figures = [];
-  for (const { document: item, ...rest } of described) {
-    const section = document.createElement("section");
-    const heading = document.createElement("h3");
-    const legend = document.createElement("ul");
-    const plot = document.createElement("div");
-    heading.innerHTML = rest.title;
-    legend.className = "live-legend";
-    legend.append(...rest.legend.map(entry));
-    legend.hidden = rest.legend.length < 2; // a title says what a lone mark is
-    plot.className = "live-plot";
-    plot.setAttribute("role", "img");
-    section.append(heading, legend, plot);
-    panels.append(section);
-    const views = await Bokeh.embed.embed_item(item, plot);
-    figures.push({ ...rest, legend, model: [...views][0].model });
-  }
-  structure = text;
-  paint();
-  word();
-}
-
-function entry({ mark, html, sign, colors }) {
-  const item = document.createElement("li");
-  item.dataset.mark = mark;
-  item.innerHTML = `<i class="sign-${sign}"></i>${html}`;
-  item.firstChild.style.setProperty("--color", colors[0]);
-  item.firstChild.style.setProperty("--other", colors.at(-1));
-  return item;
-}
-
-// The page's language: all else is HTML that holds both.
-const language = () => (document.documentElement.lang === "en" ? "en" : "zh");
-
-function word() {
-  for (const { model, labels, tooltips } of figures) {
-    model.below[0].axis_label = labels[0][language()];
-    model.left[0].axis_label = labels[1][language()];
-    for (const tool of model.toolbar.tools) tool.tooltips = tooltips[tool.name]?.[language()] ?? tool.tooltips;
-  }
-  if (told) tell(told);
-}
-
-// The page's own colors, light or dark.
-function paint() {
-  const style = getComputedStyle(document.body);
-  const color = (name) => style.getPropertyValue(name).trim();
-  const text = color("--body-text-color");
-  const line = color("--border-color-primary");
-  const ground = color("--background-fill-primary");
-  const scheme = document.body.classList.contains("dark") ? "dark" : "light";
-  live.dataset.scheme = scheme;
-  figures.forEach(({ model, scales }, p) => {
-    model.setv({ background_fill_color: ground, border_fill_color: ground, outline_line_color: null });
-    for (const axis of [...model.below, ...model.left]) {
-      axis.setv({
-        axis_label_text_color: text,
-        axis_label_text_font_style: "normal",
-        major_label_text_color: text,
-        axis_line_color: line,
-        major_tick_line_color: line,
-        minor_tick_line_color: null,
-      });
-    }
-    for (const grid of model.center.filter(({ type }) => type === "Grid")) grid.setv({ grid_line_color: line, grid_line_alpha: 0.6 });
-    for (const [m, scale] of Object.entries(scales)) {
-      const renderer = model.renderers.find(({ data_source }) => data_source.name === `${p}.${m}`);
-      renderer.glyph.color_mapper.palette = scale[scheme];
-    }
+  // One script for all charts of the page, and this code may run before it has loaded.
+  window.bokehLoading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = live.dataset.bokeh;
+    script.onload = () => {
+      window.Bokeh.set_log_level("error"); // it would warn of every chart that has no data yet
+      resolve(window.Bokeh);
+    };
+    script.onerror = () => {
+      window.bokehLoading = undefined; // so that the next chart tries again
+      reject(new Error("BokehJS did not load"));
+    };
+    document.head.append(script);
   });
-}
 
-function draw(arrays) {
-  figures.forEach(({ model, legend }, p) => {
-    for (const axis of ["x_range", "y_range"]) {
-      const limits = arrays[`${p}.${axis}`];
-      if (limits) model[axis].setv({ start: limits[0], end: limits[1] });
+  function decode(name, text) {
+    const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    return name.endsWith(".bytes") ? bytes : new Float32Array(bytes.buffer);
+  }
+
+  function decodeAll(encoded) {
+    return Object.fromEntries(Object.entries(encoded).map(([name, text]) => [name, decode(name, text)]));
+  }
+
+  // A heat map's numbers from one byte each, as the array of two dimensions that Bokeh's image wants.
+  function image(bytes, [rows, columns], { low, high }) {
+    const { ndarray } = window.Bokeh.require("core/util/ndarray");
+    const values = Float32Array.from(bytes, (byte) => low + (byte / 255) * (high - low));
+    return ndarray(values, { dtype: "float32", shape: [rows, columns] });
+  }
+
+  async function build(text) {
+    const Bokeh = await window.bokehLoading;
+    const described = JSON.parse(text);
+    panels.dataset.count = described.length;
+    panels.replaceChildren();
+    figures = [];
+    for (const { document: item, ...rest } of described) {
+      const section = document.createElement("section");
+      const heading = document.createElement("h3");
+      const legend = document.createElement("ul");
+      const plot = document.createElement("div");
+      heading.innerHTML = rest.title;
+      legend.className = "live-legend";
+      legend.append(...rest.legend.map(entry));
+      legend.hidden = rest.legend.length < 2; // a title says what a lone mark is
+      plot.className = "live-plot";
+      plot.setAttribute("role", "img");
+      section.append(heading, legend, plot);
+      panels.append(section);
+      const views = await Bokeh.embed.embed_item(item, plot);
+      figures.push({ ...rest, legend, model: [...views][0].model });
     }
-    for (const item of legend.children) item.hidden = arrays[`${p}.${item.dataset.mark}.x`]?.length === 0;
-    for (const { data_source: source, glyph } of model.renderers) {
-      const fields = Object.keys(arrays).filter((name) => name.startsWith(`${source.name}.`));
-      const data = Object.fromEntries(fields.map((name) => [name.slice(source.name.length + 1), arrays[name]]));
-      if (data.bytes) {
-        data.image = [image(data.bytes, data.size, glyph.color_mapper)];
-        delete data.bytes;
-        delete data.size;
+    structure = text;
+    paint();
+    word();
+  }
+
+  function entry({ mark, html, sign, colors }) {
+    const item = document.createElement("li");
+    item.dataset.mark = mark;
+    item.innerHTML = `<i class="sign-${sign}"></i>${html}`;
+    item.firstChild.style.setProperty("--color", colors[0]);
+    item.firstChild.style.setProperty("--other", colors.at(-1));
+    return item;
+  }
+
+  // The page's language: all else is HTML that holds both.
+  const language = () => (document.documentElement.lang === "en" ? "en" : "zh");
+
+  function word() {
+    for (const { model, labels, tooltips } of figures) {
+      model.below[0].axis_label = labels[0][language()];
+      model.left[0].axis_label = labels[1][language()];
+      for (const tool of model.toolbar.tools) tool.tooltips = tooltips[tool.name]?.[language()] ?? tool.tooltips;
+    }
+    if (told) tell(told);
+  }
+
+  // The page's own colors, light or dark.
+  function paint() {
+    const style = getComputedStyle(document.body);
+    const color = (name) => style.getPropertyValue(name).trim();
+    const text = color("--body-text-color");
+    const line = color("--border-color-primary");
+    const ground = color("--background-fill-primary");
+    const scheme = document.body.classList.contains("dark") ? "dark" : "light";
+    live.dataset.scheme = scheme;
+    figures.forEach(({ model, scales }, p) => {
+      model.setv({ background_fill_color: ground, border_fill_color: ground, outline_line_color: null });
+      for (const axis of [...model.below, ...model.left]) {
+        axis.setv({
+          axis_label_text_color: text,
+          axis_label_text_font_style: "normal",
+          major_label_text_color: text,
+          axis_line_color: line,
+          major_tick_line_color: line,
+          minor_tick_line_color: null,
+        });
       }
-      source.data = data;
+      for (const grid of model.center.filter(({ type }) => type === "Grid")) grid.setv({ grid_line_color: line, grid_line_alpha: 0.6 });
+      for (const [m, scale] of Object.entries(scales)) {
+        const renderer = model.renderers.find(({ data_source }) => data_source.name === `${p}.${m}`);
+        renderer.glyph.color_mapper.palette = scale[scheme];
+      }
+    });
+  }
+
+  function draw(arrays) {
+    figures.forEach(({ model, legend }, p) => {
+      for (const axis of ["x_range", "y_range"]) {
+        const limits = arrays[`${p}.${axis}`];
+        if (limits) model[axis].setv({ start: limits[0], end: limits[1] });
+      }
+      for (const item of legend.children) item.hidden = arrays[`${p}.${item.dataset.mark}.x`]?.length === 0;
+      for (const { data_source: source, glyph } of model.renderers) {
+        const fields = Object.keys(arrays).filter((name) => name.startsWith(`${source.name}.`));
+        const data = Object.fromEntries(fields.map((name) => [name.slice(source.name.length + 1), arrays[name]]));
+        if (data.bytes) {
+          data.image = [image(data.bytes, data.size, glyph.color_mapper)];
+          delete data.bytes;
+          delete data.size;
+        }
+        source.data = data;
+      }
+    });
+  }
+
+  function tell(frame) {
+    told = frame;
+    const text = frame.text[language()];
+    status.textContent = text;
+    status.classList.toggle("live-bad", frame.state === "diverged" || frame.state === "error");
+    clearTimeout(speaking);
+    const wait = frame.state === live.dataset.state ? spokenAt + SPOKEN_EVERY - performance.now() : 0;
+    speaking = setTimeout(speak, Math.max(0, wait), text);
+  }
+
+  function speak(text) {
+    spoken.textContent = text;
+    for (const plot of panels.querySelectorAll(".live-plot")) {
+      plot.setAttribute("aria-label", `${plot.parentElement.firstChild.innerText}. ${text}`);
     }
+    spokenAt = performance.now();
+  }
+
+  // Train and Pause are switched off once pressed, and a browser then drops the focus of whoever uses the keyboard.
+  const bar = live.closest(".lesson")?.querySelector(".lesson-buttons");
+  let held = false; // whether the focus is on one of them, or was until it was dropped
+  document.addEventListener("focusin", ({ target }) => (held = bar?.contains(target)));
+
+  function keepFocus() {
+    const buttons = [...(bar?.querySelectorAll("button") ?? [])];
+    if (held && document.activeElement === document.body) buttons.find((button) => !button.disabled)?.focus();
+  }
+
+  if (bar) {
+    const later = () => setTimeout(keepFocus, 50); // when the browser has dropped it
+    new MutationObserver(later).observe(bar, { subtree: true, attributes: true, attributeFilter: ["disabled"] });
+  }
+
+  // Only where something changed, so that a reader's selection and scroll last through frames.
+  const placed = new Map();
+  function replace(place, html) {
+    if (placed.get(place) === html) return;
+    placed.set(place, html);
+    place.innerHTML = html;
+  }
+
+  function show(frame, arrays) {
+    if (frame.run === base.run) {
+      draw(arrays);
+      replace(notes, frame.notes);
+      replace(live.closest(".lesson-run").querySelector(".live-blocks"), frame.blocks ?? base.blocks);
+    }
+    tell(frame);
+    live.dataset.state = frame.state;
+    if (frame.step !== null) live.dataset.step = frame.step;
+  }
+
+  async function update() {
+    const { structure: wanted, base: beginning, value } = props; // as they are now: waiting lets them change
+    if (!wanted) return; // nothing has come yet
+    if (wanted !== structure) await build(wanted);
+    if (beginning !== base.text) {
+      const frame = JSON.parse(beginning);
+      if (frame.run >= base.run) {
+        base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays), blocks: frame.blocks };
+        show(frame, base.arrays);
+      } // else it is a preview that was overtaken by the run on show
+    }
+    if (!value || value === shown) return;
+    shown = value;
+    const frame = JSON.parse(value);
+    const only = frame.run === null; // a message that changes no picture
+    if (only || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays ?? {}) });
+  }
+
+  // One at a time and always the newest: building takes a while, and frames keep coming.
+  let updating = false;
+  let pending = false;
+  async function newest() {
+    pending = true;
+    if (updating) return;
+    updating = true;
+    try {
+      while (pending) {
+        pending = false;
+        await update();
+      }
+    } catch (error) {
+      const failed = { en: "The chart could not be drawn. Reload the page to try again.", zh: "图没有画出来。请重新加载页面。" };
+      status.textContent = failed[language()];
+      live.dataset.state = "error";
+      throw error;
+    } finally {
+      updating = false;
+    }
+  }
+
+  new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
+  new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  watch(["value", "base", "structure"], newest);
+  if (props.structure) newest();
+  else trigger("submit");
+};
+
+// What there is to try: a click tells which.
+window.liveNets.ideas = (element, trigger) => {
+  element.addEventListener("click", ({ target }) => {
+    const idea = target.closest("[data-idea]")?.dataset.idea;
+    if (idea) trigger("click", { idea: Number(idea) });
   });
-}
-
-function tell(frame) {
-  told = frame;
-  const text = frame.text[language()];
-  status.textContent = text;
-  status.classList.toggle("live-bad", frame.state === "diverged" || frame.state === "error");
-  clearTimeout(speaking);
-  const wait = frame.state === live.dataset.state ? spokenAt + SPOKEN_EVERY - performance.now() : 0;
-  speaking = setTimeout(speak, Math.max(0, wait), text);
-}
-
-function speak(text) {
-  spoken.textContent = text;
-  for (const plot of panels.querySelectorAll(".live-plot")) {
-    plot.setAttribute("aria-label", `${plot.parentElement.firstChild.innerText}. ${text}`);
-  }
-  spokenAt = performance.now();
-}
-
-// Train and Pause are switched off once pressed, and a browser then drops the focus of whoever uses the keyboard.
-const bar = live.closest(".lesson")?.querySelector(".lesson-buttons");
-let held = false; // whether the focus is on one of them, or was until it was dropped
-document.addEventListener("focusin", ({ target }) => (held = bar?.contains(target)));
-
-function keepFocus() {
-  const buttons = [...(bar?.querySelectorAll("button") ?? [])];
-  if (held && document.activeElement === document.body) buttons.find((button) => !button.disabled)?.focus();
-}
-
-if (bar) {
-  const later = () => setTimeout(keepFocus, 50); // when the browser has dropped it
-  new MutationObserver(later).observe(bar, { subtree: true, attributes: true, attributeFilter: ["disabled"] });
-}
-
-// Only where something changed, so that a reader's selection and scroll last through frames.
-const placed = new Map();
-function replace(place, html) {
-  if (placed.get(place) === html) return;
-  placed.set(place, html);
-  place.innerHTML = html;
-}
-
-function show(frame, arrays) {
-  if (frame.run === base.run) {
-    draw(arrays);
-    replace(notes, frame.notes);
-    replace(live.closest(".lesson-run").querySelector(".live-blocks"), frame.blocks ?? base.blocks);
-  }
-  tell(frame);
-  live.dataset.state = frame.state;
-  if (frame.step !== null) live.dataset.step = frame.step;
-}
-
-async function update() {
-  const { structure: wanted, base: beginning, value } = props; // as they are now: waiting lets them change
-  if (wanted !== structure) await build(wanted);
-  if (beginning !== base.text) {
-    const frame = JSON.parse(beginning);
-    if (frame.run >= base.run) {
-      base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays), blocks: frame.blocks };
-      show(frame, base.arrays);
-    } // else it is a preview that was overtaken by the run on show
-  }
-  if (!value || value === shown) return;
-  shown = value;
-  const frame = JSON.parse(value);
-  const only = frame.run === null; // a message that changes no picture
-  if (only || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays ?? {}) });
-}
-
-// One at a time and always the newest: building takes a while, and frames keep coming.
-let updating = false;
-let pending = false;
-async function newest() {
-  pending = true;
-  if (updating) return;
-  updating = true;
-  try {
-    while (pending) {
-      pending = false;
-      await update();
-    }
-  } catch (error) {
-    const failed = { en: "The chart could not be drawn. Reload the page to try again.", zh: "图没有画出来。请重新加载页面。" };
-    status.textContent = failed[language()];
-    live.dataset.state = "error";
-    throw error;
-  } finally {
-    updating = false;
-  }
-}
-
-new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
-new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-// Not as a list of quoted names: Gradio takes every quoted name in this file for an event of the component.
-watch("value base structure".split(" "), newest);
-newest();
+};

@@ -12,17 +12,16 @@ import gradio as gr
 
 from charts import browser, html
 from charts.text import Text, Words, both, joined
-from nets.lesson import Lesson, Training, View
-from runs.run import SILENT, Frame, State
+from nets.lesson import Computation, Lesson, Training, View
+from runs.run import SILENT, Frame, Run, State, compute
 
 BOKEH_JS = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
-_JS = (Path(__file__).parent / "live.js").read_text()
 
 _HTML = """
 <div class="live" data-lesson="{key}" data-step="0" data-state="idle" data-bokeh="{bokeh}">
   <p class="live-status"></p>
   <p class="live-spoken" role="status" aria-live="polite"></p>
-  <div class="live-panels" data-count="{panels}"></div>
+  <div class="live-panels"></div>
   <div class="live-notes"></div>
 </div>
 """
@@ -41,30 +40,42 @@ _NOT_FINITE = Text("not a finite number", "不是有限的数")
 COMPUTED = 1  # in place of a run's number, for what is computed
 
 
-def component(lesson: Lesson, first: dict[str, Any]) -> gr.HTML:
-    """The chart on the page, with the props of its first frame.
+def component(lesson: Lesson) -> gr.HTML:
+    """The chart on the page, empty; as soon as its tab is seen it submits, to be given its first frame.
 
-    Feed it `start` for a new run, then what an Encoder makes of the run's frames, or what `computed` makes.
+    Feed it `start` or `start_computed` for that, and then what an Encoder makes of a run's frames, or `computed`.
     """
-    panels = len(json.loads(first["structure"]))
     return gr.HTML(
-        **first,
-        html_template=_HTML.format(key=lesson.key, bokeh=f"gradio_api/file={BOKEH_JS}", panels=panels),
-        js_on_load=_JS,
+        value="",
+        base="",
+        structure="",
+        html_template=_HTML.format(key=lesson.key, bokeh=f"gradio_api/file={BOKEH_JS}"),
+        js_on_load="window.liveNets.chart(element, props, watch, trigger);",
         elem_classes="live-view",
     )
 
 
-def props(lesson: Training, frame: Frame) -> dict[str, Any]:
-    """What brings a run onto the page: the chart's structure, and the run's first frame as its base."""
+def start(lesson: Training, frame: Frame) -> dict[str, Any]:
+    """The update that brings a run onto the page: the chart's structure, and the run's first frame as its base."""
     view = frame.snapshot.view
     base = _encoded(lesson, frame, browser.arrays(view.chart), html.blocks(view.blocks))
-    return {"value": "", "base": base, "structure": browser.structure(view.chart)}
+    return gr.update(value="", base=base, structure=browser.structure(view.chart))
 
 
-def start(lesson: Training, frame: Frame) -> dict[str, Any]:
-    """The update of the component with `props`."""
-    return gr.update(**props(lesson, frame))
+_first_views: dict[str, dict[str, Any]] = {}
+
+
+async def first_view(lesson: Lesson) -> dict[str, Any]:
+    """The update for a tab that is seen first: the lesson with its defaults, the same for all, so made just once."""
+    if lesson.key not in _first_views:
+        config = lesson.config()
+        if isinstance(lesson, Training):
+            made = start(lesson, (await Run.create(lesson, config)).frame)
+        else:
+            assert isinstance(lesson, Computation)
+            made = start_computed(await compute(lesson, config))
+        _first_views[lesson.key] = made
+    return _first_views[lesson.key]
 
 
 class Encoder:
@@ -83,9 +94,9 @@ class Encoder:
         return _encoded(self._lesson, frame, arrays, None if blocks == self._blocks else blocks, note)
 
 
-def computed_props(view: View) -> dict[str, Any]:
-    """What brings the page what a lesson that trains nothing shows at first."""
-    return {"value": "", "base": computed(view), "structure": browser.structure(view.chart)}
+def start_computed(view: View) -> dict[str, Any]:
+    """The update that brings onto the page what a lesson that trains nothing shows at first."""
+    return gr.update(value="", base=computed(view), structure=browser.structure(view.chart))
 
 
 def computed(view: View) -> str:

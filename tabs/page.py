@@ -12,7 +12,6 @@ from charts.text import Text, both
 from nets import LESSONS
 from nets.lesson import GROUPS, Computation, Lesson, Training
 from runs import visitors
-from runs.run import Run
 from tabs import api, language, live
 from tabs.computation_tab import ComputationTab
 from tabs.training_tab import TrainingTab
@@ -93,9 +92,9 @@ def build() -> gr.Blocks:
 def _build_tab(lesson: Lesson, spoken: gr.Textbox) -> None:
     match lesson:
         case Training():
-            TrainingTab(lesson, Run(lesson, lesson.config()).frame, spoken)
+            TrainingTab(lesson, spoken)
         case Computation():
-            ComputationTab(lesson, lesson.compute(lesson.config()), spoken)
+            ComputationTab(lesson, spoken)
         case _:
             raise TypeError(f"{lesson.key} neither trains nor computes")
 
@@ -113,6 +112,11 @@ def _header() -> str:
 </div>"""
 
 
+async def warm_up() -> None:
+    """Make the first chart before anybody asks for it: that imports what takes torch and Bokeh over a second."""
+    await live.first_view(LESSONS[FIRST])
+
+
 async def _close(request: gr.Request) -> None:
     visitors.close(str(request.session_hash))
 
@@ -124,6 +128,6 @@ def launch_options() -> dict[str, Any]:
         **LAUNCH,
         "theme": theme(),
         "css_paths": [here / "page.css"],
-        "head": f"<script>{(here / 'page.js').read_text()}</script>",
+        "head": "".join(f"<script>{(here / name).read_text()}</script>" for name in ("page.js", "live.js")),
         "i18n": language.translations(),
     }

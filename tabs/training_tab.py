@@ -14,14 +14,14 @@ import gradio as gr
 from charts.chart import Chart
 from charts.text import Text
 from export.bundle import NonFiniteError
-from nets.lesson import Idea, Training
+from nets.lesson import Training
 from nets.settings import SettingError
 from nets.training import Trainer
 from runs import visitors
-from runs.run import Frame, Run, State
+from runs.run import Run, State
 from tabs import controls, downloads, live
 from tabs.language import label
-from tabs.lesson_tab import CHECKED, DEFAULTS, EVENT, LessonTab, Updates
+from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +54,11 @@ class TrainingTab(LessonTab):
 
     lesson: Training
 
-    def __init__(self, lesson: Training, first: Frame, language: gr.Textbox) -> None:
-        super().__init__(lesson, live.props(lesson, first), language)
+    def __init__(self, lesson: Training, language: gr.Textbox) -> None:
+        super().__init__(lesson, language)
         self._listen()
 
-    def _build_run(self, first: dict[str, Any]) -> None:
+    def _build_run(self) -> None:
         with gr.Row(elem_classes="lesson-buttons"):
             self.buttons = Buttons(
                 train=gr.Button(label(TRAIN), variant="primary", min_width=60),
@@ -68,7 +68,7 @@ class TrainingTab(LessonTab):
                 reset=gr.Button(label(RESET), min_width=60),
             )
         self.speed = controls.speed(self.lesson.pace)
-        self._build_chart(first, self.speed)
+        self._build_chart(self.speed)
         self.downloads = downloads.Downloads(self.lesson)
 
     def _inputs(self) -> list[Any]:
@@ -85,19 +85,16 @@ class TrainingTab(LessonTab):
         # Frames go out through one output alone, and as strings: Gradio spends a millisecond on every update of a
         # component, even one that changes nothing, and a tab has twenty.
         trained = self._follow(self.buttons.train.click(self.train, settings, outputs, **CHECKED), outputs)
-        taken = [self.chart, *self.downloads.components]
+        tried = self._follow(self.ideas.click(self.try_idea, self.speed, outputs, **CHECKED), outputs)
         stepped = self.buttons.step.click(self.step, settings, outputs, **CHECKED)
         stopped = self.buttons.stop.click(self.stop, None, outputs, **EVENT)
-        for event in (trained, stepped, stopped):
-            event.then(self.take_away, None, taken, **EVENT)
-        for button, idea in zip(self.ideas, [*self.lesson.ideas, DEFAULTS], strict=True):
-            tried = button.click(self._trying(idea), self.speed, outputs, **CHECKED)
-            self._follow(tried, outputs).then(self.take_away, None, taken, **EVENT)
+        for event in (trained, tried, stepped, stopped):
+            event.then(self.take_away, None, [self.chart, *self.downloads.components], **EVENT)
         self.buttons.pause.click(self.pause, None, None, **EVENT)
         self.buttons.reset.click(self.reset, settings, outputs, **CHECKED)
         self.speed.change(self.change_speed, self.speed, self.chart, **CHECKED)
-        for control in self.controls:
-            control.change(self.preview, settings, self.chart, trigger_mode="always_last", **CHECKED)
+        changes = [control.change for control in self.controls]
+        gr.on(changes, self.preview, settings, self.chart, trigger_mode="always_last", **CHECKED)
 
     def _follow(self, event: Any, outputs: list[Any]) -> Any:
         """After an event that may have started a run: show its frames, and then how it rests."""
@@ -234,22 +231,19 @@ class TrainingTab(LessonTab):
         run = self._current(request) or await Run.create(self.lesson, self._config(values))
         return run.frame.snapshot.chart
 
-    def _trying(self, idea: Idea) -> Any:
-        async def tried(request: gr.Request, speed: object) -> Updates:
-            """Start a run with the settings of the idea, and show them."""
-            try:
-                pace = controls.speed_of(speed)
-            except SettingError as error:
-                return self._shown(live.problem(controls.told(error, self.lesson)))
-            config, values = self._tried(idea)
-            async with visitors.turn(_session(request), self.lesson.key):
-                run = await Run.create(self.lesson, config)
-                visitors.put(_session(request), run)
-            run.start()
-            run.speed = pace
-            return self._shown(live.start(self.lesson, run.beginning), State.RUNNING, clear=True, values=values)
-
-        return tried
+    async def try_idea(self, request: gr.Request, event: gr.EventData, speed: object) -> Updates:
+        """Start a run with the settings of an idea, and show them."""
+        try:
+            pace = controls.speed_of(speed)
+            config, values = self._tried(event)
+        except SettingError as error:
+            return self._shown(live.problem(controls.told(error, self.lesson)))
+        async with visitors.turn(_session(request), self.lesson.key):
+            run = await Run.create(self.lesson, config)
+            visitors.put(_session(request), run)
+        run.start()
+        run.speed = pace
+        return self._shown(live.start(self.lesson, run.beginning), State.RUNNING, clear=True, values=values)
 
     def _current(self, request: gr.Request) -> Run | None:
         return visitors.current(_session(request), self.lesson.key)

@@ -25,6 +25,7 @@ class Tab:
         self.key = key
         self.chart = page.locator(f'[data-lesson="{key}"]')
         panels = self.chart.locator(".live-panels")
+        expect(panels).to_have_attribute("data-count", re.compile(r"\d"))
         expect(panels.locator(".bk-Figure")).to_have_count(int(panels.get_attribute("data-count") or 0))
 
     def press(self, name: str) -> None:
