@@ -17,9 +17,9 @@ STILL_OVER = 20  # steps, at least, that a loss must stand still to be told so
 OVERFITTED_FROM = 2.0  # times the training loss
 
 ALL_DEAD = Text(
-    "**{which}All ReLUs are dead:** they give 0 for every training sample, so no gradient comes through and the net"
+    "**All ReLUs are dead, {which}:** they give 0 for every training sample, so no gradient comes through and the net"
     " can only predict one constant. Reset, and try a smaller learning rate or another seed.",
-    "**{which}ReLU 全部死亡**：对每个训练样本都输出 0，梯度传不回来，网络只能输出一个常数。"
+    "**ReLU 全部死亡，{which}**：对每个训练样本都输出 0，梯度传不回来，网络只能输出一个常数。"
     "请重置，减小学习率或换一个随机种子。",
 )
 SOME_DEAD = Text(
@@ -77,11 +77,10 @@ def diagnose(nets: Sequence[tuple[Words, Sequence[float], Evaluation]]) -> Itera
     nets = [(name, losses, now) for name, losses, now in nets if losses and math.isfinite(now.loss)]
     alone = len(nets) == 1
 
-    all_dead = [name for name, _, now in nets if now.dead == now.relus > 0]
-    if all_dead:
-        yield Note(ALL_DEAD.format(which=_before("" if alone else joined(all_dead, ", "))), "warning")
-    some = [(name, OF.format(dead=now.dead, n=now.relus)) for name, _, now in nets if 0 < now.dead < now.relus]
-    if some:
+    dead = [(name, OF.format(dead=now.dead, n=now.relus), now.dead == now.relus) for name, _, now in nets if now.dead]
+    if all_dead := [(name, count) for name, count, every in dead if every]:
+        yield Note(ALL_DEAD.format(which=_each(all_dead, alone=alone)), "warning")
+    if some := [(name, count) for name, count, every in dead if not every]:
         yield Note(SOME_DEAD.format(which=_each(some, alone=alone)))
     # A gap that is small beside the first loss is no more than luck.
     over = [

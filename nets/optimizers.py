@@ -385,5 +385,6 @@ LESSON = Training(
     inputs=Port(("x",), "a number"),
     outputs=Port(("y",), "a number, the prediction of y"),
     metrics=_metrics(),
+    headline=("loss", "test loss", *(f"{name} loss" for name in RACERS)),
     pace=5,
 )

@@ -31,8 +31,10 @@ NOT_WRITTEN = Text(
     "The files could not be written, so none is offered. Train again.", "文件没有写成，因此不提供下载。请再训练一次。"
 )
 
-TRAIN, CONTINUE = Text("Train", "训练"), Text("Continue", "继续")
-PAUSE, STEP, STOP, RESET = Text("Pause", "暂停"), Text("Step", "单步"), Text("Stop", "停止"), Text("Reset", "重置")
+# As labels already: Gradio is given all of them at launch.
+TRAIN, CONTINUE = label(Text("Train", "训练")), label(Text("Continue", "继续"))
+PAUSE, STEP = label(Text("Pause", "暂停")), label(Text("Step", "单步"))
+STOP, RESET = label(Text("Stop", "停止")), label(Text("Reset", "重置"))
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,11 @@ class TrainingTab(LessonTab):
     def _build_run(self) -> None:
         with gr.Row(elem_classes="lesson-buttons"):
             self.buttons = Buttons(
-                train=gr.Button(label(TRAIN), variant="primary", min_width=60),
-                pause=gr.Button(label(PAUSE), interactive=False, min_width=60),
-                step=gr.Button(label(STEP), min_width=60),
-                stop=gr.Button(label(STOP), interactive=False, min_width=60),
-                reset=gr.Button(label(RESET), min_width=60),
+                train=gr.Button(TRAIN, variant="primary", min_width=60),
+                pause=gr.Button(PAUSE, interactive=False, min_width=60),
+                step=gr.Button(STEP, min_width=60),
+                stop=gr.Button(STOP, interactive=False, min_width=60),
+                reset=gr.Button(RESET, min_width=60),
             )
         self.speed = controls.speed(self.lesson.pace)
         self._build_chart(self.speed)
@@ -288,7 +290,7 @@ class TrainingTab(LessonTab):
 def _buttons(state: State) -> Updates:
     running, paused = state is State.RUNNING, state is State.PAUSED
     return [
-        gr.update(interactive=not running, value=label(CONTINUE if paused else TRAIN)),
+        gr.update(interactive=not running, value=CONTINUE if paused else TRAIN),
         gr.update(interactive=running),
         gr.update(interactive=not running),
         gr.update(interactive=running or paused),

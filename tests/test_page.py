@@ -299,7 +299,7 @@ def test_dead_units_are_told_in_plain_words(regression: Tab) -> None:
     regression.choose("full speed")
     regression.press("Kill the ReLUs")
     regression.expect_state("done")
-    expect(regression.chart.locator(".live-notes")).to_contain_text("All 10 ReLUs are dead")
+    expect(regression.chart.locator(".live-notes")).to_contain_text("All ReLUs are dead, 10 of 10")
 
 
 def test_a_view_changes_the_picture_of_a_run_and_not_the_run(page: Page) -> None:

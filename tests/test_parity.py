@@ -21,7 +21,7 @@ Change = Callable[[nn.Module], None]
 
 def compare(net: nn.Module, x: torch.Tensor, exported: nn.Module) -> list[Case]:
     """The ONNX file of `exported`, held against `net`."""
-    content = formats.write(exported, x)[formats.ONNX]
+    content = formats.write(formats.ONNX, exported, x)
     predict, _ = formats.read(formats.ONNX, content, net)
     return parity.compare("net.onnx", predict, parity.references(net, parity.inputs(x)), exactly=False)
 
@@ -30,10 +30,10 @@ def compare(net: nn.Module, x: torch.Tensor, exported: nn.Module) -> list[Case]:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_faithful_onnx_file_passes_with_room_to_spare(key: str, seed: int, train: Train) -> None:
     trainer = train(key, seed=seed)
-    (learner,) = trainer.learners
-    cases = compare(learner.net, trainer.x, learner.net)
-    assert all(case.passed for case in cases)
-    assert max(case.ratio or 0 for case in cases) < 4
+    for learner in trainer.learners:
+        cases = compare(learner.net, trainer.x, learner.net)
+        assert all(case.passed for case in cases)
+        assert max(case.ratio or 0 for case in cases) < 6
 
 
 def round_to_half(net: nn.Module) -> None:

@@ -21,7 +21,7 @@ def test_all_units_die_with_seed_1_as_the_first_idea_says(train: Train) -> None:
     trainer = train("regression", **{"steps": 100, **LESSON.ideas[0].settings})
     hidden = trainer.learners[0].net.get_submodule("hidden")
     assert not (hidden(trainer.x) > 0).any()
-    assert "All 10 ReLUs are dead" in trainer.snapshot().diagnosis[0].text.en
+    assert "All ReLUs are dead, 10 of 10" in trainer.snapshot().diagnosis[0].text.en
 
 
 def test_a_learning_rate_of_3_diverges_as_the_second_idea_says(train: Train) -> None:

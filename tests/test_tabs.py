@@ -85,7 +85,7 @@ def visitor(name: str) -> gr.Request:
 
 async def tab_with_a_run(name: str) -> tuple[TrainingTab, Run]:
     with gr.Blocks():
-        tab = TrainingTab(LESSON, Run(LESSON, LESSON.config()).frame, gr.Textbox())
+        tab = TrainingTab(LESSON, gr.Textbox())
     run = Run(LESSON, LESSON.config())
     visitors.put(name, run)
     return tab, run
