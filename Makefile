@@ -11,7 +11,7 @@ app: .venv/installed  ## serve the page on port 7860, or PORT
 install: .venv/installed
 
 test: .venv/installed-dev .venv/browser  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: .venv/installed-dev  ## lint, format and types
 	$(BIN)/ruff format --check .
@@ -22,7 +22,7 @@ bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseli
 	$(BIN)/python -m benchmarks
 
 checkpoints: .venv/installed  ## train and write the bundles that are shipped
-	for lesson in $$($(BIN)/python -c 'import nets; print(*nets.LESSONS)'); do \
+	for lesson in $$($(BIN)/python -c 'import nets; print(*nets.TRAININGS)'); do \
 	  $(BIN)/python -m export run $$lesson --out checkpoints || exit 1; done
 
 clean:

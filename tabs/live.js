@@ -173,13 +173,15 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   let held = false; // whether the focus is on one of them, or was until it was dropped
   document.addEventListener("focusin", ({ target }) => (held = bar?.contains(target)));
 
-  function keepFocus() {
-    const buttons = [...(bar?.querySelectorAll("button") ?? [])];
-    if (held && document.activeElement === document.body) buttons.find((button) => !button.disabled)?.focus();
+  function keepFocus(tries = 40) {
+    const active = document.activeElement;
+    if (!held || tries === 0) return;
+    if (active === document.body) bar.querySelector("button:enabled")?.focus();
+    else if (active.disabled) setTimeout(keepFocus, 50, tries - 1); // the browser has yet to drop it
   }
 
   if (bar) {
-    const later = () => setTimeout(keepFocus, 50); // when the browser has dropped it
+    const later = () => setTimeout(keepFocus, 50);
     new MutationObserver(later).observe(bar, { subtree: true, attributes: true, attributeFilter: ["disabled"] });
   }
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page
+from playwright.sync_api import Browser, Error, Page, expect
 
 from nets import TRAININGS
 from nets.training import Trainer
 from tests.browser import chromium
+
+expect.set_options(timeout=30_000)  # machines are slow at times; a test that waits for what never comes is rare
 
 ROOT = Path(__file__).parent.parent
 
