@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from html import escape
 
 from markdown_it import MarkdownIt
@@ -68,6 +69,7 @@ def _unbroken(text: str) -> str:
     return _BROKEN.sub("", text)
 
 
+@lru_cache(maxsize=512)  # most blocks stay the same from frame to frame
 def _block(block: Block) -> str:
     match block:
         case Note():
