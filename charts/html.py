@@ -20,6 +20,8 @@ _FORMATTER = HtmlFormatter(nowrap=True)
 # Chinese has no spaces, so a line that is broken in the source goes on without one.
 _BROKEN = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f”])\n(?=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f“])")
 
+_ERROR = re.compile(r"[A-Z]\w*Error: ")
+
 BOX_HEIGHT, BOX_GAP, ROW_GAP = 34, 24, 34  # of a graph, in pixels
 LETTER = 8.2  # pixels that a letter of a label takes, at most
 
@@ -100,7 +102,9 @@ def _session(session: Session) -> str:
         lines.append(f'<i class="prompt">&gt;&gt;&gt; </i>{first}')
         lines += [f'<i class="prompt">... </i>{line}' for line in rest]
         if output:
-            lines.append(f'<span class="output">{escape(output)}</span>')
+            # A tensor keeps its columns; an error's message, which may be long, is wrapped.
+            kind = "output error" if _ERROR.match(output) else "output"
+            lines.append(f'<span class="{kind}">{escape(output)}</span>')
     return f'<pre class="code session" tabindex="0"><code>{chr(10).join(lines)}</code></pre>'
 
 

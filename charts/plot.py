@@ -74,7 +74,7 @@ def _draw(plot: figure, name: str, mark: Mark) -> "GlyphRenderer[Any]":
             dash = "dashed" if mark.dashed else "solid"
             return plot.line(source=source, line_width=3, line_dash=dash, color=PALETTE[mark.color])
         case Band():
-            return plot.varea(source=source, y1="low", y2="high", fill_color=PALETTE[mark.color], fill_alpha=0.25)
+            return plot.varea(source=source, y1="low", y2="high", fill_color=PALETTE[mark.color], fill_alpha=0.35)
         case Heatmap():
             low, high = mark.span
             mapper = LinearColorMapper(palette=_shades(mark.colors), low=low, high=high)

@@ -26,8 +26,8 @@ draws a straight line. On the left are the functions, on the right their slopes:
 on its way back.
 """,
     """
-**网络在层与层之间弯折**。没有激励函数，再多的线性层叠起来也只是一层，画出来是一条直线。左边是函数本身，右边是它们的导数：
-梯度往回传的时候，能通过多少就看它。
+**弯曲发生在层与层之间**。没有激励函数，再多的线性层叠起来也只是一层，画出来是一条直线。左边是函数本身，右边是它们的导数：
+梯度往回传的时候，能通过多少由它决定。
 """,
 )
 
@@ -60,14 +60,14 @@ each `y` depends on its own `x` alone.
     """
 ### 看什么
 
-曲线在饱和的地方画成虚线：那里导数的绝对值小于阈值，也就是右图的灰色带。输入落在饱和区的神经元几乎学不动，
+曲线在饱和的地方画成虚线：那里导数的绝对值小于阈值，也就是右图的灰色带。输入落在饱和区的单元几乎学不动，
 因为它的梯度要乘以这个导数。sigmoid 和 tanh 两边都会饱和。relu 只有左边是平的，但那里的导数正好是 0；
 右边的导数始终是 1，走多远都一样，深层网络因此才成为可能。
 
 经过多层时，导数要连乘。sigmoid 的导数最大只有 0.25，十层之后，梯度最多只剩百万分之一。最后一张表假设每一层都处在
 最有利的位置；实际上权重也要乘进去，可能放大，也可能缩小。
 
-softplus 是拐角磨圆了的 relu，它的导数就是 sigmoid。leaky_relu 在左边保留 0.01 的导数，神经元就不会死亡。
+softplus 是拐角磨圆了的 relu，它的导数就是 sigmoid。leaky_relu 在左边保留 0.01 的导数，单元就不会死亡。
 gelu 和 silu 在上升之前会先降到零以下；在最低点附近，它们也有一小段是平的。
 
 ### 过去与现在
@@ -90,7 +90,7 @@ IDEAS = (
         {"which": ["relu", "sigmoid"], "depth": 20},
     ),
     Idea(
-        Text("Step back", "退远了看"),
+        Text("Step back", "拉远了看"),
         Text(
             "From afar softplus looks like relu. They differ most at 0, by log 2, which is 0.69.",
             "远看 softplus 和 relu 几乎一样。两者在 0 处差得最多，相差 log 2，约 0.69。",

@@ -63,7 +63,7 @@ last session shows both. Code that needs no gradients at all belongs in `with to
 每个方框都知道自己那一步运算的导数。`AccumulateGrad` 是终点：它把传到的梯度加到 `v.grad` 上。
 
 是加上去，而不是替换。反向传播两次，`v.grad` 就是梯度的两倍，所以训练的每一步都要先调用 `optimizer.zero_grad()`，
-现在它的作用就是 `v.grad = None`。另外，一张图只能用一次：`backward` 会释放保存的中间结果，
+现在它的作用就是 `v.grad = None`。另外，一张计算图只能用一次：`backward` 会释放保存的中间结果，
 对同一个 `v_out` 再调用一次就会报错。
 
 有限差分是课本上的办法：把一个元素上下各挪动 0.0001，用 `v_out` 的变化除以挪动的距离。每个元素都要算两次。
@@ -93,7 +93,7 @@ IDEAS = (
         Text("Stand on the kink", "站在折点上"),
         Text(
             "At 0 relu has no slope: the finite difference averages both sides, 0.5, and torch settles for 0.",
-            "relu 在 0 处没有导数：有限差分取两边的平均 0.5，torch 规定为 0。",
+            "relu 在 0 处没有导数：有限差分取两边的平均 0.5，torch 取 0。",
         ),
         {"expression": "sum_relu", "values": [[-1, 0, 1]]},
     ),

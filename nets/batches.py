@@ -76,12 +76,12 @@ the current process has finished its bootstrapping phase.*
 方块是全部样本上的损失，开头一个，之后每个 epoch 结束时一个。
 
 用教程的设置，损失在最初几步就爆炸，所有 ReLU 都死亡。剩下的只有输出层的偏置，也就是一个常数。
-最好的常数是 y 的平均值，它的损失就是 y 的方差 6.89（灰线）。可网络连这里也停不住：学习率 0.5 时，
-偏置一步就走到这一批的平均值，于是那条平线在各批的平均值之间跳来跳去。试了 20 个种子，最后的损失在 7 到 17 之间。
+最好的常数是 y 的均值，它的损失就是 y 的方差 6.89（灰线）。可网络连这里也停不住：学习率 0.5 时，
+偏置一步就走到这一批的均值，于是那条水平线在各批的均值之间跳来跳去。试了 20 个种子，最后的损失在 7 到 17 之间。
 
-**为什么**：输入大到 10，梯度就很大。一步最多能走多远，取决于损失的曲率，也就是梯度沿最陡的方向变化得有多快：
-学习率超过 2 / 曲率，走完反而更高。下面的提示给出训练起点的曲率。20 个种子的曲率在 70 到 300 之间，
-所以学习率超过 0.007 到 0.03 就会走过头，0.5 更是远远超出。把 x 和 y 缩放到平均值 0、标准差 1，曲率就降到 3 到 10。
+**为什么**：输入最大到 10，梯度就很大。一步最多能走多远，取决于损失的曲率，也就是梯度沿最陡的方向变化得有多快：
+学习率超过 2 / 曲率，一步就会跨过谷底，损失反而更高。下面的提示给出训练起点的曲率。20 个种子的曲率在 70 到 300 之间，
+所以学习率超过 0.007 到 0.03 就会走过头，0.5 更是远远超出。把 x 和 y 缩放到均值 0、标准差 1，曲率就降到 3 到 10。
 
 **最后一批**可能小一些：每批 32 个时，最后剩下 4 个。它的损失只对 4 个样本求平均，却和别的批次一样走一步，
 于是这 4 个样本每个的分量是其他样本的八倍。`drop_last=True` 会丢掉剩下的样本；
@@ -98,7 +98,7 @@ the current process has finished its bootstrapping phase.*
 bootstrapping phase.*
 
 `print(loss)` 打印出 `tensor(7.4835, grad_fn=<MseLossBackward0>)`：除了数值，还带着计算图。
-`loss.item()` 只取数值；把求值放在 `torch.no_grad()` 里，就不会建立计算图。
+`loss.item()` 只取数值；把评估放在 `torch.no_grad()` 里，就不会建立计算图。
 """,
 )
 
@@ -162,7 +162,7 @@ class BatchesConfig(Config):
     scaled: bool = switch(
         False,
         Text("Scale the data", "缩放数据"),
-        info=Text("x and y to mean 0, standard deviation 1", "让 x 和 y 的平均值为 0、标准差为 1"),
+        info=Text("x and y to mean 0, standard deviation 1", "让 x 和 y 的均值为 0、标准差为 1"),
     )
     hidden_units: int = hidden_units(10)
     seed: int = seed(1)
@@ -227,7 +227,7 @@ class BatchesTrainer(Trainer[BatchesConfig]):
         marks = (
             Points(Text("data", "数据"), x, y),
             Points(Text("this batch", "这一批"), as_array(batch_x[:, 0]), as_array(batch_y[:, 0]), color=4, size=11),
-            Line(Text("mean of y", "y 的平均值"), x[[0, -1]], mean, color=6, dashed=True),
+            Line(Text("mean of y", "y 的均值"), x[[0, -1]], mean, color=6, dashed=True),
             Line(Text("prediction", "预测"), x, as_array(prediction[:, 0]), color=1),
         )
         return Panel(Text("Data and fit", "数据与拟合"), "x", "y", marks, x_range=_around(x), y_range=_around(y))

@@ -37,7 +37,7 @@ hidden layers, begun badly on purpose, learn the same parabola: one without batc
 """,
     """
 **批标准化让深层网络里的数值保持在能够学习的范围内**。它放在全连接层与激励函数之间，按当前这批数据，
-把每个单元的数值平移、缩放成均值 0、标准差 1。两个八层隐藏层的网络故意从糟糕的起点出发，学同一条抛物线：
+把每个单元的数值平移、缩放成均值 0、标准差 1。两个各有八个隐藏层的网络故意从糟糕的起点出发，学同一条抛物线：
 一个不用批标准化，一个用。
 """,
 )
@@ -78,9 +78,9 @@ mode there must be more than one.
     """
 ### 看什么
 
-X → 全连接层 → Batch Normalization → 激活函数：教程是这么说的，这里的网络也是这么搭的。权重从很小的值出发
+X → 全连接层 → 批标准化 → 激励函数：教程是这么说的，这里的网络也是这么搭的。权重从很小的值出发
 （标准差 0.1），偏置全是 -0.2。不用批标准化时，信号每过一层就弱一些：到第八层，单元的输入几乎不再随 x 变化。
-用 tanh 时，训练接着把深层的单元推到曲线两头平坦的地方，那里几乎没有斜率；用 ReLU 时，从第 3 层起所有单元一开始就死亡。
+用 tanh 时，训练接着把深层的单元推到曲线两头平坦的地方，那里的导数接近 0；用 ReLU 时，从第 3 层起所有单元一开始就死亡。
 无论哪种，网络对每个 x 都只给出同一个数。从种子 0 到 19，用批标准化的最终损失是不用时的 1/4 到 1/15。
 （关于死亡单元的提示只统计 ReLU；饱和的 tanh 同样学不到东西。）
 
@@ -134,6 +134,10 @@ IDEAS = (
         {"batch_size": 4},
     ),
 )
+
+
+WITHOUT = Text("without batch norm", "不用批标准化")
+WITH = Text("with batch norm", "用批标准化")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +233,8 @@ class BatchNormTrainer(Trainer[BatchNormConfig]):
         self.test_x, self.test_y = wide_square(TEST_POINTS, NOISE)
         self.learners = []
         for name, label, batch_norm in (
-            ("plain", Text("without batch norm", "不用批标准化"), False),
-            ("batch_norm", Text("with batch norm", "用批标准化"), True),
+            ("plain", WITHOUT, False),
+            ("batch_norm", WITH, True),
         ):
             arguments: dict[str, Any] = {
                 "activation": self.config.activation,

@@ -64,7 +64,7 @@ IDEAS = (
         Text("Let the clouds overlap", "让两团点重叠"),
         Text(
             "Noise 3: no border is right for all points. Which does the net give up on, and is it wrong to?",
-            "噪声 3：没有一条分界线能分对所有的点。网络放弃了哪些点？它错了吗？",
+            "噪声 3：没有一条分界线能分对所有的点。网络放弃了哪些点？这样做错了吗？",
         ),
         {"noise": 3.0},
     ),

@@ -19,26 +19,27 @@ OVERFITTED_FROM = 2.0  # times the training loss
 ALL_DEAD = Text(
     "**All ReLUs are dead, {which}:** they give 0 for every training sample, so no gradient comes through and the net"
     " can only predict one constant. Reset, and try a smaller learning rate or another seed.",
-    "**ReLU 全部死亡，{which}**：对每个训练样本都输出 0，梯度传不回来，网络只能输出一个常数。"
+    "**ReLU 全部死亡（{which}）**：对每个训练样本都输出 0，梯度传不回来，网络只能输出一个常数。"
     "请重置，减小学习率或换一个随机种子。",
 )
 SOME_DEAD = Text(
     "Dead ReLUs: {which}. They give 0 for every training sample and no longer learn.",
-    "死亡的 ReLU：{which}。它们对每个训练样本都输出 0，不再学习。",
+    "有 ReLU 死亡：{which}。它们对每个训练样本都输出 0，不再学习。",
 )
 OVERFITTED = Text(
     "**Overfitting:** the loss on unseen samples is far above that on the training set, {which}. Try more points,"
     " fewer hidden units, fewer steps or dropout.",
-    "**过拟合**：未见过的样本上的损失远高于训练集上的损失，{which}。"
+    "**过拟合**：未见过的样本上的损失远高于训练集上的损失（{which}）。"
     "可以增加数据、减少隐藏单元、减少步数，或使用 dropout。",
 )
-TIMES = Text("{n} times", "是它的 {n} 倍")
+TIMES = Text("{n} times", "{n} 倍")
 STANDS_STILL = Text(
-    "{which}The loss has stood still for {steps} steps: more of them bring nothing. If the fit is poor, try another"
+    "The loss{which} has stood still for {steps} steps: more of them bring nothing. If the fit is poor, try another"
     " learning rate.",
-    "{which}损失已有 {steps} 步不再下降，继续训练也没有用。如果拟合得不好，请换一个学习率。",
+    "损失{which}已有 {steps} 步不再下降，继续训练也没有用。如果拟合得不好，请换一个学习率。",
 )
-OF = Text("{dead} of {n}", "{n} 个中的 {dead} 个")
+AND = Text(", ", "、")
+OF = Text("{dead} of {n}", "{n} 个中有 {dead} 个")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,20 +93,17 @@ def diagnose(nets: Sequence[tuple[Words, Sequence[float], Evaluation]]) -> Itera
         yield Note(OVERFITTED.format(which=_each(over, alone=alone)), "warning")
     still = [(name, steps) for name, losses, _ in nets if (steps := still_for(losses))]
     if still:
-        names = "" if alone else joined([name for name, _ in still], ", ")
-        yield Note(STANDS_STILL.format(which=_before(names), steps=still[0][1]))
-
-
-def _before(names: Words) -> Words:
-    return Text("{names}: ", "{names}：").format(names=names) if names else ""
+        names = joined([name for name, _ in still], AND)
+        which = "" if alone else Text(" ({names})", "（{names}）").format(names=names)
+        yield Note(STANDS_STILL.format(which=which, steps=still[0][1]))
 
 
 def _each(found: Sequence[tuple[Words, Words]], *, alone: bool) -> Words:
     """What was found for each net, by name if there are several."""
     if alone:
         return found[0][1]
-    named = Text("{what} ({name})", "{what}（{name}）")
-    return joined([named.format(what=what, name=name) for name, what in found], ", ")
+    named = Text("{name} {what}", "{name}：{what}")
+    return joined([named.format(what=what, name=name) for name, what in found], AND)
 
 
 def still_for(losses: Sequence[float]) -> int:

@@ -30,7 +30,8 @@ one without dropout and one with it: the first learns the noise by heart, the se
 points.
 """,
     """
-**Dropout 让网络故意忘掉一部分**。每一步训练、对每个样本，都用抛硬币的办法关掉一些隐藏单元，谁也不能依赖别的单元。
+**Dropout 让网络故意忘掉一部分**。每一步训练、对每个样本，都用抛硬币的办法关掉一些隐藏单元，
+这样任何单元都不能依赖别的单元。
 两个同样大小的网络学同样的 20 个带噪声的点，一个不用 dropout，一个用：前者把噪声也背了下来，
 后者更贴近这些点背后的那条直线。
 """,
@@ -125,6 +126,10 @@ IDEAS = (
 )
 
 
+WITHOUT = Text("without dropout", "不用 dropout")
+WITH = Text("with dropout", "用 dropout")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DropoutConfig(Config):
     """The tutorial's settings."""
@@ -189,8 +194,8 @@ class DropoutTrainer(Trainer[DropoutConfig]):
         optimizer_ofit = torch.optim.Adam(net_overfitting.parameters(), lr=self.config.learning_rate, fused=True)
         optimizer_drop = torch.optim.Adam(net_dropped.parameters(), lr=self.config.learning_rate, fused=True)
         self.learners = [
-            Learner("overfitting", net_overfitting, {}, optimizer_ofit, Text("without dropout", "不用 dropout")),
-            Learner("dropout", net_dropped, {}, optimizer_drop, Text("with dropout", "用 dropout")),
+            Learner("overfitting", net_overfitting, {}, optimizer_ofit, WITHOUT),
+            Learner("dropout", net_dropped, {}, optimizer_drop, WITH),
         ]
         self.loss_func = nn.MSELoss()
         self.steps = self.config.steps

@@ -22,7 +22,7 @@ for an NVIDIA card. Below the commands stands a check that has just run on this 
 machine.
 """,
     """
-**选好你的系统，照着命令安装**。torch 有好几种版本：只用处理器的，和带 CUDA、能用 NVIDIA 显卡的。
+**选好你的系统，照着命令安装**。torch 有好几种构建版本：只用处理器的，和带 CUDA、能用 NVIDIA 显卡的。
 命令下面是刚刚在本服务器上运行的检查，装好之后在你自己的电脑上也运行一遍。
 """,
 )
@@ -179,7 +179,7 @@ class InstallConfig(Config):
     )
     device: str = choice(
         "cpu",
-        Text("Runs on", "运行在"),
+        Text("Runs on", "运行设备"),
         {
             "cpu": Text("CPU, the processor", "CPU（处理器）"),
             "cuda": Text("CUDA, an NVIDIA card", "CUDA（NVIDIA 显卡）"),

@@ -16,7 +16,7 @@ Group = Literal["basics", "first", "practice", "better"]
 
 GROUPS: dict[Group, Text] = {
     "basics": Text("Basics", "基础"),
-    "first": Text("First nets", "第一批网络"),
+    "first": Text("First nets", "入门网络"),
     "practice": Text("Practice", "实践"),
     "better": Text("Training better", "训练技巧"),
 }

@@ -72,8 +72,8 @@ holds whatever the memory held before; today `torch.zeros(2, 2)` or `torch.empty
 
 - `a * b`，也就是 `torch.mul(a, b)`，是逐元素相乘。
 - `a @ b`，也就是 `torch.matmul(a, b)`，是矩阵乘法：行乘列。向量和成批的矩阵也可以。
-- `torch.mm(a, b)` 只做两个矩阵的乘法，别的一概不收。numpy 没有 `mm`。
-- `torch.dot` 只收两个向量。`np.dot` 遇到两个矩阵时，做的是矩阵乘法。
+- `torch.mm(a, b)` 只做两个矩阵的乘法，不接受别的。numpy 没有 `mm`。
+- `torch.dot` 只接受两个向量。`np.dot` 遇到两个矩阵时，做的是矩阵乘法。
 
 **广播**：形状从右往左逐个比较，两个大小相等，或者其中一个是 1，就算匹配。大小为 1 的维度，以及左边缺少的维度，
 会按需要重复。`+` 和 `*` 都遵守这条规则；`@` 只对批的维度广播，行和列从不广播。
@@ -315,7 +315,7 @@ def explained(operation: str, a: Tensor, b: Tensor) -> Text:
                 "`torch.dot` takes two vectors, and `a` and `b` are matrices: write `torch.mm(a, b)` or `a @ b`."
                 " `np.dot` of two matrices is their matrix product. For that, the columns of `a`, here {k}, must be as"
                 " many as the rows of `b`, here {n}.",
-                "`torch.dot` 只收两个向量，而 `a` 和 `b` 是矩阵：请写 `torch.mm(a, b)` 或 `a @ b`。"
+                "`torch.dot` 只接受两个向量，而 `a` 和 `b` 是矩阵：请写 `torch.mm(a, b)` 或 `a @ b`。"
                 "`np.dot` 遇到两个矩阵时做矩阵乘法，这要求 `a` 的列数（这里是 {k}）等于 `b` 的行数（这里是 {n}）。",
             )
         case "dot_rows" | "matvec":
@@ -435,7 +435,7 @@ def _overview(family: Iterable[Pair]) -> Table:
     )
     shape = Text("shape", "形状")
     head = (Text("operation", "运算"), "torch", shape, "numpy", shape, EQUAL)
-    return Table(head, rows, Text("The whole family on your matrices", "你的矩阵上的全部运算"))
+    return Table(head, rows, Text("The whole family on your matrices", "全部运算在你的矩阵上的结果"))
 
 
 def _numbers(result: Any) -> str:

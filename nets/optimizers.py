@@ -356,7 +356,7 @@ class OptimizersTrainer(Trainer[OptimizersConfig]):
             Text("optimizer", "优化器"),
             LOSS,
             TEST_LOSS,
-            Text("numbers kept for each weight", "每个权重要记的数"),
+            Text("numbers kept for each weight", "每个权重要记几个数"),
         )
         return Table(head, rows, Text("Ranking", "排名"))
 

@@ -51,7 +51,7 @@ evaluation as here, is the way today.
 损失是曲线与数据点之间竖直距离的均方值；每一步都让所有权重往下坡方向移动一点。拟合出来的曲线由直线段组成，
 段数最多比隐藏单元数多一：仔细看看，或者先试 1 个隐藏单元，再试 3 个。测试损失是在网络没有学过的同类数据点上量出来的。
 
-随机种子决定权重从哪里出发。用教程的学习率，大约每四个种子就有一个以一条平线告终：
+随机种子决定权重从哪里出发。用教程的学习率，大约每四个种子就有一个以一条水平线告终：
 最初几步跨得太大，隐藏单元的输入处处小于零，ReLU 输出 0，梯度再也传不回来。把学习率改为 0.1、步数改为 500，
 几乎都能学会。
 
@@ -60,7 +60,7 @@ evaluation as here, is the way today.
 旧笔记用 `Variable` 包装张量，用 `prediction.data.numpy()` 读取结果。从 torch 0.4 起，`Variable` 就不再起作用：
 任何张量都能记录梯度。对需要梯度的张量直接调用 `prediction.numpy()` 会报错
 *RuntimeError: Can't call numpy() on Tensor that requires grad*。现在的写法是 `.detach().numpy()`，
-或者像这里一样，把求值放在 `torch.no_grad()` 里。
+或者像这里一样，把评估放在 `torch.no_grad()` 里。
 """,
 )
 
@@ -69,7 +69,7 @@ IDEAS = (
         Text("Kill the ReLUs", "让 ReLU 死亡"),
         Text(
             "Seed 1 is bad luck: at learning rate 0.5 all ten units die, and the line stays flat.",
-            "种子 1 运气不好：学习率 0.5 时十个单元全部死亡，曲线变成一条平线。",
+            "种子 1 运气不好：学习率 0.5 时十个单元全部死亡，曲线变成一条水平线。",
         ),
         {"seed": 1},
     ),

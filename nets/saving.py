@@ -74,8 +74,8 @@ ONNX 不在 torch 里运行，最后一位的舍入可能不同。
 - `net.safetensors` 保存同样的张量，但不用 pickle：里面没有任何能运行的东西。
 - `net.onnx` 保存权重和计算过程，既不需要 torch，也不需要你的代码。
 
-提取之后要调用 `net.eval()`。新搭建的网络处于训练模式；整个网络读回来时，保存时是什么模式就是什么模式。
-在训练模式下，dropout 和 batch norm 会按训练时的方式计算。这里的网络两者都没有，所以没有区别。
+加载之后要调用 `net.eval()`。新搭建的网络处于训练模式；整个网络读回来时，保存时是什么模式就是什么模式。
+在训练模式下，dropout 和批标准化会按训练时的方式计算。这里的网络两者都没有，所以没有区别。
 
 ### 过去与现在
 
@@ -95,7 +95,7 @@ IDEAS = (
         Text(
             "100 hidden units have 301 numbers instead of 31, and each file grows by about 12 bytes a unit: three"
             " float32 numbers.",
-            "100 个隐藏单元有 301 个数，而不是 31 个；每个文件大约每个单元增加 12 个字节，也就是三个 float32。",
+            "100 个隐藏单元有 301 个数，而不是 31 个；每多一个单元，每个文件大约增加 12 个字节，也就是三个 float32。",
         ),
         {"hidden_units": 100, "learning_rate": 0.1},
     ),
@@ -260,7 +260,7 @@ class SavingTrainer(Trainer[SavingConfig]):
             (f"net3 = restore_params(net_params_pkl, {n})  # third way: no classes in the file", ""),
             ("[torch.equal(net(x), net1(x)) for net in (net2, trusted, net3)]", f"{same}"),
         )
-        return Session(lines, Text("torch.load refuses, and three ways to go", "torch.load 拒绝读取，以及三种办法"))
+        return Session(lines, Text("torch.load refuses, and three ways to go", "torch.load 拒绝加载，以及三种办法"))
 
 
 def _files(restored: Mapping[str, Restored], differences: Mapping[str, float]) -> Table:

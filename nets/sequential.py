@@ -27,7 +27,7 @@ given the layers and calls one after the other. With the same weights both compu
 """,
     """
 **同一个网络，两种写法**。`class Net` 在 `forward` 里写明数据怎样流过各层；`nn.Sequential` 只要把各层依次列出，
-它会一层接一层地调用。权重相同时，两者的输出每一位都相同。
+它会一层接一层地调用。权重相同时，两者的输出逐比特相同。
 """,
 )
 
@@ -116,7 +116,7 @@ IDEAS = (
 
 SAME = Text(
     "**The difference is exactly 0:** same weights and same steps of arithmetic give the same bits.",
-    "**差恰好是 0**：权重相同，计算步骤相同，结果的每一位都相同。",
+    "**差恰好是 0**：权重相同，计算步骤相同，结果逐比特相同。",
 )
 DIFFERENT = Text(
     "**The outputs differ by up to {difference}:** the nets are built alike, but their weights are not the same.",

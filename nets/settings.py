@@ -152,9 +152,10 @@ class Choices(Control):
     def check(self, name: str, value: object) -> tuple[str, ...]:
         if isinstance(value, str):  # as the command line has it
             value = list(filter(None, value.split(",")))
-        rule = Text("a list of {least}some of {names}", "从 {names} 中选出的列表{least}")
-        least = Text(f"at least {self.least} and ", f"（至少 {self.least} 个）") if self.least else ""
-        rule = rule.format(least=least, names=", ".join(self.options))
+        least = Text(f"at least {self.least}", f"至少 {self.least} 个") if self.least else Text("any", "任意几个")
+        rule = Text("a list of {least} of {names}", " {names} 中的{least}").format(
+            least=least, names=", ".join(self.options)
+        )
         if not isinstance(value, list | tuple) or len(value) > len(self.options) or len(value) < self.least:
             raise SettingError(name, rule, value)
         for each in value:
@@ -306,7 +307,7 @@ def steps(default: int, most: int = 2000) -> int:
 
 def hidden_units(default: int, most: int = 100) -> int:
     """The width of a hidden layer."""
-    info = Text("Units of the hidden layer", "隐藏层的神经元个数")
+    info = Text("Units of the hidden layer", "隐藏层的单元个数")
     return number(default, Text("Hidden units", "隐藏单元"), 1, most, step=1, info=info)
 
 

@@ -34,7 +34,7 @@ SMOOTHED_OVER = 20  # steps
 
 LOSS = Text("loss", "损失")
 TEST_LOSS = Text("test loss", "测试损失")
-STEPS_TAKEN = Text("steps taken", "训练步数")
+STEPS_TAKEN = Text("steps taken", "已训练步数")
 LOSS_TITLE = Text("Loss", "损失曲线")
 
 
@@ -216,6 +216,8 @@ class Trainer(ABC, Generic[C]):
             # The axes stand still through a run, and a loss that explodes leaves them, so that the rest stays legible.
             first = max(each.losses[0] if each.losses else e.loss for each, e in zip(self.learners, now, strict=True))
             top = 2 * first if 0 < first < math.inf else 1.0
+            if self.diverged:  # then the explosion is what there is to see
+                top = max([top, *(loss for each in self.learners for loss in each.losses if math.isfinite(loss))])
             y_range = (top / 1e4 if y_scale == "log" else 0.0, top)
         marks = tuple(curves)
         return Panel(LOSS_TITLE, STEPS_TAKEN, name, marks, x_range=(0, self.steps), y_range=y_range, y_scale=y_scale)

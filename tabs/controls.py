@@ -95,7 +95,7 @@ def told(error: SettingError, lesson: Lesson) -> Text:
     """The error as the page says it: with the label instead of the name."""
     known = lesson.config.controls()
     name = known[error.name].label if error.name in known else error.name.capitalize()
-    if error.value in (None, ""):
+    if error.value is None or error.value in ("", []):
         sentence = Text("{name} must be {rule}, not empty.", "{name}必须是{rule}，不能为空。")
         return sentence.format(name=name, rule=error.rule)
     return error.told(name)

@@ -143,7 +143,7 @@ def _comparisons(parity: Parity, name: str) -> str:
     rows = "".join(map(_row, sorted(parity.cases, key=_rank)))
     head = "".join(f"<th>{html.words(each)}</th>" for each in _HEAD)
     largest = _LARGEST.format(train=parity.worst("train"), far=parity.worst("far"), times=f"{FAR:g}")
-    whose = f": {escape(name)}" if name else ""
+    whose = html.words(Text(f": {name}", f"：{name}")) if name else ""
     return f"""
 <details{"" if parity.passed else " open"}>
   <summary>{html.words(_COMPARISONS)}{whose}</summary>

@@ -22,7 +22,7 @@ from tabs.language import SEND_LANGUAGE, label, language_of
 Updates = list[Any]
 
 TRY = Text("Try this", "试一试")
-CODE = Text("The code that runs here", "这里运行的代码")
+CODE = Text("The code that runs here", "本课运行的代码")
 FIGURE = Text("Figure", "图片")
 SAVE_FIGURE = Text("Save figure", "保存图片")
 DEFAULTS = Idea(

@@ -98,7 +98,10 @@ window.liveNets.chart = (element, props, watch, trigger) => {
       model.left[0].axis_label = labels[1][language()];
       for (const tool of model.toolbar.tools) tool.tooltips = tooltips[tool.name]?.[language()] ?? tool.tooltips;
     }
-    if (told) tell(told);
+    if (told) {
+      spokenAt = -Infinity;
+      tell(told);
+    }
   }
 
   // The page's own colors, light or dark.
@@ -255,6 +258,9 @@ window.liveNets.chart = (element, props, watch, trigger) => {
 window.liveNets.ideas = (element, trigger) => {
   element.addEventListener("click", ({ target }) => {
     const idea = target.closest("[data-idea]")?.dataset.idea;
-    if (idea) trigger("click", { idea: Number(idea) });
+    if (!idea) return;
+    trigger("click", { idea: Number(idea) });
+    const run = element.closest(".lesson").querySelector(".lesson-run");
+    if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // it may be screens above
   });
 };

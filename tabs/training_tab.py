@@ -26,7 +26,7 @@ from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates
 _log = logging.getLogger(__name__)
 
 ACTIVE = (State.RUNNING, State.PAUSED)
-CHANGED = Text("· Settings have changed since: press Train for a new run.", "· 设置已改动：按“训练”开始新的一次。")
+CHANGED = Text("· Settings have changed since: press Train for a new run.", "· 设置已改动：按“训练”开始新一轮训练。")
 NOT_WRITTEN = Text(
     "The files could not be written, so none is offered. Train again.", "文件没有写成，因此不提供下载。请再训练一次。"
 )

@@ -101,8 +101,8 @@ MARKS: dict[str, tuple[Mark, Mark]] = {
 @pytest.mark.parametrize("kind", figure.FORMATS)
 @pytest.mark.parametrize("name", MARKS)
 def test_every_mark_is_drawn_to_files(kind: figure.Format, name: str) -> None:
-    ranges = {"x_range": (0.0, 4.0), "y_range": (0.0, 4.0)}  # so that the axes stay the same
-    one, two = (Chart((Panel("p", "x", "y", (mark,), **ranges),)) for mark in MARKS[name])
+    axes = (0.0, 4.0)  # so that they stay the same
+    one, two = (Chart((Panel("p", "x", "y", (mark,), axes, axes),)) for mark in MARKS[name])
     assert figure.save(one, kind) != figure.save(two, kind)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from charts import browser
+from charts.text import said
 from nets.regression import LESSON
 from tests.conftest import Train
 
@@ -21,7 +22,7 @@ def test_all_units_die_with_seed_1_as_the_first_idea_says(train: Train) -> None:
     trainer = train("regression", **{"steps": 100, **LESSON.ideas[0].settings})
     hidden = trainer.learners[0].net.get_submodule("hidden")
     assert not (hidden(trainer.x) > 0).any()
-    assert "All ReLUs are dead, 10 of 10" in trainer.snapshot().diagnosis[0].text.en
+    assert "All ReLUs are dead, 10 of 10" in said(trainer.snapshot().diagnosis[0].text, "en")
 
 
 def test_a_learning_rate_of_3_diverges_as_the_second_idea_says(train: Train) -> None:
@@ -33,7 +34,7 @@ def test_a_net_can_learn_noise_by_heart_as_the_third_idea_says(seed: int, train:
     snapshot = train("regression", **{**LESSON.ideas[2].settings, "seed": seed}).snapshot()
     assert snapshot.metrics["loss"] < 1 / 12 / 2
     assert snapshot.metrics["test loss"] > 1 / 12
-    assert any("Overfitting" in note.text.en for note in snapshot.diagnosis)
+    assert any("Overfitting" in said(note.text, "en") for note in snapshot.diagnosis)
 
 
 def test_the_chart_keeps_its_structure_whatever_the_settings(train: Train) -> None:
