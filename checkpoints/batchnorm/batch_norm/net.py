@@ -1,5 +1,6 @@
 """The architecture of this bundle's net."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -31,4 +32,4 @@ class Net(nn.Module):
 
 def build() -> nn.Module:
     """The net with fresh weights."""
-    return Net(activation="tanh", batch_norm=True, momentum=0.5, n_hidden=10, n_layers=8)
+    return Net(activation='tanh', batch_norm=True, momentum=0.5, n_hidden=10, n_layers=8)
