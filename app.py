@@ -1,6 +1,5 @@
 """Live Nets: learn PyTorch by running it. `python app.py` serves the page."""
 
-import asyncio
 import os
 import sys
 
@@ -8,7 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is: nothing leaves this machine
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from tabs.page import build, launch_options, warm_up
+from tabs.page import build, launch_options
 
 demo = build()
 
@@ -25,8 +24,6 @@ def port() -> int | None:
 
 if __name__ == "__main__":
     try:
-        demo.launch(server_port=port(), prevent_thread_lock=True, **launch_options())
+        demo.launch(server_port=port(), **launch_options())
     except OSError as error:  # the port is taken
         sys.exit(f"{error} Or set PORT to another.")
-    asyncio.run(warm_up())  # while the first page loads
-    demo.block_thread()

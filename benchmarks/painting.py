@@ -57,6 +57,7 @@ def run() -> None:
 
 def _watch(page: Page, url: str, ready: str, done: str) -> tuple[float, float]:
     received: list[int] = []
+    page.set_default_timeout(180_000)  # the plain way takes its time
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
     page.goto(url)

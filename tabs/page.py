@@ -75,6 +75,9 @@ def build() -> gr.Blocks:
     """The page of all lessons."""
     gr.set_static_paths([live.BOKEH_JS])
     with gr.Blocks(title="Live Nets", analytics_enabled=False, delete_cache=(600, FILE_AGE)) as demo:
+        # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other. Asked for
+        # while the page is still empty, since this goes through all of it.
+        demo.queue(default_concurrency_limit=None, max_size=1000)
         api.build()  # first: its names are promised, and handlers of the page would take them
         gr.HTML(_header(), elem_classes="welcome")
         spoken = gr.Textbox("en", visible=False)  # stands for the page's language among an event's inputs
@@ -83,8 +86,6 @@ def build() -> gr.Blocks:
                 with gr.Tab(language.label(lesson.title), id=lesson.key, elem_id=lesson.key):
                     _build_tab(lesson, spoken)
         demo.unload(_close)
-    # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other.
-    demo.queue(default_concurrency_limit=None, max_size=1000)
     assert isinstance(demo, gr.Blocks)
     return demo
 
@@ -110,11 +111,6 @@ def _header() -> str:
   <button type="button" data-language="en" lang="en">English</button>
   <button type="button" data-language="zh-CN" lang="zh-CN">中文</button>
 </div>"""
-
-
-async def warm_up() -> None:
-    """Make the first chart before anybody asks for it: that imports what takes torch and Bokeh over a second."""
-    await live.first_view(LESSONS[FIRST])
 
 
 async def _close(request: gr.Request) -> None:
