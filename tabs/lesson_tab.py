@@ -25,6 +25,7 @@ TRY = Text("Try this", "试一试")
 CODE = Text("The code that runs here", "本课运行的代码")
 FIGURE = Text("Figure", "图片")
 SAVE_FIGURE = Text("Save figure", "保存图片")
+NO_CHART = Text("This lesson has no chart to save.", "本课没有可以保存的图。")
 DEFAULTS = Idea(
     Text("The tutorial's settings", "教程的设置"), Text("Back to where this lesson began.", "回到本课最初的设置。"), {}
 )
@@ -103,6 +104,9 @@ class LessonTab(ABC):
             chart = await self._chart_on_show(request, values)
         except SettingError as error:
             yield live.problem(controls.told(error, self.lesson)), gr.skip()
+            return
+        if not chart.panels:  # the page offers no such button, but a request need not come from it
+            yield live.problem(NO_CHART), gr.skip()
             return
         from charts import figure  # matplotlib takes half a second to import, which the page's start need not wait for
 

@@ -3,8 +3,25 @@
   const REMEMBERED = "live-nets-language";
   const root = document.documentElement;
 
+  // A browser may refuse a page its storage, within another page's frame above all: then nothing is remembered.
+  function remembered() {
+    try {
+      return localStorage.getItem(REMEMBERED);
+    } catch {
+      return null;
+    }
+  }
+
+  function remember(language) {
+    try {
+      localStorage.setItem(REMEMBERED, language);
+    } catch {
+      // The switch works all the same, until the page is closed.
+    }
+  }
+
   // A Chinese of any kind is zh-CN here, whatever Gradio would fall back to.
-  const wanted = localStorage.getItem(REMEMBERED) ?? navigator.language ?? "en";
+  const wanted = remembered() ?? navigator.language ?? "en";
   root.lang = wanted.startsWith("zh") ? "zh-CN" : "en";
 
   // Gradio finds the language of its components from the browser's, and changes it only in its settings dialog: by
@@ -17,7 +34,7 @@
 
   function choose(language) {
     root.lang = language;
-    localStorage.setItem(REMEMBERED, language);
+    remember(language);
     tellGradio();
     wordTabs();
   }

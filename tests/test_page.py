@@ -344,6 +344,20 @@ def test_the_page_follows_a_chinese_browser(locale: str, browser: Browser, app_u
     context.close()
 
 
+def test_a_page_that_may_store_nothing_works_all_the_same(browser: Browser, app_url: str) -> None:
+    context = browser.new_context(locale="en-US")
+    refuse = (
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+    )
+    context.add_init_script(refuse)
+    page = context.new_page()
+    page.goto(app_url)
+    expect(page.locator(".tab-group")).to_have_count(len(GROUPS))
+    page.get_by_role("button", name="中文").click()
+    expect(page.get_by_role("button", name="训练", exact=True)).to_be_visible()
+    context.close()
+
+
 def test_a_bad_setting_is_refused_in_the_pages_language(regression: Tab) -> None:
     regression.page.get_by_role("button", name="中文").click()
     box = regression.page.get_by_label("学习率").locator("visible=true").first
