@@ -11,19 +11,25 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from charts.text import Text, Words, said
-from export import card, formats, manifest, parity
-from export.formats import BrokenFileError, State
-from export.parity import Case, Parity, Predict
+from export import card, formats, graph, manifest, parity, try_page
+from export.formats import BrokenFileError, Opened
+from export.parity import Case, Parity
 from nets.lesson import Snapshot, Training
 from nets.training import Learner, Restored, Trainer, is_finite
 
-FILES = {*formats.MODEL_FILES, "golden.npz", "parity.json", "plot.png", "net.py", "README.md", manifest.NAME}
+FILES = {
+    *formats.MODEL_FILES,
+    *("golden.npz", "parity.json", "plot.png", "net.py", "README.md", try_page.NAME, manifest.NAME),
+}
+
+Answers = Mapping[str, parity.Reference]
 
 
 class NonFiniteError(ValueError):
@@ -60,25 +66,82 @@ def place(lesson: str, net: str, nets: list[str]) -> str:
 def write(lesson: Training, trainer: Trainer[Any], out: Path) -> list[Bundle]:
     """Write the bundle of every net of the run: `out`/KEY, or `out`/KEY/NET where there are several.
 
-    Bundles of that name are replaced once the new ones are whole. A model file that fails parity is left out;
-    `Bundle.parity` says why. `trainer.restored` gets the files as they were read back. Raises NonFiniteError for
-    a diverged run, ForeignFolderError rather than replace what is no bundle, export.graph.ExportError, and OSError
-    where `out` cannot be written.
+    See `Draft`, which does the same in parts, and for what it raises.
     """
-    snapshot = trainer.snapshot()
-    _refuse_non_finite(lesson, trainer, snapshot)
-    target = out / lesson.key
-    _refuse_foreign(target)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{lesson.key}-", dir=out) as aside:
-        made, old = Path(aside) / lesson.key, Path(aside) / "old"
-        reports = {learner.name: _write_net(lesson, trainer, learner, Path(aside)) for learner in trainer.learners}
-        snapshot = trainer.snapshot()  # anew, as a lesson may show what was read back
+    with Draft(lesson, trainer, trainer.snapshot(), out) as draft:
+        for learner in trainer.learners:
+            draft.check(learner)
+        return draft.seal(trainer.snapshot())  # anew, as a lesson may show what was read back
+
+
+def prepare(trainer: Trainer[Any]) -> None:
+    """Have at hand what takes long for a net of a new architecture; on any thread. Raises ExportError."""
+    for learner in trainer.learners:
+        graph.prepare(learner.net, trainer.x)
+
+
+class Draft:
+    """The bundles of a run while they are being written, aside from their place: `check` each net, then `seal`.
+
+    Bundles of that name are replaced once the new ones are whole; whatever ends the writing before that leaves the
+    old ones as they were, and nothing with their name. A model file that fails parity is left out; `Bundle.parity`
+    says why. `trainer.restored` gets the files as they were read back. Entering raises NonFiniteError for a diverged
+    run, ForeignFolderError rather than replace what is no bundle, and OSError where `out` cannot be written.
+    """
+
+    def __init__(self, lesson: Training, trainer: Trainer[Any], snapshot: Snapshot, out: Path) -> None:
+        self._lesson = lesson
+        self._trainer = trainer
+        self._snapshot = snapshot  # of the run at its end
+        self._out = out
+        self._names = [each.name for each in trainer.learners]
+        self._checked: list[_Checked] = []
+
+    def __enter__(self) -> "Draft":
+        _refuse_non_finite(self._lesson, self._trainer, self._snapshot)
+        _refuse_foreign(self._out / self._lesson.key)
+        self._out.mkdir(parents=True, exist_ok=True)
+        # Hidden, so that what a killed process leaves of it is taken for no bundle.
+        self._aside = tempfile.TemporaryDirectory(prefix=f".{self._lesson.key}-", suffix=".partial", dir=self._out)
+        self._root = Path(self._aside.name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._aside.cleanup()
+
+    def check(self, learner: Learner) -> None:
+        """Write a net's model files, read them back, and drop those that do not agree with it. Raises ExportError.
+
+        Uses torch: beside runs that train, on their thread.
+        """
+        trainer = self._trainer
+        folder = self._root / place(self._lesson.key, learner.name, self._names)
+        folder.mkdir(parents=True)
+        answers = parity.references(learner.net, parity.inputs(trainer.x), classifies=bool(self._lesson.classes))
+        if not np.isfinite(answers[manifest.SAMPLE].y).all():
+            raise _non_finite(self._lesson, trainer, f"outputs of {learner.name}")
+        described = manifest.describe(self._lesson, trainer, learner, self._snapshot, answers[manifest.SAMPLE])
+        trainer.restored[learner.name] = {}
+        cases: list[Case] = []
+        for name in formats.MODEL_FILES:
+            try:
+                opened = _there_and_back(folder / name, trainer, learner, manifest.metadata(described))
+                cases += compare(name, opened, learner.net, answers, described)
+            except BrokenFileError as error:
+                cases.append(Case.of_words(name, "read", str(error)))
+        report = Parity(tuple(cases))
+        for name in report.failed_files:
+            (folder / name).unlink()
+            trainer.restored[learner.name].pop(name, None)
+        self._checked.append(_Checked(learner, folder, answers, described, report))
+
+    def seal(self, snapshot: Snapshot) -> list[Bundle]:
+        """Write what goes with the model files, with the plot of that snapshot, and put all in its place."""
         plot = _plot(snapshot)
-        bundles = [
-            _describe_net(lesson, trainer, learner, snapshot, plot, reports[learner.name], Path(aside))
-            for learner in trainer.learners
-        ]
+        bundles = [_describe(self._lesson, each, plot) for each in self._checked]
+        made, target, old = self._root / self._lesson.key, self._out / self._lesson.key, self._root / "old"
         if target.exists():
             target.rename(old)
         try:
@@ -87,7 +150,18 @@ def write(lesson: Training, trainer: Trainer[Any], out: Path) -> list[Bundle]:
             if old.exists():
                 old.rename(target)
             raise
-    return [Bundle(out / each.name, each.manifest, each.parity) for each in bundles]
+        return [Bundle(self._out / each.name, each.manifest, each.parity) for each in bundles]
+
+
+@dataclass(frozen=True, eq=False)
+class _Checked:
+    """A net whose model files are written."""
+
+    learner: Learner
+    folder: Path
+    answers: Answers
+    described: manifest.Manifest
+    report: Parity
 
 
 def _plot(snapshot: Snapshot) -> bytes:
@@ -100,11 +174,15 @@ def _refuse_non_finite(lesson: Training, trainer: Trainer[Any], snapshot: Snapsh
     wrong = [f"weights of {each.name}" for each in trainer.learners if not is_finite(each.net)]
     wrong += [name for name, value in snapshot.metrics.items() if not math.isfinite(value)]
     if wrong:
-        why = Text(
-            "{key}: the {what} must be finite to be exported. {advice} Nothing was written.",
-            "{key}：{what} 必须是有限的数才能导出。{advice}什么也没有写。",
-        )
-        raise NonFiniteError(why.format(key=lesson.key, what=wrong[0], advice=trainer.advice))
+        raise _non_finite(lesson, trainer, wrong[0])
+
+
+def _non_finite(lesson: Training, trainer: Trainer[Any], what: str) -> NonFiniteError:
+    why = Text(
+        "{key}: the {what} must be finite to be exported. {advice} Nothing was written.",
+        "{key}：{what} 必须是有限的数才能导出。{advice}什么也没有写。",
+    )
+    return NonFiniteError(why.format(key=lesson.key, what=what, advice=trainer.advice))
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -116,73 +194,53 @@ def _refuse_foreign(target: Path) -> None:
             raise ForeignFolderError(f"{path} is no part of a bundle and would be lost; move it away first.")
 
 
-Answers = Mapping[str, parity.Reference]
-
-
-def _folder(lesson: Training, trainer: Trainer[Any], learner: Learner, root: Path) -> Path:
-    return root / place(lesson.key, learner.name, [each.name for each in trainer.learners])
-
-
-def _write_net(lesson: Training, trainer: Trainer[Any], learner: Learner, root: Path) -> tuple[Answers, Parity]:
-    """Write the model files, read them back, and leave out what does not agree with the net."""
-    folder = _folder(lesson, trainer, learner, root)
-    folder.mkdir(parents=True)
-    answers = parity.references(learner.net, parity.inputs(trainer.x))
-    trainer.restored[learner.name] = {}
-    cases: list[Case] = []
-    for name in formats.MODEL_FILES:
-        try:
-            predict, state = _there_and_back(folder / name, trainer, learner)
-            found = compare(name, predict, state, learner.net, answers)
-        except BrokenFileError as error:
-            found = [Case(name, "read", (), None, None, False, str(error))]
-        cases += found
-    report = Parity(tuple(cases))
-    for name in report.failed_files:
-        (folder / name).unlink()
-        trainer.restored[learner.name].pop(name, None)
-    return answers, report
-
-
-def _there_and_back(path: Path, trainer: Trainer[Any], learner: Learner) -> tuple[Predict, State]:
+def _there_and_back(path: Path, trainer: Trainer[Any], learner: Learner, metadata: Mapping[str, str]) -> Opened:
     start = time.perf_counter()
-    path.write_bytes(formats.write(path.name, learner.net, trainer.x))
+    path.write_bytes(formats.write(path.name, learner.net, trainer.x, metadata))
     written = time.perf_counter()
     content = path.read_bytes()
-    predict, state = formats.read(path.name, content, learner.net)
-    restored = Restored(len(content), written - start, time.perf_counter() - written, predict)
+    opened = formats.read(path.name, content, learner.net)
+    restored = Restored(len(content), written - start, time.perf_counter() - written, opened.predict)
     trainer.restored[learner.name][path.name] = restored
-    return predict, state
+    return opened
 
 
-def _describe_net(
-    lesson: Training,
-    trainer: Trainer[Any],
-    learner: Learner,
-    snapshot: Snapshot,
-    plot: bytes,
-    checked: tuple[Answers, Parity],
-    root: Path,
-) -> Bundle:
+def compare(name: str, opened: Opened, net: nn.Module, answers: Answers, described: manifest.Manifest) -> list[Case]:
+    """A model file as it was read against the net and its description. Raises BrokenFileError."""
+    with formats.blaming(name, "cannot be used"):
+        tensors = formats.same_tensors(name, opened.state, net.state_dict())
+        cases = [Case.of_words(name, "tensors", tensors, "names, shapes, dtypes and bytes are the net's")]
+        if name == formats.PICKLE:
+            wrong = "was saved in train mode, in which dropout and batch norm compute something else"
+            cases.append(Case.of_words(name, "mode", wrong if opened.training else "", "saved in eval mode"))
+        if name == formats.ONNX:
+            wrong = _other_words(opened.metadata, manifest.metadata(described))
+            cases.append(Case.of_words(name, "metadata", wrong, "says of itself what manifest.json says"))
+        if not opened.training:
+            cases += parity.compare(name, opened.predict, answers, exactly=name != formats.ONNX)
+        return cases
+
+
+def _other_words(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """Empty if a file says of itself what it should; else the names that differ."""
+    differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+    return f"metadata_props differ from manifest.json in {', '.join(differing)}" if differing else ""
+
+
+def _describe(lesson: Training, net: _Checked, plot: bytes) -> Bundle:
     """Write what goes with the model files, and seal the folder."""
-    folder = _folder(lesson, trainer, learner, root)
-    answers, report = checked
+    folder, report = net.folder, net.report
     files = [name for name in formats.MODEL_FILES if name not in report.failed_files]
-    described = manifest.describe(lesson, trainer, learner, snapshot, answers["train_1"].y.shape[1:])
-    (folder / "golden.npz").write_bytes(_golden(answers))
+    (folder / "golden.npz").write_bytes(_golden(net.answers))
     (folder / "parity.json").write_bytes(manifest.to_json(report.to_dict()))
     (folder / "plot.png").write_bytes(plot)
-    (folder / "net.py").write_bytes(card.source(learner.net, learner.arguments).encode())
-    (folder / "README.md").write_bytes(card.text(lesson, learner.net, described, files, report).encode())
-    return Bundle(folder, manifest.write(described, folder), report)
-
-
-def compare(name: str, predict: Predict, state: State, net: nn.Module, answers: Answers) -> list[Case]:
-    """A model file as it was read against the net: first its tensors, then what it computes. Raises BrokenFileError."""
-    with formats.blaming(name, "cannot be used"):
-        why = formats.same_tensors(name, state, net.state_dict())
-        tensors = Case(name, "tensors", (), None, None, not why, why)
-        return [tensors, *parity.compare(name, predict, answers, exactly=name != formats.ONNX)]
+    (folder / "net.py").write_bytes(card.source(net.learner.net, net.learner.arguments).encode())
+    (folder / "README.md").write_bytes(card.text(lesson, net.described, files, report).encode())
+    if formats.ONNX in files:
+        golden = {name: (answer.x, answer.y) for name, answer in net.answers.items()}
+        page = try_page.render(net.described, (folder / formats.ONNX).read_bytes(), golden)
+        (folder / try_page.NAME).write_bytes(page)
+    return Bundle(folder, manifest.write(net.described, folder), report)
 
 
 def _golden(answers: Answers) -> bytes:

@@ -1,87 +1,26 @@
-"""The bundle's README.md, a model card with a snippet for each file, and net.py, which the snippets need.
+"""The bundle's README.md, a model card with snippets for its files, and net.py, which those for PyTorch need.
 
 Model cards: https://huggingface.co/docs/hub/model-cards
 """
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from export import formats
 from export.parity import Parity
+from export.snippets import Snippet, snippets
 from nets.lesson import Training
 
-TITLES = {
-    formats.ONNX: "onnxruntime, from net.onnx",
-    formats.PARAMS: "torch, from net_params.pkl",
-    formats.SAFETENSORS: "torch, from net.safetensors",
-    formats.PICKLE: "torch, from net.pkl",
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+# By a lesson's task: the Hub's names for its metrics.
+HUB_METRICS = {
+    "regression": {"loss": "mse"},
+    "classification": {"loss": "cross_entropy", "accuracy": "accuracy"},
 }
-
-SNIPPETS = {
-    formats.ONNX: """
-import numpy as np
-import onnxruntime
-
-golden = np.load("golden.npz")
-session = onnxruntime.InferenceSession("net.onnx")
-(y,) = session.run(["y"], {{"x": golden["x_train_17"]}})
-print(np.abs(y - golden["y_train_17"]).max())
-""",
-    formats.PARAMS: """
-import numpy as np
-import torch
-
-import net  # net.py, beside this file
-
-model = net.build()
-model.load_state_dict(torch.load("net_params.pkl"))
-model.eval()
-golden = np.load("golden.npz")
-with torch.no_grad():
-    y = model(torch.from_numpy(golden["x_train_17"])).numpy()
-print(np.abs(y - golden["y_train_17"]).max())
-""",
-    formats.SAFETENSORS: """
-import numpy as np
-import safetensors.torch
-import torch
-
-import net  # net.py, beside this file
-
-model = net.build()
-model.load_state_dict(safetensors.torch.load_file("net.safetensors"))
-model.eval()
-golden = np.load("golden.npz")
-with torch.no_grad():
-    y = model(torch.from_numpy(golden["x_train_17"])).numpy()
-print(np.abs(y - golden["y_train_17"]).max())
-""",
-    formats.PICKLE: """
-import numpy as np
-import torch
-from torch import nn
-
-import net  # net.py, beside this file
-
-with torch.serialization.safe_globals([{classes}]):
-    model = torch.load("net.pkl", weights_only=True)
-golden = np.load("golden.npz")
-with torch.no_grad():
-    y = model(torch.from_numpy(golden["x_train_17"])).numpy()
-print(np.abs(y - golden["y_train_17"]).max())
-""",
-}
-
-PICKLE_WARNING = """
-A whole-model pickle names its classes, and loading one can run any code. Since torch 2.6 `torch.load("net.pkl")`
-therefore refuses it: *Weights only load failed … Unsupported global*. The snippet allows just the classes that
-this net consists of. The old way, `torch.load("net.pkl", weights_only=False)`, runs whatever the file says and
-wants the class under its own name, `{name}`: use it only for files that you trust as much as a program.
-"""
 
 
 def source(net: nn.Module, arguments: Mapping[str, Any]) -> str:
@@ -112,7 +51,6 @@ def build() -> nn.Module:
 
 def text(
     lesson: Training,
-    net: nn.Module,
     manifest: Mapping[str, Any],
     files: Sequence[str],
     parity: Parity,
@@ -121,7 +59,7 @@ def text(
     settings = [f"| {name} | {value} |" for name, value in manifest["settings"].items()]
     metrics = [f"| {name} | {value:.6g} |" for name, value in manifest["metrics"].items()]
     parts = [
-        _front_matter(lesson),
+        _front_matter(lesson, manifest),
         f"# {lesson.title.en}, a net of Live Nets",
         f"{_article(lesson.task)} net with {manifest['parameters']} parameters, trained for"
         f" {manifest['steps']} steps in the lesson *{lesson.title.en}*.",
@@ -138,15 +76,61 @@ def text(
         "`parity.json` lists every comparison; `golden.npz` holds inputs `x_CASE` and torch's outputs `y_CASE`, so"
         " that any other runtime can be checked too.",
         "## Use",
-        "Each snippet runs in this folder and prints its largest difference from `golden.npz`.",
-        *(_use(name, net) for name in TITLES if name in files),
+        "Open `try.html` in a browser to move the inputs and see the outputs. Each snippet runs in this folder;"
+        " those in Python and JavaScript print their largest difference from `golden.npz`.",
+        *map(_use, snippets(manifest, files)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(lesson: Training) -> str:
-    tags = json.dumps(["onnx", "live-nets", lesson.task, lesson.key])
-    return f"---\nlicense: mit\nlibrary_name: pytorch\ntags: {tags}\n---"
+def _front_matter(lesson: Training, manifest: Mapping[str, Any]) -> str:
+    """The metadata by which the Hub finds and shows a model, as huggingface_hub writes and checks it."""
+    from huggingface_hub import ModelCardData  # a tenth of a second to import, which `verify` need not wait for
+
+    nets = manifest["nets"]
+    measured = _eval_results(lesson, manifest)
+    (port,) = manifest["inputs"]
+    columns = zip(port["features"], port["trained_from"], port["trained_to"], strict=True)
+    data = ModelCardData(
+        license="mit",
+        library_name="pytorch",  # what the net is made with; ONNX is a format to the Hub, known by its tag
+        tags=["onnx", "live-nets", lesson.task, lesson.key],  # each once, even if a lesson is named like its task
+        pipeline_tag=f"tabular-{lesson.task}" if lesson.task in HUB_METRICS else None,
+        metrics=sorted({each.metric_type for each in measured}) or None,
+        model_name="-".join(["live-nets", lesson.key, *([manifest["net"]] if len(nets) > 1 else [])]),
+        eval_results=measured or None,
+        widget=[{"structuredData": {feature: _spread(low, high) for feature, low, high in columns}}],
+    )
+    return f"---\n{data.to_yaml()}\n---"
+
+
+def _eval_results(lesson: Training, manifest: Mapping[str, Any]) -> "list[EvalResult]":
+    """Those of the manifest's metrics that are this net's own and that the Hub has a name for."""
+    from huggingface_hub import EvalResult
+
+    own = f"{manifest['net']} " if len(manifest["nets"]) > 1 else ""  # as in "adam test loss"
+    results = []
+    for name, value in manifest["metrics"].items():
+        split = "test" if name.startswith(f"{own}test ") else "train"
+        kind = HUB_METRICS.get(lesson.task, {}).get(name.removeprefix(own).removeprefix("test "))
+        if kind and name.startswith(own):
+            results.append(
+                EvalResult(
+                    task_type=f"tabular-{lesson.task}",
+                    dataset_type="synthetic",
+                    dataset_name=f"Synthetic points of the lesson {lesson.title.en}",
+                    dataset_split=split,
+                    metric_type=kind,
+                    metric_name=name,
+                    metric_value=value,
+                )
+            )
+    return results
+
+
+def _spread(low: float, high: float) -> list[float]:
+    """A handful of inputs from within the range of the training."""
+    return [float(f"{low + (high - low) * part:.3g}") for part in (0.1, 0.3, 0.5, 0.7, 0.9)]
 
 
 def _article(task: str) -> str:
@@ -160,16 +144,12 @@ def _port(name: str, port: Mapping[str, Any]) -> str:
     if "trained_from" in port:
         ranges = zip(port["trained_from"], port["trained_to"], strict=True)
         trained = "; trained on " + ", ".join(f"{low:.3g} to {high:.3g}" for low, high in ranges)
-    return f"- `{name}`, {port['dtype']} ({shape}): {features}{trained}"
+    scaled = port["scaling"]
+    scaling = f"; {scaled['formula']}, mean {scaled['mean']:.9g}, std {scaled['std']:.9g}" if scaled else "; not scaled"
+    return f"- `{name}`, {port['dtype']} ({shape}): {features}{trained}{scaling}"
 
 
-def _use(file: str, net: nn.Module) -> str:
-    name = f"{type(net).__module__}.{type(net).__qualname__}"
-    classes = sorted({type(module) for module in net.modules()}, key=lambda cls: cls.__name__)
-    allowed = [
-        f"nn.{cls.__name__}" if cls.__module__.startswith("torch.nn.") else f'(net.{cls.__name__}, "{name}")'
-        for cls in classes
-    ]
-    code = SNIPPETS[file].format(classes=", ".join(allowed))
-    warning = PICKLE_WARNING.format(name=name) if file == formats.PICKLE else ""
-    return f"### {TITLES[file]}\n{warning}\n```python{code}```"
+def _use(snippet: Snippet) -> str:
+    install = f"```sh\n{snippet.install}\n```" if snippet.install else ""
+    parts = (f"### {snippet.title}: {snippet.file}", snippet.note.strip(), install)
+    return "\n\n".join([*filter(None, parts), f"```{snippet.language}{snippet.code}```"])

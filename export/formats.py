@@ -8,6 +8,7 @@ import copy
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnxruntime
 import safetensors
 import safetensors.torch
 import torch
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -36,8 +38,21 @@ class BrokenFileError(ValueError):
         self.file = file
 
 
-def write(file: str, net: nn.Module, x: Tensor) -> bytes:
-    """The model file of that name. `x` (N, features) is any input of the net's kind. Raises ExportError."""
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model file that was read: what it predicts, its tensors, and what an ONNX file says of itself."""
+
+    predict: Predict
+    state: State
+    training: bool = False  # a whole model that was saved in train mode
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def write(file: str, net: nn.Module, x: Tensor, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The model file of that name. `x` (N, features) is any input of the net's kind. Raises ExportError.
+
+    `metadata` is what an ONNX file says of itself; the other formats have no place for it.
+    """
     net = copy.deepcopy(net).eval()
     for parameter in net.parameters():
         parameter.grad = None
@@ -50,7 +65,7 @@ def write(file: str, net: nn.Module, x: Tensor) -> bytes:
         case "net.safetensors":
             return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
         case "net.onnx":
-            return onnx_bytes(net, x)
+            return onnx_bytes(net, x, metadata)
         case _:
             raise ValueError(f"no such model file in a bundle: {file}")
 
@@ -61,8 +76,8 @@ def _saved(value: object) -> bytes:
     return file.getvalue()
 
 
-def read(file: str, content: bytes, architecture: nn.Module) -> tuple[Predict, State]:
-    """A model file's prediction and its tensors. Raises BrokenFileError.
+def read(file: str, content: bytes, architecture: nn.Module) -> Opened:
+    """A model file, ready to predict. Raises BrokenFileError.
 
     `architecture` is a net of the same classes and shapes; its weights are not used, and no class
     that it does not consist of is unpickled.
@@ -73,15 +88,17 @@ def read(file: str, content: bytes, architecture: nn.Module) -> tuple[Predict, S
                 net = _unpickled(content, {type(module) for module in architecture.modules()})
                 if type(net) is not type(architecture):
                     raise TypeError(f"it holds {type(net).__name__} and not {type(architecture).__name__}")
+                training = any(module.training for module in net.modules())
+                return Opened(_torch_predict(net), net.state_dict(), training)
             case "net_params.pkl":
                 net = _with_state(architecture, _unpickled(content, set()))
             case "net.safetensors":
                 net = _with_state(architecture, safetensors.torch.load(content))
             case "net.onnx":
-                return _from_onnx(content)
+                return read_onnx(content)
             case _:
                 raise ValueError("no such model file in a bundle")
-        return _torch_predict(net), net.state_dict()
+        return Opened(_torch_predict(net.eval()), net.state_dict())
 
 
 @contextmanager
@@ -129,8 +146,6 @@ def _with_state(architecture: nn.Module, state: State) -> nn.Module:
 
 
 def _torch_predict(net: nn.Module) -> Predict:
-    net.eval()
-
     def predict(x: Float32) -> Float32:
         with torch.no_grad():
             y: Float32 = net(torch.from_numpy(x)).numpy()
@@ -139,14 +154,15 @@ def _torch_predict(net: nn.Module) -> Predict:
     return predict
 
 
-def _from_onnx(content: bytes) -> tuple[Predict, State]:
+def read_onnx(content: bytes) -> Opened:
+    """An ONNX file of whatever net, ready to predict. Raises what its parser, onnxruntime and `parsed` raise."""
+    model = parsed(content)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # small nets: threads cost more than they give
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     ports = [[(port.name, port.type) for port in side] for side in (session.get_inputs(), session.get_outputs())]
     if ports != [[("x", "tensor(float)")], [("y", "tensor(float)")]]:
         raise ValueError(f"it must take x and give y, both of float32, not {ports}")
-    model = onnx.load_model_from_string(content)
     # numpy_helper's arrays may be read-only views, which torch would warn of.
     state = {
         tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor))) for tensor in model.graph.initializer
@@ -156,4 +172,33 @@ def _from_onnx(content: bytes) -> tuple[Predict, State]:
         y: Float32 = session.run(["y"], {"x": x})[0]
         return y
 
-    return predict, state
+    return Opened(predict, state, metadata={each.key: each.value for each in model.metadata_props})
+
+
+def parsed(content: bytes) -> onnx.ModelProto:
+    """An ONNX file as its parts, of which nothing has been run. Raises ValueError for one that is not plain.
+
+    Plain is one file of operators that every runtime has: none of another domain than ai.onnx, none that is defined
+    in the file, holds a graph of its own or is in train mode, and no tensor that lies in another file.
+    """
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ValueError("it is no ONNX file") from error
+    graph = model.graph
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            raise ValueError(f"it needs the operator {node.op_type} of {node.domain}, which is not plain ai.onnx")
+        if any(each.HasField("g") or each.graphs for each in node.attribute):
+            raise ValueError(f"its operator {node.op_type} holds a graph of its own, which is not plain ai.onnx")
+        # Not left to the outputs: onnxruntime takes dropout out even where it is on, and other runtimes do not.
+        trains = any(each.name == "training_mode" and each.i for each in node.attribute)
+        if trains or (node.op_type == "Dropout" and len(node.input) > 2):
+            raise ValueError(f"its operator {node.op_type} is in train mode")
+    if model.functions or graph.sparse_initializer:
+        raise ValueError("it defines operators or sparse tensors of its own, which is not plain ai.onnx")
+    constants = [tensor for node in graph.node for each in node.attribute for tensor in (each.t, *each.tensors)]
+    for tensor in (*graph.initializer, *constants):
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError(f"its tensor {tensor.name} lies in another file, and is not looked for")
+    return model

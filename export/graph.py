@@ -1,37 +1,74 @@
-"""A net as an ONNX file: each architecture is exported once, and filled with the weights of each net.
+"""A net as an ONNX file: the graph of its architecture, filled with its weights in a fraction of a millisecond.
 
-torch.onnx.export takes half a second and must not run beside other threads that use torch; filling in
-weights takes a fraction of a millisecond. torch.onnx documentation: https://docs.pytorch.org/docs/stable/onnx.html
+torch.onnx.export takes half a second or more and must not run beside other threads that use torch, so it is never
+called here. Graphs of the lessons' nets are shipped in `graphs/`, whatever the sizes of their layers; that of any
+other net is exported once by a process of its own (`export.torch_onnx`), and kept for all nets like it.
 """
 
 import copy
-import logging
-import warnings
+import hashlib
+import inspect
+import io
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import onnx
 import torch
-from onnx import numpy_helper, version_converter
+from onnx import numpy_helper
 from torch import Tensor, nn
 
-OPSET = 17  # what onnxruntime 1.15 and other runtimes of its age read
-IR_VERSION = 8
+from charts.text import Text
+
+GRAPHS = Path(__file__).with_name("graphs")
+ARCHITECTURE = "architecture"  # the name under which a shipped graph tells whose it is
+ANY = -1  # a size that a shipped graph leaves open
+
+# What a graph does not depend on: sizes, which its tensors have anyway, and what counts in training only.
+_FREE: dict[type[nn.Module], set[str]] = {
+    nn.Linear: {"in_features", "out_features"},
+    nn.BatchNorm1d: {"num_features", "momentum"},
+    nn.Dropout: {"p", "inplace"},
+}
+_KEPT = 64  # graphs besides the shipped ones; each is a few kilobytes
+_PATIENCE = 300  # seconds that an export may take; a busy machine needs ten
 
 _exported: dict[str, onnx.ModelProto] = {}
-_KEPT = 64  # architectures; settings make many, and each is a few kilobytes
+_exporting = threading.Lock()
 
 
 class ExportError(RuntimeError):
-    """A net that cannot be written faithfully; the message says which and why."""
+    """A net that cannot be written faithfully; the message says which and why, `told` in both languages."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.told = Text("The net cannot be written as an ONNX file: {why}.", "网络无法写成 ONNX 文件：{why}。").format(
+            why=why
+        )
 
 
-def onnx_bytes(net: nn.Module, x: Tensor) -> bytes:
-    """The net as an ONNX file; `x` (N, features) is any input of its kind. Raises ExportError."""
-    model = copy.deepcopy(_architecture(net, x))
+def onnx_bytes(net: nn.Module, x: Tensor, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The net in eval mode as an ONNX file; `x` (N, features) is any input of its kind.
+
+    `metadata` goes into the file's metadata_props. Raises ExportError. The first net of an architecture that is not
+    shipped takes some seconds; see `prepare`.
+    """
+    model = copy.deepcopy(_prepared(net, x))
     state = inference_state(net.state_dict())
     fill(model, {name: tensor.detach().numpy() for name, tensor in state.items()})
+    with torch.no_grad():
+        y = copy.deepcopy(net).eval()(torch.zeros(2, *x.shape[1:]))
+    for port, example in ((model.graph.input[0], x), (model.graph.output[0], y)):
+        for dim, size in zip(port.type.tensor_type.shape.dim[1:], example.shape[1:], strict=True):
+            dim.dim_value = size
+    onnx.helper.set_model_props(model, dict(sorted((metadata or {}).items())))
+    onnx.checker.check_model(model, full_check=True)  # also that the sizes of all tensors go together
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
@@ -41,62 +78,111 @@ def inference_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def fill(model: onnx.ModelProto, state: dict[str, npt.NDArray[Any]]) -> None:
-    """Put the tensors of `state` into the model of its architecture, in place.
+def fill(model: onnx.ModelProto, state: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put the tensors of `state` into the graph of their architecture, in place.
 
-    Raises ExportError unless the model's initialisers are of the names, shapes and dtypes of `state`.
+    Raises ExportError unless the graph's initialisers are of the names, shapes and dtypes of `state`; a size of ANY
+    takes every size.
     """
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    wanted = {name: (array.shape, array.dtype) for name, array in state.items()}
-    if {name: (array.shape, array.dtype) for name, array in found.items()} != wanted:
-        raise ExportError(f"the ONNX graph's tensors {sorted(found)} are not those of the state_dict {sorted(wanted)}")
-    for tensor in model.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(state[tensor.name], tensor.name))
+    found = {tensor.name: tensor for tensor in model.graph.initializer}
+    if {*found} != {*state}:
+        raise ExportError(f"the graph's tensors {sorted(found)} are not those of the state_dict {sorted(state)}")
+    for name, array in state.items():
+        sizes, dtype = list(found[name].dims), onnx.helper.tensor_dtype_to_np_dtype(found[name].data_type)
+        same = len(sizes) == array.ndim and all(a in (ANY, b) for a, b in zip(sizes, array.shape, strict=True))
+        if not same or dtype != array.dtype:
+            raise ExportError(f"the graph's {name} is {dtype} {sizes} and the state_dict's {array.dtype} {array.shape}")
+        found[name].CopyFrom(numpy_helper.from_array(array, name))
 
 
-def _architecture(net: nn.Module, x: Tensor) -> onnx.ModelProto:
+def prepare(net: nn.Module, x: Tensor) -> None:
+    """Have the graph of the net's architecture at hand, so that `onnx_bytes` takes no time. Raises ExportError.
+
+    May be called on any thread, beside runs that train: what has to be exported is so by another process.
+    """
+    _prepared(net, x)
+
+
+def _prepared(net: nn.Module, x: Tensor) -> onnx.ModelProto:
+    shipped = _shipped().get(architecture(net))
+    if shipped is not None:
+        return shipped
+    exact = _exact(net, x)
+    if exact not in _exported:
+        with _exporting:  # the second of two that want the same finds what the first has made
+            if exact not in _exported:
+                made = _export_elsewhere(net, x)
+                if len(_exported) >= _KEPT:
+                    del _exported[next(iter(_exported))]
+                _exported[exact] = made
+    return _exported[exact]
+
+
+def architecture(net: nn.Module) -> str:
+    """All that the net's graph depends on, but for the sizes of its tensors. Raises ExportError.
+
+    A graph that no longer belongs to its net all the same, say because `forward` calls a function that was changed,
+    is caught by the comparison of every file with its net.
+    """
+    lines = [f"torch {torch.__version__.partition('+')[0]}, onnx {onnx.__version__}"]
+    for name, module in net.named_modules():
+        cls: Any = type(module)
+        kept = sorted(name for name in vars(module).keys() - _FREE.get(cls, set()) if not name.startswith("_"))
+        values = ", ".join(f"{name}={vars(module)[name]!r}" for name in kept if name != "training")
+        lines.append(f"{name}: {cls.__module__}.{cls.__qualname__}({values}) {_source_hash(cls)}".strip())
+    lines += [f"{name}: {tensor.dtype}, {tensor.ndim} axes" for name, tensor in net.state_dict().items()]
+    return "\n".join(lines)
+
+
+def _exact(net: nn.Module, x: Tensor) -> str:
     shapes = [(name, tuple(tensor.shape)) for name, tensor in net.state_dict().items()]
-    key = repr((type(net).__module__, net, shapes, tuple(x.shape[1:])))
-    if key not in _exported:
-        if len(_exported) >= _KEPT:
-            del _exported[next(iter(_exported))]
-        _exported[key] = _export(net, x)
-    return _exported[key]
+    return f"{architecture(net)}\n{shapes}\n{tuple(x.shape[1:])}"
 
 
-def _export(net: nn.Module, x: Tensor) -> onnx.ModelProto:
+@cache
+def _source_hash(cls: type[nn.Module]) -> str:
+    """The hash of the code of a class and its bases, but for torch's own; empty if that is all there is."""
+    own = [base for base in cls.__mro__ if base is not object and not base.__module__.startswith("torch.")]
+    try:
+        source = "".join(map(inspect.getsource, own))
+    except (OSError, TypeError) as error:  # typed into a session
+        raise ExportError(f"{cls.__qualname__} must be defined in a file, so that its code can go along") from error
+    return hashlib.sha256(source.encode()).hexdigest()[:16] if own else ""
+
+
+@cache
+def _shipped() -> dict[str, onnx.ModelProto]:
+    """The shipped graphs by architecture."""
+    models = map(onnx.load_model, sorted(GRAPHS.glob("*.onnx")))
+    made = {}
+    for model in models:
+        (told,) = model.metadata_props
+        del model.metadata_props[:]
+        made[told.value] = model
+    return made
+
+
+def _export_elsewhere(net: nn.Module, x: Tensor) -> onnx.ModelProto:
+    """The graph from `export.torch_onnx` in a process of its own."""
     net = copy.deepcopy(net).eval()
-    # torchvision's operators, which it misses aloud, play no part here.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # torch.onnx 2.13 uses this deprecated function of its own.
-        warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
-        program = torch.onnx.export(
-            net,
-            (torch.zeros(3, *x.shape[1:]),),  # any batch but 0 and 1, which torch.export takes as fixed
-            dynamo=True,
-            optimize=False,  # so that initialisers keep the names of the state_dict
-            input_names=["x"],
-            output_names=["y"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch.onnx.export gave no program")
-    model = version_converter.convert_version(program.model_proto, OPSET)
-    model.ir_version = IR_VERSION
-    _strip(model)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Take out what torch notes of the machine: stack traces with paths, and names of its own modules."""
-    del model.metadata_props[:]
-    model.graph.name = "net"
-    for part in (
-        *(model.graph, *model.graph.node, *model.graph.initializer),
-        *(*model.graph.input, *model.graph.output, *model.graph.value_info),
-    ):
-        del part.metadata_props[:]
-        part.doc_string = ""
+    for parameter in net.parameters():
+        parameter.grad = None
+    given = io.BytesIO()
+    try:
+        torch.save((net, x[:0]), given)
+    except (AttributeError, TypeError, RuntimeError, ValueError) as error:  # as pickle and torch say it
+        raise ExportError(
+            f"{type(net).__qualname__} must be a class that another process can import: {error}"
+        ) from error
+    done = subprocess.run(
+        [sys.executable, "-m", "export.torch_onnx"],
+        input=given.getvalue(),
+        capture_output=True,
+        check=False,
+        timeout=_PATIENCE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # where the net's class is found here
+    )
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it ended without a word"]
+        raise ExportError(f"torch.onnx.export of {type(net).__qualname__} failed: {lines[-1]}")
+    return onnx.load_model_from_string(done.stdout)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,21 @@ from torch import Tensor
 from export import formats
 from export.formats import BrokenFileError
 from export.graph import inference_state
-from nets.lesson import Snapshot, Training
+from export.parity import Reference
+from nets.lesson import Scaling, Snapshot, Training
 from nets.training import Learner, Trainer
 
 NAME = "manifest.json"
-FORMAT = 1  # a reader that knows only this one refuses others
+FORMAT = 2  # a reader that knows only this one refuses others
+SAMPLE = "train_17"  # the golden case that the manifest and net.onnx hold, so that either can be tested by itself
 
 Manifest = dict[str, Any]
 
 
 def describe(
-    lesson: Training, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, outputs: tuple[int, ...]
+    lesson: Training, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, sample: Reference
 ) -> Manifest:
-    """All but the files. `outputs` is the shape of one output, without the batch."""
+    """All but the files. `sample` is what the net says to SAMPLE's inputs."""
     net = learner.net
     return {
         "format": FORMAT,
@@ -36,6 +39,7 @@ def describe(
         "net": learner.name,
         "nets": [each.name for each in trainer.learners],
         "class": f"{type(net).__module__}.{type(net).__qualname__}",
+        "modules": sorted({f"{type(each).__module__}.{type(each).__qualname__}" for each in net.modules()}),
         "architecture": str(net),
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "weights": weights_digest(net.state_dict()),
@@ -49,19 +53,22 @@ def describe(
                 "unit": lesson.inputs.unit,
                 "trained_from": trainer.x.amin(dim=0).tolist(),
                 "trained_to": trainer.x.amax(dim=0).tolist(),
+                "scaling": _scaling(trainer.x_scaling),
             }
         ],
         "outputs": [
             {
                 "name": "y",
                 "dtype": "float32",
-                "shape": ["batch", *outputs],
+                "shape": ["batch", *sample.y.shape[1:]],
                 "features": lesson.outputs.features,
                 "unit": lesson.outputs.unit,
+                "scaling": _scaling(trainer.y_scaling),
             }
         ],
         "classes": lesson.classes,
         "settings": trainer.config.to_dict(),
+        "seed": trainer.config.seed,
         "steps": snapshot.step,
         "metrics": dict(snapshot.metrics),
         "versions": {
@@ -70,7 +77,22 @@ def describe(
             "onnxruntime": onnxruntime.__version__,
             "numpy": np.__version__,
         },
+        "sample": {"x": sample.x.tolist(), "y": sample.y.tolist()},
     }
+
+
+def _scaling(scaling: Scaling | None) -> dict[str, Any] | None:
+    return None if scaling is None else {"formula": "scaled = (value - mean) / std", **asdict(scaling)}
+
+
+def metadata(described: Manifest) -> dict[str, str]:
+    """What net.onnx says of itself in its metadata_props: all that `describe` gives, texts as they are, else JSON."""
+    rest = {key: value for key, value in described.items() if key not in ("files", "digest")}
+    return {key: each if isinstance(each, str) else _compact(each) for key, each in rest.items()}
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

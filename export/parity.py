@@ -6,6 +6,7 @@ MARGIN times the rounding error that float32 brings anyway. That error is taken 
 distance from float64, over the range of inputs, and float32's epsilon times the scale |W||h| + |b| of the terms that
 the last layer adds up (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1).
 A pickle read back by the same torch has nothing to round: its outputs must be equal, bit by bit.
+A classifier must also choose the classes that the net chooses, but where float32's own error leaves that open.
 """
 
 import copy
@@ -26,24 +27,45 @@ MARGIN = 16.0  # over 50 seeds of each lesson the largest ratio seen is below 5
 BATCHES = (1, 2, 17, 1024)
 FAR = 1000.0  # times the training range
 EPSILON = float(np.finfo(np.float32).eps)
+RULE = (
+    "Weights equal to the last bit. Pickles and safetensors: outputs equal to the last bit. ONNX: each output at most"
+    f" {MARGIN:g} times as far from the net in float64 as float32 has to be. That is torch's own largest distance over"
+    " the range of inputs, or float32's epsilon times the scale |W||h| + |b| of the terms that the last layer adds up,"
+    " whichever is larger. NaN and infinities in the same places; the same classes from a classifier, but where"
+    " float32's own error leaves them open."
+)
 
 
 @dataclass(frozen=True)
 class Case:
     """One file on one batch of inputs.
 
-    `max_abs` is the largest difference from the live net's outputs. `ratio` says how far the file is from
-    float64, in units of the error that float32 allows. Both are None where outputs cannot be subtracted, and
-    for the case "tensors", which compares the weights in the file, byte for byte. `why` is empty if it passed.
+    `max_abs` is the largest difference from the live net's outputs. At the output that is worst by its own bound,
+    `measured` is the distance from what must be met, and `bound` is how large it may be: the distance from the net
+    in float64 for ONNX, that from the net itself, and 0, for the other files. All three are None where outputs cannot
+    be subtracted, and for the cases that compare no outputs: "tensors", the weights in the file, byte for byte;
+    "mode", whether a whole model was saved in eval mode; "metadata", what an ONNX file says of itself.
+    `why` is the reason for the verdict, in words.
     """
 
     file: str
     case: str
     shape: tuple[int, ...]
     max_abs: float | None
-    ratio: float | None
+    measured: float | None
+    bound: float | None
     passed: bool
-    why: str = ""
+    why: str
+
+    @classmethod
+    def of_words(cls, file: str, case: str, wrong: str, right: str = "") -> "Case":
+        """A case that compares no outputs: `wrong` says what is wrong with it, and if that is empty, `right` holds."""
+        return cls(file, case, (), None, None, None, not wrong, wrong or right)
+
+    @property
+    def share(self) -> float:
+        """How much of its bound the case takes up; 0 if there is nothing to measure."""
+        return self.measured / self.bound if self.measured and self.bound else 0.0
 
 
 @dataclass(frozen=True)
@@ -90,19 +112,23 @@ class Parity:
         return {
             "passed": self.passed,
             "summary": self.summary,
-            "rule": f"distance from float64 at most {MARGIN:g} times the error that float32 allows",
+            "rule": RULE,
             "cases": [asdict(case) for case in self.cases],
         }
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the live net says to `x`: `y` in float32, `exact` in float64, `allowed` the error of float32."""
+    """What the live net says to `x`: `y` in float32, `exact` in float64, `allowed` the error of float32.
+
+    `classifies` tells whether the largest output of a row is an answer by itself.
+    """
 
     x: Float32
     y: Float32
     exact: Float64
     allowed: Float64
+    classifies: bool = False
 
 
 def inputs(x: Tensor) -> dict[str, Float32]:
@@ -123,17 +149,15 @@ def inputs(x: Tensor) -> dict[str, Float32]:
     return made
 
 
-def references(net: nn.Module, cases: Mapping[str, Float32]) -> dict[str, Reference]:
+def references(net: nn.Module, cases: Mapping[str, Float32], *, classifies: bool = False) -> dict[str, Reference]:
     """The live net's answers. Raises TypeError for a net whose output is not that of a Linear layer."""
     exact_net = copy.deepcopy(net).double().eval()
     net = copy.deepcopy(net).eval()
-    last: dict[str, Tensor] = {}
+    last: tuple[nn.Linear, Tensor, Tensor] | None = None
 
     def remember(layer: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> None:
-        last["output"] = output
-        last["scale"] = args[0].abs() @ layer.weight.abs().T
-        if layer.bias is not None:
-            last["scale"] = last["scale"] + layer.bias.abs()
+        nonlocal last
+        last = layer, args[0], output
 
     for module in exact_net.modules():
         if isinstance(module, nn.Linear):
@@ -144,9 +168,9 @@ def references(net: nn.Module, cases: Mapping[str, Float32]) -> dict[str, Refere
         for name, x in cases.items():
             y = net(torch.from_numpy(x)).numpy()
             exact = exact_net(torch.from_numpy(x).double())
-            if "scale" not in last or last["output"] is not exact:
+            if last is None or last[2] is not exact:
                 raise TypeError(f"parity is measured at a last Linear layer, and {type(net).__name__} has none")
-            outputs[name] = y, exact.numpy(), last["scale"].numpy()
+            outputs[name] = y, exact.numpy(), _scale(*last[:2]).numpy()
 
     answers = {}
     for name, (y, exact_y, scale) in outputs.items():
@@ -155,8 +179,14 @@ def references(net: nn.Module, cases: Mapping[str, Float32]) -> dict[str, Refere
         group = [outputs[other] for other in outputs if _range_of(other) == _range_of(name)]
         own = np.max([_distance(y, exact_y).max(axis=0) for y, exact_y, _ in group], axis=0)
         allowed = np.maximum(own, EPSILON * np.where(np.isfinite(scale), scale, 0.0))
-        answers[name] = Reference(cases[name], y, exact_y, allowed)
+        answers[name] = Reference(cases[name], y, exact_y, allowed, classifies)
     return answers
+
+
+def _scale(layer: nn.Linear, h: Tensor) -> Tensor:
+    """The magnitude of the terms that the layer adds up for h (N, in_features): |W||h| + |b|."""
+    scale = h.abs() @ layer.weight.abs().T
+    return scale if layer.bias is None else scale + layer.bias.abs()
 
 
 def _range_of(name: str) -> str:
@@ -171,28 +201,46 @@ def compare(file: str, predict: Predict, answers: Mapping[str, Reference], *, ex
 def compare_outputs(file: str, name: str, y: Float32, answer: Reference, *, exactly: bool) -> Case:
     """The file's outputs `y` in the case of that name, against the live net's answer."""
 
-    def case(max_abs: float | None, ratio: float | None, why: str) -> Case:
-        return Case(file, name, answer.x.shape, max_abs, ratio, not why, why)
+    def refused(why: str) -> Case:
+        return Case(file, name, answer.x.shape, None, None, None, False, why)
 
     if y.shape != answer.y.shape or y.dtype != answer.y.dtype:
         got, want = (f"{array.dtype} {array.shape}" for array in (y, answer.y))
-        return case(None, None, f"gives {got} where torch gives {want}")
+        return refused(f"gives {got} where torch gives {want}")
     if not np.array_equal(_kinds(y), _kinds(answer.y)):
         row = int(np.argwhere(_kinds(y) != _kinds(answer.y))[0][0])
-        why = f"NaN or infinity in other places, first at x = {_row(answer.x, row)}"
-        return case(None, None, why)
+        return refused(f"NaN or infinity in other places, first at x = {_row(answer.x, row)}")
     difference = _distance(y, answer.y)
     max_abs = float(difference.max(initial=0.0))
     if exactly:
-        why = f"differs by {max_abs:.3g}, {_at(difference, answer.x)}" if max_abs else ""
-        return case(max_abs, None if max_abs else 0.0, why)
+        why = f"differs by {max_abs:.3g}, {_at(difference, answer.x)}" if max_abs else "equal to the last bit"
+        return Case(file, name, answer.x.shape, max_abs, max_abs, 0.0, not max_abs, why)
+
     tiny = float(np.finfo(np.float32).tiny)
-    ratios = _distance(y, answer.exact) / np.maximum(answer.allowed, tiny)
-    ratio = float(ratios.max(initial=0.0))
-    why = ""
-    if ratio > MARGIN:
-        why = f"{ratio:.3g} times float32's own error, {MARGIN:g} allowed, {_at(ratios, answer.x)}"
-    return case(max_abs, ratio, why)
+    distance, bounds = _distance(y, answer.exact), MARGIN * np.maximum(answer.allowed, tiny)
+    worst = np.unravel_index((distance / bounds).argmax(), distance.shape)
+    measured, bound = float(distance[worst]), float(bounds[worst])
+    passed = measured <= bound
+    times = f"{MARGIN * measured / bound:.2g} times float32's own error, {MARGIN:g} allowed"
+    why = times if passed else f"{times}, {_at(distance / bounds, answer.x)}"
+    if passed and answer.classifies:
+        other = _other_class(y, answer)
+        passed = other is None
+        if other is not None:
+            chosen, wanted = y[other].argmax(), answer.y[other].argmax()
+            why = f"chooses class {chosen} where torch chooses {wanted}, at x = {_row(answer.x, other)}"
+    return Case(file, name, answer.x.shape, max_abs, measured, bound, passed, why)
+
+
+def _other_class(y: Float32, answer: Reference) -> int | None:
+    """The first row whose class is another than the live net's, though float32 can tell the two apart."""
+    rows = np.arange(len(y))
+    ours, theirs = answer.y.argmax(axis=1), y.argmax(axis=1)
+    # A row with NaN or infinities has its largest in the same place: `_kinds` has seen to that.
+    gap = np.abs(answer.exact[rows, ours] - answer.exact[rows, theirs])
+    sure = gap > answer.allowed[rows, ours] + answer.allowed[rows, theirs]
+    wrong = np.flatnonzero((ours != theirs) & sure)
+    return int(wrong[0]) if len(wrong) else None
 
 
 def _kinds(y: Float32) -> npt.NDArray[np.int8]:

@@ -23,12 +23,15 @@ def find(root: Path) -> list[Path]:
     """The folders of the bundles under `root`, in order, `root` itself among them.
 
     A folder with a model file counts, so that a lost manifest is noticed, and so does a link to a folder:
-    what lies deeper behind it is not looked for.
+    what lies deeper behind it is not looked for. Hidden folders do not count: those of bundles being written are.
     """
     marks = {manifest.NAME, *formats.MODEL_FILES}
     paths = list(root.rglob("*"))
     links = {path for path in paths if path.is_symlink() and path.is_dir()}
-    return sorted(links | {path.parent for path in paths if path.name in marks and path.is_file()})
+    found = links | {path.parent for path in paths if path.name in marks and path.is_file()}
+    return sorted(
+        folder for folder in found if not any(part.startswith(".") for part in folder.relative_to(root).parts)
+    )
 
 
 def verify(folder: Path) -> Bundle:
@@ -40,12 +43,13 @@ def verify(folder: Path) -> Bundle:
     """
     described, contents = manifest.read(folder)
     trainer, net = _rebuild(described, contents)
-    answers = parity.references(net, parity.inputs(trainer.x))
+    classifies = bool(TRAININGS[described["lesson"]].classes)
+    answers = parity.references(net, parity.inputs(trainer.x), classifies=classifies)
     cases = []
     for name in formats.MODEL_FILES:
         if name in contents:  # one that failed when it was written is not there
-            cases += compare(name, *formats.read(name, contents[name], net), net, answers)
-    cases += _compare_golden(contents[GOLDEN], net, set(answers))
+            cases += compare(name, formats.read(name, contents[name], net), net, answers, described)
+    cases += _compare_golden(contents[GOLDEN], net, set(answers), classifies=classifies)
     return Bundle(folder, described, Parity(tuple(cases)))
 
 
@@ -58,7 +62,7 @@ def _rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tup
     except (KeyError, TypeError, StopIteration, SettingError) as error:
         raise BrokenFileError(manifest.NAME, f"must name a lesson, its net and its settings: {error!r}") from error
     for name in filter(contents.__contains__, formats.MODEL_FILES):
-        _, state = formats.read(name, contents[name], net)
+        state = formats.read(name, contents[name], net).state
         with formats.blaming(name, "does not fit the lesson's net"):
             if manifest.weights_digest(state) != described.get("weights"):
                 continue
@@ -69,11 +73,11 @@ def _rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tup
     raise BrokenFileError(manifest.NAME, "must have the digest of the weights of a file; it has that of none")
 
 
-def _compare_golden(content: bytes, net: nn.Module, names: set[str]) -> list[parity.Case]:
+def _compare_golden(content: bytes, net: nn.Module, names: set[str], *, classifies: bool) -> list[parity.Case]:
     with formats.blaming(GOLDEN, "must hold the inputs and outputs of every case"):
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             golden = {name: (arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in sorted(names)}
-        answers = parity.references(net, {name: x for name, (x, _) in golden.items()})
+        answers = parity.references(net, {name: x for name, (x, _) in golden.items()}, classifies=classifies)
         # Recorded on another machine, maybe: held to the bound for other runtimes.
         return [
             parity.compare_outputs(GOLDEN, name, y, answers[name], exactly=False) for name, (_, y) in golden.items()

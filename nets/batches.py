@@ -11,7 +11,7 @@ from charts.blocks import Note, Table
 from charts.chart import Array, Chart, Line, Panel, Points, as_array
 from charts.text import Text
 from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Training, View
+from nets.lesson import Idea, Port, Scaling, Training, View
 from nets.settings import Config, hidden_units, learning_rate, number, seed, switch
 from nets.training import LOSS, TEST_LOSS, Learner, Trainer
 
@@ -175,6 +175,8 @@ class BatchesTrainer(Trainer[BatchesConfig]):
         self.x = torch.unsqueeze(torch.linspace(1, 10, SAMPLES), dim=1)  # (100, 1)
         self.y = torch.unsqueeze(torch.linspace(10, 1, SAMPLES), dim=1)
         if self.config.scaled:
+            self.x_scaling = Scaling(self.x.mean().item(), self.x.std().item())  # for whoever uses the net elsewhere
+            self.y_scaling = Scaling(self.y.mean().item(), self.y.std().item())
             self.x = (self.x - self.x.mean()) / self.x.std()
             self.y = (self.y - self.y.mean()) / self.y.std()
         self.loader = DataLoader(

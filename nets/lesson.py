@@ -59,6 +59,14 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """How a run's data were scaled before a net saw them: scaled = (value - mean) / std."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
 class Idea:
     """Something to try: a button's label, what to watch for, and the settings that differ from the defaults."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from charts.chart import PALETTE, Array, Line, Panel, Scale, as_array
 from charts.text import Text, Words
 from nets.diagnosis import Evaluation, diagnose, evaluate
-from nets.lesson import Snapshot, View
+from nets.lesson import Scaling, Snapshot, View
 
 
 class Settings(Protocol):
@@ -107,6 +107,7 @@ class Trainer(ABC, Generic[C]):
     `learners`, `loss_func`, `steps`, how many there are to take, `x` and `y`, the whole training set, one sample
     a row, and `test_x` and `test_y`, samples of the same kind that are not learned from.
 
+    `x_scaling` and `y_scaling` say how x and y came from the data as they are, where a lesson scales them.
     `restored` holds the files of each net by name and file, once they have been written.
     """
 
@@ -117,6 +118,8 @@ class Trainer(ABC, Generic[C]):
     y: Tensor
     test_x: Tensor
     test_y: Tensor
+    x_scaling: Scaling | None = None
+    y_scaling: Scaling | None = None
 
     def __init__(self, config: C) -> None:
         self.config = config

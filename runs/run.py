@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ import torch
 from charts.text import Text
 from export import bundle
 from export.bundle import Bundle
+from export.verify import verify
 from nets.lesson import Computation, Snapshot, Training, View
 from nets.settings import Config
 
@@ -171,14 +173,16 @@ class Run:
         return claimed
 
     async def export(self, out: Path) -> list[Bundle]:
-        """Write the run's bundles under `out`, and look again. Raises what `bundle.write` raises."""
+        """Write the run's bundles under `out`, and look again. Raises what `bundle.prepare` and `bundle.Draft` raise.
 
-        def work() -> list[Bundle]:
-            bundles = bundle.write(self.lesson, self._trainer, out)
-            self._take_snapshot()  # a lesson may show what was read back
-            return bundles
-
-        return await _on_trainer_thread(work)
+        Of the work, only what needs torch is done where all training happens, and a net at a time.
+        """
+        await asyncio.to_thread(bundle.prepare, self._trainer)
+        with bundle.Draft(self.lesson, self._trainer, self.frame.snapshot, out) as draft:
+            for learner in self._trainer.learners:
+                await _on_trainer_thread(partial(draft.check, learner))
+            await _on_trainer_thread(self._take_snapshot)  # a lesson may show what was read back
+            return await asyncio.to_thread(draft.seal, self.frame.snapshot)
 
     async def _train_until(self, due: float) -> None:
         left = self.speed or self._trainer.steps
@@ -233,6 +237,11 @@ async def compute(lesson: Computation, config: Config) -> View:
             return lesson.compute(config)
 
     return await _on_trainer_thread(work)
+
+
+async def verified(folder: Path) -> Bundle:
+    """The bundle in that folder, checked anew. Raises what `export.verify.verify` raises."""
+    return await _on_trainer_thread(partial(verify, folder))
 
 
 def _new_id() -> int:

@@ -83,15 +83,16 @@ def short(key: str) -> dict[str, Any]:
     return {"steps": 20} if "steps" in TRAININGS[key].config.controls() else {"epochs": 1}
 
 
+def trained(key: str, **settings: Any) -> Trainer[Any]:
+    """A trainer at the end of its run, a short one unless steps are set."""
+    lesson = TRAININGS[key]
+    trainer = lesson.trainer(lesson.config.parse({**short(key), **settings}))
+    while not trainer.done:
+        trainer.step()
+    return trainer
+
+
 @pytest.fixture
 def train() -> Train:
-    """train(key, **settings): a trainer at the end of its run, a short one unless steps are set."""
-
-    def trained(key: str, **settings: Any) -> Trainer[Any]:
-        lesson = TRAININGS[key]
-        trainer = lesson.trainer(lesson.config.parse({**short(key), **settings}))
-        while not trainer.done:
-            trainer.step()
-        return trainer
-
+    """train(key, **settings): see `trained`."""
     return trained

@@ -1,11 +1,13 @@
 """Bundles: what is in them, that they repeat to the byte, and that nothing broken passes for whole."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,31 +24,47 @@ from torch import nn
 from export import bundle, formats, manifest, parity
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
-from export.graph import ExportError, fill, onnx_bytes
+from export.graph import onnx_bytes
 from export.verify import find, verify
 from nets import TRAININGS
 from nets.lesson import Port
 from nets.regression import Net
-from tests.conftest import Train, short
+from tests.conftest import Train, short, trained
 from tests.test_training import ToyConfig, ToyTrainer
 
 FILES = {  # as promised; not taken from the code
     *("net.pkl", "net_params.pkl", "net.safetensors", "net.onnx", "golden.npz", "parity.json", "manifest.json"),
-    *("README.md", "net.py", "plot.png"),
+    *("README.md", "net.py", "plot.png", "try.html"),
 }
 
 Break = Callable[[Path], object]
 
 
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """The first bundle of a lesson's short run, written once for all tests: they are given copies."""
+
+    @functools.cache
+    def written(key: str) -> Bundle:
+        return bundle.write(TRAININGS[key], trained(key), tmp_path_factory.mktemp(key))[0]
+
+    return written
+
+
+def copied(made: Bundle, out: Path) -> Bundle:
+    """The bundle and those written with it, under another folder."""
+    shutil.copytree(root_of(made), out, dirs_exist_ok=True)
+    return dataclasses.replace(made, folder=out / made.folder.relative_to(root_of(made)))
+
+
 @pytest.fixture(params=TRAININGS)
-def made(request: pytest.FixtureRequest, train: Train, tmp_path: Path) -> Bundle:
-    return bundle.write(TRAININGS[request.param], train(request.param), tmp_path)[0]
+def made(request: pytest.FixtureRequest, bundles: Callable[[str], Bundle], tmp_path: Path) -> Bundle:
+    return copied(bundles(request.param), tmp_path)
 
 
 @pytest.fixture
-def regression(train: Train, tmp_path: Path) -> Bundle:
-    (one,) = bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
-    return one
+def regression(bundles: Callable[[str], Bundle], tmp_path: Path) -> Bundle:
+    return copied(bundles("regression"), tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -294,14 +312,14 @@ def spoil(net: Net, name: str, value: object) -> bytes:
         ("_forward_hooks", {1: 5}),
         ("_state_dict_hooks", {1: 5}),
         ("forward", 5),
-        ("_modules", {"hidden": None, "predict": nn.Linear(10, 1)}),
-        ("_modules", {"hidden": nn.Linear(1, 10).double(), "predict": nn.Linear(10, 1)}),
-        ("_modules", {"hidden": nn.Linear(1, 10, device="meta"), "predict": nn.Linear(10, 1)}),
+        ("_modules", {"hidden": None, "predict": nn.Linear(10, 1).eval()}),
+        ("_modules", {"hidden": nn.Linear(1, 10).double().eval(), "predict": nn.Linear(10, 1).eval()}),
+        ("_modules", {"hidden": nn.Linear(1, 10, device="meta").eval(), "predict": nn.Linear(10, 1).eval()}),
     ],
     ids=lambda value: str(value)[:30],
 )
 def test_a_pickle_of_a_spoilt_net_is_named(name: str, value: object, regression: Bundle) -> None:
-    forge(regression.folder, {"net.pkl": spoil(Net(1, 10, 1), name, value)})
+    forge(regression.folder, {"net.pkl": spoil(Net(1, 10, 1).eval(), name, value)})
     with pytest.raises(BrokenFileError, match=r"^net\.pkl "):
         verify(regression.folder)
 
@@ -433,11 +451,11 @@ def test_a_file_that_fails_parity_is_withheld_and_the_rest_is_kept(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1))
-    monkeypatch.setattr(formats, "onnx_bytes", lambda net, x: other)
+    monkeypatch.setattr(formats, "onnx_bytes", lambda net, x, metadata: other)
     (one,) = bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
     assert one.parity.failed_files == ["net.onnx"]
     assert "1 of 4 files do not agree with the net: net.onnx (tensors: hidden.weight" in one.parity.summary
-    assert set(contents(one.folder)) == FILES - {"net.onnx"}
+    assert set(contents(one.folder)) == FILES - {"net.onnx", "try.html"}
     assert "net.onnx" not in one.manifest["files"]
     assert "from net.onnx" not in (one.folder / "README.md").read_text()
     assert verify(one.folder).parity.passed
@@ -484,39 +502,3 @@ def test_writing_does_not_touch_the_live_net(train: Train, tmp_path: Path) -> No
     bundle.write(TRAININGS["regression"], trainer, tmp_path)
     assert net.training
     assert next(net.parameters()).grad is not None
-
-
-def test_a_graph_is_filled_only_with_tensors_of_its_own_names_and_shapes() -> None:
-    model = onnx.load_model_from_string(onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1)))
-    state = {name: tensor.numpy() for name, tensor in Net(1, 11, 1).state_dict().items()}
-    with pytest.raises(ExportError, match="are not those of the state_dict"):
-        fill(model, state)
-
-
-def test_an_architecture_is_exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    onnx_bytes(Net(1, 13, 1), torch.zeros(2, 1))
-    monkeypatch.setattr(torch.onnx, "export", None)  # a second call would fail
-    one, two = (onnx_bytes(net, torch.zeros(2, 1)) for net in (Net(1, 13, 1), Net(1, 13, 1)))
-    assert one != two
-
-
-def test_nets_of_other_classes_and_shapes_do_not_share_a_graph() -> None:
-    class Other(Net):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.predict(torch.tanh(self.hidden(x)))  # type: ignore[no-any-return]
-
-    graphs = [onnx.load_model_from_string(onnx_bytes(cls(1, 5, 1), torch.zeros(2, 1))).graph for cls in (Net, Other)]
-    assert [[node.op_type for node in graph.node] for graph in graphs] == [
-        ["Gemm", "Relu", "Gemm"],
-        ["Gemm", "Tanh", "Gemm"],
-    ]
-
-
-def test_a_net_with_batch_norm_and_dropout_exports_as_it_evaluates() -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.ReLU(), nn.Linear(4, 1))
-    net(torch.rand(8, 2))  # moves the running statistics
-    x = torch.rand(5, 2)
-    predict, state = formats.read("net.onnx", onnx_bytes(net, x), net)
-    assert formats.same_tensors("net.onnx", state, net.state_dict()) == ""
-    torch.testing.assert_close(torch.from_numpy(predict(x.numpy())), net.eval()(x))

@@ -1,0 +1,170 @@
+"""ONNX graphs: shipped ones fit every net of every lesson, others come from a process of their own, and once."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export import formats, graph
+from export.graph import ExportError, architecture, fill, onnx_bytes, prepare
+from export.torch_onnx import export, trainers
+from nets import TRAININGS
+from nets.regression import Net
+from nets.training import Trainer
+
+ONE = torch.zeros(2, 1)
+
+
+class Tanh(Net):
+    """A net that no lesson has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.predict(torch.tanh(self.hidden(x)))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def no_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever would export a graph fails."""
+    monkeypatch.setattr(torch.onnx, "export", None)
+    monkeypatch.setattr(subprocess, "run", None)
+
+
+def variants(key: str) -> list[Trainer[Any]]:
+    """A trainer for all that can be chosen in a lesson, and one for each idea, with widths of their own."""
+    lesson = TRAININGS[key]
+    ideas = [lesson.trainer(lesson.config.parse(idea.settings)) for idea in lesson.ideas]
+    return [*(trainer for _, trainer in trainers(lesson)), *ideas]
+
+
+@pytest.mark.usefixtures("no_exports")
+@pytest.mark.parametrize("key", TRAININGS)
+def test_no_net_of_a_lesson_has_to_be_exported_whatever_its_settings(key: str) -> None:
+    for trainer in variants(key):
+        for learner in trainer.learners:
+            onnx_bytes(learner.net, trainer.x)
+
+
+def sizes(key: str) -> list[int | None]:
+    return [1, 37] if "hidden_units" in TRAININGS[key].config.controls() else [None]
+
+
+@pytest.mark.parametrize(("key", "size"), [(key, size) for key in TRAININGS for size in sizes(key)])
+def test_a_shipped_graph_is_what_torch_exports_today_whatever_the_width(key: str, size: int | None) -> None:
+    lesson = TRAININGS[key]
+    trainer = lesson.trainer(lesson.config.parse({} if size is None else {"hidden_units": size}))
+    for learner in {architecture(each.net): each for each in trainer.learners}.values():
+        model = export(learner.net, trainer.x)
+        state = graph.inference_state(learner.net.state_dict())
+        fill(model, {name: tensor.detach().numpy() for name, tensor in state.items()})
+        assert onnx_bytes(learner.net, trainer.x) == model.SerializeToString(deterministic=True)
+
+
+def test_the_file_is_filled_with_the_nets_weights_and_sizes() -> None:
+    net = Net(1, 23, 1)
+    model = onnx.load_model_from_string(onnx_bytes(net, ONE, {"b": "2", "a": "1"}))
+    assert [(each.key, each.value) for each in model.metadata_props] == [("a", "1"), ("b", "2")]
+    assert {tensor.name: list(tensor.dims) for tensor in model.graph.initializer} == {
+        name: list(tensor.shape) for name, tensor in net.state_dict().items()
+    }
+
+
+def test_a_graph_is_filled_only_with_tensors_of_its_own_names_shapes_and_dtypes() -> None:
+    model = onnx.load_model_from_string(onnx_bytes(Net(1, 10, 1), ONE))
+    state = {name: tensor.numpy() for name, tensor in Net(1, 10, 1).state_dict().items()}
+    fill(model, state)
+    for wrong in (
+        {**state, "hidden.weight": np.zeros((11, 1), np.float32)},
+        {**state, "hidden.bias": np.zeros((10, 1), np.float32)},
+        {**state, "hidden.bias": np.zeros(10, np.float64)},
+    ):
+        with pytest.raises(ExportError, match=r"the graph's hidden\.(weight|bias) is float32 .* and the state_dict's"):
+            fill(model, wrong)
+    with pytest.raises(ExportError, match="are not those of the state_dict"):
+        fill(model, {"hidden.weight": state["hidden.weight"]})
+
+
+def test_tensors_whose_sizes_do_not_go_together_are_refused() -> None:
+    net = Net(1, 10, 1)
+    net.predict = nn.Linear(11, 1)
+    with pytest.raises((RuntimeError, onnx.checker.ValidationError)):
+        onnx_bytes(net, ONE)
+
+
+def test_another_net_is_exported_once_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", None)  # never in this process
+    net = Tanh(1, 5, 1)
+    prepare(net, ONE)
+    monkeypatch.setattr(subprocess, "run", None)  # a second export would fail
+    x = torch.rand(7, 1)
+    predicted = formats.read("net.onnx", onnx_bytes(net, x), net).predict(x.numpy())
+    torch.testing.assert_close(torch.from_numpy(predicted), net(x).detach())
+    assert onnx_bytes(Tanh(1, 5, 1), x) != onnx_bytes(net, x)
+
+
+def test_nets_that_differ_in_more_than_sizes_do_not_share_a_graph() -> None:
+    nets: list[nn.Module] = [
+        Net(1, 5, 1),
+        Tanh(1, 5, 1),
+        nn.Sequential(nn.Linear(1, 5), nn.ReLU(), nn.Linear(5, 1)),
+        nn.Sequential(nn.Linear(1, 5), nn.ReLU(), nn.Linear(5, 1, bias=False)),
+        nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1)),
+        nn.Sequential(nn.Linear(1, 5), nn.BatchNorm1d(5), nn.Linear(5, 1)),
+        nn.Sequential(nn.Linear(1, 5), nn.BatchNorm1d(5, eps=1e-3), nn.Linear(5, 1)),
+    ]
+    assert len(set(map(architecture, nets))) == len(nets)
+
+
+def test_nets_that_differ_in_sizes_and_training_alone_share_one() -> None:
+    assert architecture(Net(1, 5, 1)) == architecture(Net(1, 50, 1))
+    one, two = (
+        nn.Sequential(nn.Linear(1, n), nn.BatchNorm1d(n, momentum=p), nn.Dropout(p), nn.Linear(n, 1))
+        for n, p in ((5, 0.1), (6, 0.2))
+    )
+    assert architecture(one) == architecture(two)
+
+
+def test_a_class_that_no_other_process_can_import_is_refused_by_name() -> None:
+    class Local(Tanh):
+        pass
+
+    with pytest.raises(ExportError, match=r"Local must be a class that another process can import"):
+        prepare(Local(1, 5, 1), ONE)
+
+
+def test_what_torch_cannot_export_is_told_in_its_words() -> None:
+    with pytest.raises(ExportError, match=r"torch\.onnx\.export of Undecided failed: .*"):
+        prepare(Undecided(), ONE)
+
+
+class Undecided(nn.Module):
+    """What it computes hangs on the numbers, which no graph can say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.predict(x) if x.sum().item() > 0 else x
+
+
+def test_a_net_with_batch_norm_and_dropout_exports_as_it_evaluates() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.ReLU(), nn.Linear(4, 1))
+    net(torch.rand(8, 2))  # moves the running statistics
+    x = torch.rand(5, 2)
+    opened = formats.read("net.onnx", onnx_bytes(net, x), net)
+    assert formats.same_tensors("net.onnx", opened.state, net.state_dict()) == ""
+    torch.testing.assert_close(torch.from_numpy(opened.predict(x.numpy())), net.eval()(x))
+
+
+def test_shipping_again_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in graph.GRAPHS.glob("*.onnx")}
+    code = f"import pathlib, export.torch_onnx as t; t.GRAPHS = pathlib.Path({str(tmp_path)!r}); t.ship()"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parent.parent)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.onnx")} == before
