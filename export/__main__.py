@@ -1,8 +1,9 @@
-"""The command line: `python -m export run LESSON ... --out DIR` and `python -m export verify DIR`."""
+"""The command line: `python -m export run LESSON ... --out DIR`, `verify DIR` and `publish DIR --repo NAME`."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before huggingface_hub is: the Hub is told what is published, no more
 
 import argparse
 import json
@@ -18,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from charts.text import said
-from export import bundle, manifest
+from export import bundle, manifest, publish
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import ExportError
+from export.publish import HubError, Publication
 from export.verify import find, verify
 from nets import TRAININGS
 from nets.settings import SettingError, shown
@@ -29,13 +31,14 @@ from nets.training import Trainer
 
 
 class Exit(IntEnum):
-    """How the command ends."""
+    """How the command ends. HUB: the Hub, or the way to it, did not do what `publish` asked."""
 
     OK = 0
     USAGE = 1
     PARITY = 2
     BROKEN = 3
     NON_FINITE = 4
+    HUB = 5
 
 
 class UsageError(ValueError):
@@ -62,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             if options.command == "run":
                 results = _run(options.lesson, options.set, options.out, progress)
+            elif options.command == "publish":
+                results = _publish(options.folder, options.repo, options.private, options.dry_run, progress)
             else:
                 results = _verify(options.folder, progress)
     except (UsageError, SettingError, ForeignFolderError) as error:
@@ -72,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error), Exit.PARITY, as_json)
     except NonFiniteError as error:
         return _refuse(str(error), Exit.NON_FINITE, as_json)
+    except HubError as error:
+        return _refuse(str(error), Exit.HUB, as_json)
     if as_json:
         print(json.dumps([result.to_dict() for result in results], indent=2, allow_nan=False))
     else:
@@ -89,9 +96,9 @@ def _refuse(message: str, code: Exit, as_json: bool) -> Exit:
 
 
 class Result:
-    """What became of one bundle: itself, or the error that it ended in."""
+    """What became of one bundle: itself, what is published of it, or the error that it ended in."""
 
-    def __init__(self, folder: Path, found: Bundle | BrokenFileError | NonFiniteError) -> None:
+    def __init__(self, folder: Path, found: Bundle | Publication | BrokenFileError | NonFiniteError) -> None:
         self.folder = folder
         self.found = found
 
@@ -100,6 +107,8 @@ class Result:
         match self.found:
             case Bundle():
                 return Exit.OK if self.found.parity.passed else Exit.PARITY
+            case Publication():
+                return Exit.OK
             case BrokenFileError():
                 return Exit.BROKEN
             case NonFiniteError():
@@ -110,10 +119,15 @@ class Result:
         if isinstance(self.found, Bundle):
             metrics = self.found.manifest["metrics"]
             return {**report, "metrics": metrics, "parity": self.found.parity.to_dict()}
+        if isinstance(self.found, Publication):
+            return {**report, **self.found.to_dict()}
         return {**report, "error": str(self.found)}
 
     def print(self, console: Console) -> None:
         console.print(str(self.folder), style="bold green" if self.exit is Exit.OK else "bold red")
+        if isinstance(self.found, Publication):
+            console.print(Text(self.found.report()), soft_wrap=True)  # hashes and metadata as they are
+            return
         if not isinstance(self.found, Bundle):
             console.print(f"  {self.found}")
             return
@@ -128,15 +142,25 @@ class Result:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m export", description="Train a lesson's nets and carry them elsewhere.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify")
+    parser = Parser(
+        prog="python -m export",
+        description="Train a lesson's nets and carry them elsewhere.",
+        epilog="Ends with 0: ok, 1: bad usage, 2: parity failed, 3: broken or altered file, 4: non-finite weights,"
+        " 5: the Hub refused or could not be reached.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify|publish")
     run = commands.add_parser("run", help="train a lesson and write its bundles")
     run.add_argument("lesson", help=f"one of {', '.join(TRAININGS)}")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
     check = commands.add_parser("verify", help="re-check every bundle under a folder")
     check.add_argument("folder", type=Path, metavar="DIR")
-    for command in (run, check):
+    send = commands.add_parser("publish", help="send a bundle to the Hugging Face Hub, once it is verified")
+    send.add_argument("folder", type=Path, metavar="DIR")
+    send.add_argument("--repo", required=True, metavar="NAME", help="a model repo: USER/NAME, or NAME for your own")
+    send.add_argument("--private", action="store_true", help="if the repo is created, let nobody else see it")
+    send.add_argument("--dry-run", action="store_true", help="tell what would be sent, and send nothing")
+    for command in (run, check, send):
         command.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 
@@ -188,6 +212,29 @@ def _verify_one(folder: Path) -> Result:
         return Result(folder, verify(folder))
     except (BrokenFileError, NonFiniteError) as error:
         return Result(folder, error)
+
+
+def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Progress) -> list[Result]:
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if endpoint is not None and not publish.is_address(endpoint):
+        raise UsageError(f"HF_ENDPOINT must be an address with http:// or https://, not {_shown(endpoint)}.")
+    if not publish.is_repo_name(repo):
+        raise UsageError(
+            "--repo must be USER/NAME or NAME, each of up to 96 letters, digits, '-', '_' and '.', without '-' or '.'"
+            f" at an end, '--', '..', or '.git' at the last, not {_shown(repo)}."
+        )
+    found = find(folder)
+    if found and found != [folder]:
+        raise UsageError(f"DIR must be one bundle, not a folder that has {', '.join(map(str, found))}.")
+    (result,) = _verify(folder, progress)
+    if not isinstance(result.found, Bundle) or result.exit is not Exit.OK:
+        return [result]
+    progress.add_task(f"Publishing {repo}", total=None)
+    try:
+        publication = publish.prepare(result.found, repo, private)
+        return [Result(folder, publication if dry_run else publish.send(publication))]
+    except BrokenFileError as error:
+        return [Result(folder, error)]
 
 
 def _worst(exits: list[Exit]) -> Exit:
