@@ -38,10 +38,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Node:
-    """A box of a graph: a leaf that the gradient is for, a constant, an operation, or the result."""
+    """A box of a graph: a leaf that the gradient is for, a constant, an operation, or the result.
+
+    `details` are lines in small print below the label.
+    """
 
     label: Words
     kind: Literal["leaf", "constant", "operation", "result"] = "operation"
+    details: tuple[Words, ...] = ()
 
 
 @dataclass(frozen=True)

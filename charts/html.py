@@ -8,7 +8,7 @@ from html import escape
 from markdown_it import MarkdownIt
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
+from pygments.lexers import PythonLexer, get_lexer_by_name
 
 from charts.blocks import Block, Graph, Node, Note, Session, Table
 from charts.text import LANGUAGES, Language, Words, said
@@ -23,7 +23,8 @@ _BROKEN = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f”])\n(?=[\u
 _ERROR = re.compile(r"[A-Z]\w*Error: ")
 
 BOX_HEIGHT, BOX_GAP, ROW_GAP = 34, 24, 34  # of a graph, in pixels
-LETTER = 8.2  # pixels that a letter of a label takes, at most
+DETAIL_HEIGHT = 15
+LETTER, SMALL_LETTER = 8.2, 7.0  # pixels that a letter of a label takes at most, and one of a detail
 
 
 def words(text: Words, tag: str = "span") -> str:
@@ -47,9 +48,10 @@ def inline(text: Words) -> str:
     return _in_each({each: _MARKDOWN.renderInline(_unbroken(said(text, each))) for each in LANGUAGES}, "span")
 
 
-def code(source: str) -> str:
-    """Python, highlighted."""
-    return f'<pre class="code" tabindex="0"><code>{highlight(source, _LEXER, _FORMATTER)}</code></pre>'
+def code(source: str, language: str = "python") -> str:
+    """Code, highlighted; `language` is a name that Pygments knows."""
+    highlighted = highlight(source, get_lexer_by_name(language), _FORMATTER)
+    return f'<pre class="code" tabindex="0"><code>{highlighted}</code></pre>'
 
 
 def blocks(each: Iterable[Block]) -> str:
@@ -111,24 +113,27 @@ def _session(session: Session) -> str:
 def _graph(graph: Graph) -> str:
     rows = _rows(graph)
     sizes = [_width(node) for node in graph.nodes]
-    widths = [sum(sizes[n] for n in row) + BOX_GAP * (len(row) - 1) for row in rows]
-    width, height = max(widths) + 2, len(rows) * (BOX_HEIGHT + ROW_GAP) - ROW_GAP + 2
+    heights = [BOX_HEIGHT + DETAIL_HEIGHT * len(node.details) for node in graph.nodes]
+    width = max(sum(sizes[n] for n in row) + BOX_GAP * (len(row) - 1) for row in rows) + 2
     at: dict[int, tuple[float, float]] = {}  # the middle of a box's upper edge
-    for depth, row in enumerate(rows):
-        x = (width - widths[depth]) / 2
+    y = 1
+    for row in rows:
+        x = (width - sum(sizes[n] for n in row) - BOX_GAP * (len(row) - 1)) / 2
         for n in row:
-            at[n] = (x + sizes[n] / 2, 1 + depth * (BOX_HEIGHT + ROW_GAP))
+            at[n] = (x + sizes[n] / 2, y)
             x += sizes[n] + BOX_GAP
+        y += max(heights[n] for n in row) + ROW_GAP
     arrows = "".join(
-        f'<line x1="{at[a][0]:.0f}" y1="{at[a][1] + BOX_HEIGHT:.0f}" x2="{at[b][0]:.0f}" y2="{at[b][1] - 7:.0f}"/>'
+        f'<line x1="{at[a][0]:.0f}" y1="{at[a][1] + heights[a]:.0f}" x2="{at[b][0]:.0f}" y2="{at[b][1] - 7:.0f}"/>'
         f'<path d="M{at[b][0] - 4:.0f} {at[b][1] - 8:.0f} h8 l-4 7 z"/>'
         for a, b in graph.arrows
     )
     boxes = "".join(
         f'<g class="{node.kind}"><rect x="{at[n][0] - sizes[n] / 2:.0f}" y="{at[n][1]:.0f}" width="{sizes[n]:.0f}"'
-        f' height="{BOX_HEIGHT}" rx="6"/>{_label(node, *at[n])}</g>'
+        f' height="{heights[n]}" rx="6"/>{_lines(node, *at[n])}</g>'
         for n, node in enumerate(graph.nodes)
     )
+    height = y - ROW_GAP + 1
     return f'<svg class="graph" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" role="img">{arrows}{boxes}</svg>'
 
 
@@ -142,13 +147,25 @@ def _rows(graph: Graph) -> list[list[int]]:
 
 
 def _width(node: Node) -> float:
+    lines = [node.label, *node.details]
+    return max(_letters(line) * (SMALL_LETTER if n else LETTER) for n, line in enumerate(lines)) + 20
+
+
+def _letters(text: Words) -> int:
     # A Chinese character is as wide as two letters.
-    lengths = [sum(2 if ord(c) > 0x2E7F else 1 for c in said(node.label, language)) for language in LANGUAGES]
-    return max(lengths) * LETTER + 20
+    return max(sum(2 if ord(c) > 0x2E7F else 1 for c in said(text, language)) for language in LANGUAGES)
 
 
-def _label(node: Node, x: float, y: float) -> str:
-    place = f'x="{x:.0f}" y="{y + BOX_HEIGHT / 2 + 5:.0f}" text-anchor="middle"'
-    if isinstance(node.label, str):
-        return f"<text {place}>{escape(node.label)}</text>"
-    return "".join(f'<text {place} lang="{each}">{escape(said(node.label, each))}</text>' for each in LANGUAGES)
+def _lines(node: Node, x: float, y: float) -> str:
+    label = _line(node.label, x, y + BOX_HEIGHT / 2 + 5)
+    first = y + BOX_HEIGHT + 5  # the first detail's baseline
+    return label + "".join(
+        _line(detail, x, first + DETAIL_HEIGHT * n, "detail") for n, detail in enumerate(node.details)
+    )
+
+
+def _line(text: Words, x: float, y: float, kind: str = "label") -> str:
+    place = f'class="{kind}" x="{x:.0f}" y="{y:.0f}" text-anchor="middle"'
+    if isinstance(text, str):
+        return f"<text {place}>{escape(text)}</text>"
+    return "".join(f'<text {place} lang="{each}">{escape(said(text, each))}</text>' for each in LANGUAGES)

@@ -10,6 +10,7 @@ from gradio.events import api
 
 from export import bundle
 from export.bundle import NonFiniteError
+from export.graph import ExportError
 from nets import LESSONS, TRAININGS
 from nets.settings import Control, SettingError
 from runs.run import Run, State
@@ -47,7 +48,7 @@ async def train(lesson: object, settings: object) -> AsyncIterator[tuple[dict[st
             archive.write_bytes(bundle.archive(bundles))
             reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
             yield dict(run.frame.snapshot.metrics), reports, str(archive)  # Gradio copies it before it goes on
-    except (SettingError, NonFiniteError) as error:
+    except (SettingError, NonFiniteError, ExportError) as error:
         raise gr.Error(str(error), print_exception=False) from error
 
 

@@ -1,7 +1,6 @@
 """What a run leaves to take away: the bundle, its files, and how they compared with the net."""
 
 import shutil
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from charts import html
 from charts.text import Text, Words
 from export import bundle, formats
 from export.bundle import Bundle
-from export.parity import FAR, Case, Parity
 from nets.lesson import Training
+from tabs import bundle_view
 from tabs.language import label
 
 LABELS = {
@@ -37,35 +36,9 @@ _NETS = Text(
     "**压缩包**里每个网络各有一个文件夹：ONNX、state_dict、safetensors 和整个模型，并有 README 说明每个文件怎么用。",
 )
 
-_EXPLAINED = Text(
-    "Inputs lie in the range of the training data (*train*), in a thousand times that range (*far*), or are NaN and"
-    " infinite (*special*); *tensors* compares the weights in the file, byte for byte. Pickles and safetensors must"
-    " agree to the last bit; ONNX may round, but stays within 16 times the error that float32 has anyway.",
-    "输入取自训练数据的范围（*train*）、该范围的一千倍（*far*），或者是 NaN 和无穷大（*special*）；*tensors* 逐字节比较"
-    "文件里的权重。Pickle 和 safetensors 必须分毫不差；ONNX 可以有舍入误差，但不得超过 float32 自身误差的 16 倍。",
-)
-_LARGEST = Text(
-    "The largest difference is {train} on inputs like those of the training, {far} on inputs {times} times as large.",
-    "与训练数据同范围的输入上，最大差别是 {train}；放大 {times} 倍的输入上，最大差别是 {far}。",
-)
-_AGREE = Text(
-    "All {files} files, read back from disk, agree with the net in all {cases} comparisons.",
-    "{files} 个文件从磁盘读回后，与网络的 {cases} 项比较全部一致。",
-)
-_WITHHELD = Text("What does not agree is not offered.", "不一致的文件不提供下载。")
-_COMPARISONS = Text("Every comparison", "全部比较")
 _BUSY = Text(
     "Writing the files, reading them back and comparing them with the net …", "正在写文件、读回，并与网络比较……"
 )
-_HEAD = (
-    Text("file", "文件"),
-    Text("case", "情形"),
-    Text("batch", "批大小"),
-    Text("shape", "形状"),
-    Text("max |difference|", "最大差别"),
-    Text("verdict", "结论"),
-)
-_AGREES, _FAILED = Text("agrees", "一致"), Text("failed: {why}", "不一致：{why}")
 
 Updates = list[Any]
 
@@ -79,7 +52,8 @@ class Downloads:
         with gr.Row(elem_classes="downloads"):
             self.archive = _button(label(ZIP), variant="primary")
             self.files = [_button(label) for label in LABELS.values()]
-        self.components = [self.report, self.archive, *self.files]
+        self.details = gr.HTML(visible=False, elem_classes="parity")
+        self.components = [self.report, self.archive, *self.files, self.details]
 
     def skipped(self) -> Updates:
         """All as it is."""
@@ -103,7 +77,8 @@ class Downloads:
         # Single files are for lessons of one net; several nets are told apart by their folders in the zip.
         files = [_offer(bundles, name, folder) for name in LABELS]
         report = gr.update(value=_report(bundles), visible=True)
-        return [report, gr.update(value=str(archive), visible=True), *files]
+        details = gr.update(value=bundle_view.details(bundles), visible=True)
+        return [report, gr.update(value=str(archive), visible=True), *files, details]
 
 
 def _button(text: Any, variant: Any = "secondary") -> gr.DownloadButton:
@@ -120,47 +95,6 @@ def _offer(bundles: list[Bundle], name: str, folder: Path) -> Any:
 
 
 def _report(bundles: list[Bundle]) -> str:
-    parts = [f"<h3>{html.words(_TAKE)}</h3>"]
-    for made in bundles:
-        name = made.manifest["net"] if len(bundles) > 1 else ""
-        parts.append(_verdict(made.parity, name))
-    parts.append(html.markdown(_NETS if len(bundles) > 1 else _FILES))
-    parts += [_comparisons(made.parity, made.manifest["net"] if len(bundles) > 1 else "") for made in bundles]
-    return "".join(parts)
-
-
-def _verdict(parity: Parity, name: str) -> str:
-    if parity.passed:
-        files = len({case.file for case in parity.cases})
-        told = html.words(_AGREE.format(files=files, cases=len(parity.cases)))
-    else:
-        told = f"{escape(parity.summary)} {html.words(_WITHHELD)}"
-    whose = f"<b>{escape(name)}</b> " if name else ""
-    return f'<p class="verdict {"passed" if parity.passed else "failed"}" role="status">{whose}{told}</p>'
-
-
-def _comparisons(parity: Parity, name: str) -> str:
-    rows = "".join(map(_row, sorted(parity.cases, key=_rank)))
-    head = "".join(f"<th>{html.words(each)}</th>" for each in _HEAD)
-    largest = _LARGEST.format(train=parity.worst("train"), far=parity.worst("far"), times=f"{FAR:g}")
-    whose = html.words(Text(f": {name}", f"：{name}")) if name else ""
-    return f"""
-<details{"" if parity.passed else " open"}>
-  <summary>{html.words(_COMPARISONS)}{whose}</summary>
-  <p>{html.inline(largest)} {html.inline(_EXPLAINED)}</p>
-  <div class="parity-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
-</details>"""
-
-
-def _rank(case: Case) -> tuple[bool, bool]:
-    """What failed first, then the ONNX file, where alone there is something to see."""
-    return case.passed, case.file != formats.ONNX
-
-
-def _row(case: Case) -> str:
-    batch = str(case.shape[0]) if case.shape else "–"
-    shape = " × ".join(map(str, case.shape)) or "–"
-    difference = "–" if case.max_abs is None else f"{case.max_abs:.1e}" if case.max_abs else "0"
-    verdict = html.words(_AGREES if case.passed else _FAILED.format(why=case.why))
-    cells = (case.file, case.case, batch, shape, difference, verdict)
-    return f"<tr class={'passed' if case.passed else 'failed'}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    several = len(bundles) > 1
+    verdicts = [bundle_view.verdict(made.parity, made.manifest["net"] if several else "") for made in bundles]
+    return "".join([f"<h3>{html.words(_TAKE)}</h3>", *verdicts, html.markdown(_NETS if several else _FILES)])

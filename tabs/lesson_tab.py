@@ -52,7 +52,7 @@ class LessonTab(ABC):
                 self.controls = [controls.component(name, control) for name, control in known]
             self.ideas = gr.HTML(
                 _ideas(self._known_ideas),
-                js_on_load="window.liveNets.ideas(element, trigger);",
+                js_on_load=f"window.liveNets.ideas(element, trigger, {lesson.key!r});",
                 elem_classes="lesson-ideas",
             )
             with gr.Column(elem_classes="lesson-run"):
@@ -127,8 +127,17 @@ class LessonTab(ABC):
         if type(number) is not int or number not in range(len(self._known_ideas)):
             raise SettingError("idea", Text("the number of one of this lesson", "本课里的编号"), number)
         config = self.lesson.config.parse(self._known_ideas[number].settings)
+        return config, self._values(config)
+
+    def _values(self, config: Config) -> Updates:
+        """What each control shows for these settings."""
         known = self.lesson.config.controls().items()
-        return config, [controls.value_of(control, getattr(config, name)) for name, control in known]
+        return [controls.value_of(control, getattr(config, name)) for name, control in known]
+
+
+def settings_of(event: gr.EventData) -> Any:
+    """The settings that a click on another tab asks this lesson to be opened with."""
+    return event._data.get("settings") if isinstance(event._data, dict) else None
 
 
 def _ideas(ideas: Sequence[Idea]) -> str:

@@ -254,13 +254,39 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   else trigger("submit");
 };
 
-// What there is to try: a click tells which.
-window.liveNets.ideas = (element, trigger) => {
+// What there is to try: a click tells which. A click on another tab may ask the lesson to open with settings.
+window.liveNets.ideas = (element, trigger, key) => {
+  const lesson = element.closest(".lesson");
   element.addEventListener("click", ({ target }) => {
     const idea = target.closest("[data-idea]")?.dataset.idea;
     if (!idea) return;
     trigger("click", { idea: Number(idea) });
-    const run = element.closest(".lesson").querySelector(".lesson-run");
+    const run = lesson.querySelector(".lesson-run");
     if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // it may be screens above
   });
+  const take = () => {
+    if (window.liveNets.asked?.lesson !== key) return;
+    const { settings } = window.liveNets.asked;
+    window.liveNets.asked = undefined;
+    trigger("submit", { settings });
+  };
+  addEventListener("live-nets-open", take);
+  take(); // what was asked before this lesson was ever seen
+};
+
+// The shipped nets: their cards come when the tab is seen, and a click tells which one is wanted.
+window.liveNets.checkpoints = (element, trigger) => {
+  element.addEventListener("click", ({ target }) => {
+    const card = target.closest("[data-checkpoint]");
+    if (!card) return;
+    for (const each of element.querySelectorAll("[data-checkpoint]")) each.setAttribute("aria-pressed", String(each === card));
+    const detail = document.querySelector(".checkpoint");
+    const arrived = new MutationObserver(() => {
+      arrived.disconnect();
+      detail.scrollIntoView({ behavior: "smooth" });
+    });
+    arrived.observe(detail, { childList: true, subtree: true });
+    trigger("click", { checkpoint: card.dataset.checkpoint });
+  });
+  trigger("submit");
 };

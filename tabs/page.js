@@ -108,7 +108,39 @@
     if (language) choose(language);
     const tab = target.closest?.("#lessons [role=tab]");
     if (tab) history.replaceState(null, "", `#${tab.dataset.tabId}`);
+    const button = target.closest?.("[data-open], [data-snippet], [data-copy]");
+    if (button?.dataset.open) openWith(button.dataset.open, JSON.parse(button.dataset.settings));
+    else if (button?.dataset.snippet) showSnippet(button);
+    else if (button) copy(button);
   });
+
+  // Another tab's lesson, with settings: its own code takes them, as soon as it is there.
+  function openWith(lesson, settings) {
+    window.liveNets.asked = { lesson, settings };
+    open(lesson);
+    scrollTo({ top: 0 });
+    dispatchEvent(new Event("live-nets-open"));
+  }
+
+  function showSnippet(chip) {
+    for (const each of chip.parentElement.children) each.setAttribute("aria-pressed", String(each === chip));
+    const shown = chip.closest(".snippets").querySelector(".snippet").children;
+    for (const [number, each] of [...shown].entries()) each.hidden = number !== Number(chip.dataset.snippet);
+  }
+
+  async function copy(button) {
+    const code = button.parentElement.querySelector("code");
+    try {
+      await navigator.clipboard.writeText(code.innerText);
+    } catch {
+      // Within another page's frame or without https, a browser may refuse: what is selected can be copied by hand.
+      getSelection().selectAllChildren(code);
+      return;
+    }
+    const [before, after] = button.children;
+    [before.hidden, after.hidden] = [true, false];
+    setTimeout(() => ([before.hidden, after.hidden] = [false, true]), 2000);
+  }
   addEventListener("hashchange", () => open(location.hash.slice(1)));
 
   // The page is there when its tabs are.

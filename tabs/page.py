@@ -12,7 +12,7 @@ from charts.text import Text, both
 from nets import LESSONS
 from nets.lesson import GROUPS, Computation, Lesson, Training
 from runs import visitors
-from tabs import api, language, live
+from tabs import api, checkpoints_tab, language, live
 from tabs.computation_tab import ComputationTab
 from tabs.training_tab import TrainingTab
 
@@ -28,6 +28,9 @@ WELCOME = Text(
     "Learn PyTorch by running it. Press **Train**, watch the net learn, and take it with you.",
     "边运行边学 PyTorch。按下**训练**，看网络怎样学习，再把它带走。",
 )
+
+
+TAKE_AWAY = Text("Take away", "带走")  # the group of the tab after the lessons
 
 
 def theme() -> gr.themes.Base:
@@ -85,6 +88,8 @@ def build() -> gr.Blocks:
             for lesson in LESSONS.values():
                 with gr.Tab(language.label(lesson.title), id=lesson.key, elem_id=lesson.key):
                     _build_tab(lesson, spoken)
+            with gr.Tab(language.label(checkpoints_tab.TITLE), id=checkpoints_tab.KEY, elem_id=checkpoints_tab.KEY):
+                checkpoints_tab.CheckpointsTab()
         demo.unload(_close)
     assert isinstance(demo, gr.Blocks)
     return demo
@@ -102,8 +107,12 @@ def _build_tab(lesson: Lesson, spoken: gr.Textbox) -> None:
 
 def _header() -> str:
     """The welcome, the switch between languages, and for page.js the words and groups of the tabs."""
-    tabs = {key: {"title": both(lesson.title), "group": lesson.group} for key, lesson in LESSONS.items()}
-    groups = {key: both(title) for key, title in GROUPS.items()}
+    tabs: dict[str, Any] = {
+        key: {"title": both(lesson.title), "group": lesson.group} for key, lesson in LESSONS.items()
+    }
+    tabs[checkpoints_tab.KEY] = {"title": both(checkpoints_tab.TITLE), "group": checkpoints_tab.KEY}
+    groups: dict[str, Any] = {key: both(title) for key, title in GROUPS.items()}
+    groups[checkpoints_tab.KEY] = both(TAKE_AWAY)
     words = escape(json.dumps({"tabs": tabs, "groups": groups}))
     return f"""
 <div id="lesson-words" data-words="{words}"><h1>Live Nets</h1>{html.markdown(WELCOME)}</div>

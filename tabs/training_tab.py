@@ -14,14 +14,15 @@ import gradio as gr
 from charts.chart import Chart
 from charts.text import Text
 from export.bundle import NonFiniteError
+from export.graph import ExportError
 from nets.lesson import Training
-from nets.settings import SettingError
+from nets.settings import Config, SettingError
 from nets.training import Trainer
 from runs import visitors
 from runs.run import Run, State
 from tabs import controls, downloads, live
 from tabs.language import label
-from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates
+from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates, settings_of
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class TrainingTab(LessonTab):
             event.then(self.take_away, None, [self.chart, *self.downloads.components], **EVENT)
         self.buttons.pause.click(self.pause, None, None, **EVENT)
         self.buttons.reset.click(self.reset, settings, outputs, **CHECKED)
+        self.ideas.submit(self.open_with, None, outputs, **EVENT)
         self.speed.change(self.change_speed, self.speed, self.chart, **CHECKED)
         changes = [control.change for control in self.controls]
         gr.on(changes, self.preview, settings, self.chart, trigger_mode="always_last", **CHECKED)
@@ -168,13 +170,24 @@ class TrainingTab(LessonTab):
 
     async def reset(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Forget the run, and show the untrained net of the settings as they stand; bad settings keep the run."""
+        try:
+            return await self._begin_anew(request, self._config(values))
+        except SettingError as error:
+            return self._shown(live.problem(controls.told(error, self.lesson)))
+
+    async def open_with(self, request: gr.Request, event: gr.EventData) -> Updates:
+        """Forget the run, and show the untrained net of the settings that the event asks for, and the settings."""
+        try:
+            config = self.lesson.config.parse(settings_of(event))
+        except SettingError as error:
+            return self._shown(live.problem(controls.told(error, self.lesson)))
+        return await self._begin_anew(request, config, self._values(config))
+
+    async def _begin_anew(self, request: gr.Request, config: Config, values: Updates | None = None) -> Updates:
         async with visitors.turn(_session(request), self.lesson.key):
-            try:
-                untrained = await Run.create(self.lesson, self._config(values))
-            except SettingError as error:
-                return self._shown(live.problem(controls.told(error, self.lesson)))
+            untrained = await Run.create(self.lesson, config)
             visitors.discard(_session(request), self.lesson.key)
-            return self._shown(live.start(self.lesson, untrained.frame), State.IDLE, clear=True)
+            return self._shown(live.start(self.lesson, untrained.frame), State.IDLE, clear=True, values=values)
 
     async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
         """Show the untrained net of other settings; beside a run that is over, only say that they are others."""
@@ -218,7 +231,7 @@ class TrainingTab(LessonTab):
             try:
                 bundles = await run.export(Path(folder))
                 shown = self.downloads.offered(bundles, Path(folder))
-            except NonFiniteError as error:
+            except (NonFiniteError, ExportError) as error:
                 shown = self.downloads.refused(error.told)
             except Exception:  # noqa: BLE001  # a full disk, an export that torch refuses: told, logged, and no hang
                 _log.exception("export of %s failed", self.lesson.key)

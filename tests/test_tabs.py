@@ -15,6 +15,7 @@ from charts.text import Text
 from export import bundle, formats
 from export.bundle import Bundle
 from export.graph import onnx_bytes
+from export.snippets import snippets
 from nets import TRAININGS
 from nets.regression import Net
 from nets.settings import SettingError
@@ -123,7 +124,7 @@ def test_a_stream_always_answers_even_of_a_run_that_is_reset_before_its_first_fr
 
 
 def by_label(part: Downloads, updates: list[Any]) -> dict[str, Any]:
-    labels = ["report", "zip", *LABELS.values()]
+    labels = ["report", "zip", *LABELS.values(), "details"]
     assert len(updates) == len(part.components)
     return dict(zip(labels, updates, strict=True))
 
@@ -138,14 +139,27 @@ def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
     part: Downloads, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1))
-    monkeypatch.setattr(formats, "onnx_bytes", lambda net, x: other)
+    monkeypatch.setattr(formats, "onnx_bytes", lambda net, x, metadata: other)
     offered = by_label(part, part.offered(bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
     assert not offered["ONNX"]["visible"]
     assert all(offered[label]["visible"] for label in ("zip", "state_dict", "safetensors", "Pickle"))
     report = offered["report"]["value"]
     assert "1 of 4 files do not agree with the net: net.onnx" in report
     assert "What does not agree is not offered." in report
-    assert "worst at x = (" in report
+    details = offered["details"]["value"]
+    assert "worst at x = (" in details
+    assert "The ONNX graph" not in details
+    assert "onnxruntime" not in details
+
+
+def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train: Train, tmp_path: Path) -> None:
+    offered = by_label(part, part.offered(bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    details = offered["details"]["value"]
+    assert "3 operators, 31 parameters" in details
+    assert ">Gemm hidden</text>" in details
+    for each in snippets(json.loads((tmp_path / "regression" / "manifest.json").read_text()), formats.MODEL_FILES):
+        assert each.title in details
+    assert details.count("data-copy") == 2 * 7 - 1  # C++ has nothing to install
 
 
 def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: Path) -> None:
@@ -155,6 +169,10 @@ def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: 
     assert offered["zip"]["visible"]
     assert not any(offered[label]["visible"] for label in LABELS.values())
     assert offered["report"]["value"].count('class="verdict passed"') == 2
+    details = offered["details"]["value"]
+    assert "The ONNX graph: a, b" in details  # drawn once, since both nets have it
+    assert "Every comparison: a" in details
+    assert "Every comparison: b" in details
 
 
 BAD_SPEEDS: list[object] = [True, 1.0, 3, -1, "1", None, [1], math.nan, 10**5000]

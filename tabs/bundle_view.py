@@ -1,0 +1,158 @@
+"""A bundle on the page, as HTML: the verdict on its files, every comparison, the ONNX graph, and how to use it."""
+
+from collections.abc import Sequence
+from html import escape
+
+from charts import html
+from charts.text import Text, Words
+from export import formats, summary
+from export.bundle import Bundle
+from export.parity import FAR, Case, Parity
+from export.snippets import Snippet, snippets
+from export.summary import Summary
+
+_EXPLAINED = Text(
+    "Inputs lie in the range of the training data (*train*), in a thousand times that range (*far*), or are NaN and"
+    " infinite (*special*); *tensors* compares the weights in the file, byte for byte. Pickles and safetensors must"
+    " agree to the last bit. ONNX may round: *measured* is its distance from the net computed in float64, and *allowed*"
+    " 16 times the error that float32 has anyway.",
+    "输入取自训练数据的范围（*train*）、该范围的一千倍（*far*），或者是 NaN 和无穷大（*special*）；*tensors* 逐字节比较"
+    "文件里的权重。Pickle 和 safetensors 必须分毫不差。ONNX 可以有舍入误差：*实测*是它与 float64 计算结果的距离，"
+    "*允许*是 float32 自身误差的 16 倍。",
+)
+_LARGEST = Text(
+    "The largest difference is {train} on inputs like those of the training, {far} on inputs {times} times as large.",
+    "与训练数据同范围的输入上，最大差别是 {train}；放大 {times} 倍的输入上，最大差别是 {far}。",
+)
+_AGREE = Text(
+    "All {files} files, read back from disk, agree with the net in all {cases} comparisons.",
+    "{files} 个文件从磁盘读回后，与网络的 {cases} 项比较全部一致。",
+)
+_WITHHELD = Text("What does not agree is not offered.", "不一致的文件不提供下载。")
+_COMPARISONS = Text("Every comparison{whose}", "全部比较{whose}")
+_HEAD = (
+    Text("file", "文件"),
+    Text("case", "情形"),
+    Text("shape", "形状"),
+    Text("max |difference|", "最大差别"),
+    Text("measured", "实测"),
+    Text("allowed", "允许"),
+    Text("verdict", "结论"),
+)
+_AGREES, _FAILED = Text("agrees", "一致"), Text("failed: {why}", "不一致：{why}")
+_GRAPH = Text("The ONNX graph{whose}", "ONNX 计算图{whose}")
+_GRAPH_SAYS = Text(
+    "{operators} operators, {parameters} parameters, {size} bytes; opset {opset}, IR version {ir}."
+    " *batch* stands for any number of rows.",
+    "{operators} 个算子，{parameters} 个参数，{size} 字节；opset {opset}，IR 版本 {ir}。*batch* 表示任意行数。",
+)
+_USE = Text("How to use it", "怎么用")
+_USE_SAYS = Text(
+    "Unzip the bundle and run this in its folder, `{folder}`. The Python and JavaScript snippets were run by our tests;"
+    " each prints its largest difference from the recorded outputs.",
+    "解压压缩包，在文件夹 `{folder}` 里运行。Python 和 JavaScript 代码都由我们的测试运行过；"
+    "每一段都会打印它与记录下来的输出之间的最大差别。",
+)
+_COPY, _COPIED = Text("Copy", "复制"), Text("Copied", "已复制")
+
+
+def verdict(parity: Parity, name: str = "") -> str:
+    """Whether all files agree with the net of that name."""
+    if parity.passed:
+        files = len({case.file for case in parity.cases})
+        told = html.words(_AGREE.format(files=files, cases=len(parity.cases)))
+    else:
+        told = f"{escape(parity.summary)} {html.words(_WITHHELD)}"
+    whose = f"<b>{escape(name)}</b> " if name else ""
+    return f'<p class="verdict {"passed" if parity.passed else "failed"}" role="status">{whose}{told}</p>'
+
+
+def details(bundles: Sequence[Bundle]) -> str:
+    """What there is to open: comparisons, graphs and snippets of the bundles of a run."""
+    several = len(bundles) > 1
+    parts = [_comparisons(made.parity, made.manifest["net"] if several else "") for made in bundles]
+    graphs: dict[str, list[str]] = {}  # the nets of a run often share one
+    for made in bundles:
+        if (made.folder / formats.ONNX).exists():
+            found = summary.summarize((made.folder / formats.ONNX).read_bytes())
+            graphs.setdefault(_graph(found), []).append(made.manifest["net"])
+    for drawn, names in graphs.items():
+        title = _GRAPH.format(whose=_whose(", ".join(names) if several else ""))
+        parts.append(f"<details><summary>{html.words(title)}</summary>{drawn}</details>")
+    return "".join([*parts, _snippets(bundles[0])])
+
+
+def _whose(name: str) -> Words:
+    return Text(f": {name}", f"：{name}") if name else ""
+
+
+def _comparisons(parity: Parity, name: str) -> str:
+    rows = "".join(map(_row, sorted(parity.cases, key=_rank)))
+    head = "".join(f"<th>{html.words(each)}</th>" for each in _HEAD)
+    largest = _LARGEST.format(train=parity.worst("train"), far=parity.worst("far"), times=f"{FAR:g}")
+    return f"""
+<details{"" if parity.passed else " open"}>
+  <summary>{html.words(_COMPARISONS.format(whose=_whose(name)))}</summary>
+  <p>{html.inline(largest)} {html.inline(_EXPLAINED)}</p>
+  <div class="parity-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
+</details>"""
+
+
+def _rank(case: Case) -> tuple[bool, bool]:
+    """What failed first, then the ONNX file, where alone there is something to see."""
+    return case.passed, case.file != formats.ONNX
+
+
+def _row(case: Case) -> str:
+    shape = " × ".join(map(str, case.shape)) or "–"
+    numbers = (_number(each) for each in (case.max_abs, case.measured, case.bound))
+    told = html.words(_AGREES if case.passed else _FAILED.format(why=case.why))
+    cells = (case.file, case.case, shape, *numbers, told)
+    return f"<tr class={'passed' if case.passed else 'failed'}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}" if value else "0"
+
+
+def _graph(found: Summary) -> str:
+    told = _GRAPH_SAYS.format(
+        operators=len(found.operators),
+        parameters=f"{found.parameters:,}",
+        size=f"{found.size:,}",
+        opset=found.opset,
+        ir=found.ir_version,
+    )
+    return f'<p>{html.inline(told)}</p><div class="tall" tabindex="0">{html.blocks([summary.drawing(found)])}</div>'
+
+
+def _snippets(made: Bundle) -> str:
+    offered = snippets(made.manifest, made.manifest["files"])
+    chips = "".join(
+        f'<button type="button" data-snippet="{number}" aria-pressed="{"false" if number else "true"}">'
+        f"{escape(each.title)}</button>"
+        for number, each in enumerate(offered)
+    )
+    shown = "".join(f"<div{' hidden' if number else ''}>{_snippet(each)}</div>" for number, each in enumerate(offered))
+    return f"""
+<details class="snippets">
+  <summary>{html.words(_USE)}</summary>
+  <p>{html.inline(_USE_SAYS.format(folder=f"{made.name}/"))}</p>
+  <div class="chips">{chips}</div>
+  <div class="snippet">{shown}</div>
+</details>"""
+
+
+def _snippet(snippet: Snippet) -> str:
+    note = html.markdown(snippet.note.strip()) if snippet.note else ""
+    install = copyable(snippet.install, "sh") if snippet.install else ""
+    return note + install + copyable(snippet.code.strip(), snippet.language)
+
+
+def copyable(source: str, language: str) -> str:
+    """Code with a button that copies it."""
+    button = (
+        f'<button type="button" class="copy" data-copy><span>{html.words(_COPY)}</span>'
+        f"<span hidden>{html.words(_COPIED)}</span></button>"
+    )
+    return f'<div class="copyable">{html.code(source, language)}{button}</div>'
