@@ -1,4 +1,6 @@
-"""The command line: `python -m export run LESSON ... --out DIR`, `verify DIR` and `publish DIR --repo NAME`."""
+"""The command line: `python -m export run LESSON ... --out DIR`, `verify DIR`,
+`inspect FILE.onnx|DIR` and `publish DIR --repo NAME`.
+"""
 
 import os
 
@@ -9,36 +11,23 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 from charts.text import said
-from export import bundle, manifest, publish
+from export import bundle, formats, manifest, publish, summary
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import ExportError
-from export.publish import HubError, Publication
+from export.publish import HubError
+from export.results import Exit, Inspection, Result, print_all, worst
 from export.verify import find, verify
 from nets import TRAININGS
 from nets.settings import SettingError, shown
 from nets.training import Trainer
-
-
-class Exit(IntEnum):
-    """How the command ends. HUB: the Hub, or the way to it, did not do what `publish` asked."""
-
-    OK = 0
-    USAGE = 1
-    PARITY = 2
-    BROKEN = 3
-    NON_FINITE = 4
-    HUB = 5
 
 
 class UsageError(ValueError):
@@ -65,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             if options.command == "run":
                 results = _run(options.lesson, options.set, options.out, progress)
+            elif options.command == "inspect":
+                results = _inspect(options.path)
             elif options.command == "publish":
                 results = _publish(options.folder, options.repo, options.private, options.dry_run, progress)
             else:
@@ -83,9 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps([result.to_dict() for result in results], indent=2, allow_nan=False))
     else:
         out = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
-        for result in results:
-            result.print(out)
-    return _worst([result.exit for result in results])
+        print_all(results, out)
+    return worst(results)
 
 
 def _refuse(message: str, code: Exit, as_json: bool) -> Exit:
@@ -95,52 +85,6 @@ def _refuse(message: str, code: Exit, as_json: bool) -> Exit:
     return code
 
 
-class Result:
-    """What became of one bundle: itself, what is published of it, or the error that it ended in."""
-
-    def __init__(self, folder: Path, found: Bundle | Publication | BrokenFileError | NonFiniteError) -> None:
-        self.folder = folder
-        self.found = found
-
-    @property
-    def exit(self) -> Exit:
-        match self.found:
-            case Bundle():
-                return Exit.OK if self.found.parity.passed else Exit.PARITY
-            case Publication():
-                return Exit.OK
-            case BrokenFileError():
-                return Exit.BROKEN
-            case NonFiniteError():
-                return Exit.NON_FINITE
-
-    def to_dict(self) -> dict[str, Any]:
-        report: dict[str, Any] = {"folder": str(self.folder), "exit": int(self.exit)}
-        if isinstance(self.found, Bundle):
-            metrics = self.found.manifest["metrics"]
-            return {**report, "metrics": metrics, "parity": self.found.parity.to_dict()}
-        if isinstance(self.found, Publication):
-            return {**report, **self.found.to_dict()}
-        return {**report, "error": str(self.found)}
-
-    def print(self, console: Console) -> None:
-        console.print(str(self.folder), style="bold green" if self.exit is Exit.OK else "bold red")
-        if isinstance(self.found, Publication):
-            console.print(Text(self.found.report()), soft_wrap=True)  # hashes and metadata as they are
-            return
-        if not isinstance(self.found, Bundle):
-            console.print(f"  {self.found}")
-            return
-        table = Table("file", "case", "inputs", "max |difference|", "verdict")
-        for case in self.found.parity.cases:
-            shape = "×".join(map(str, case.shape)) or "-"
-            difference = "-" if case.max_abs is None else f"{case.max_abs:.2e}"
-            verdict = "ok" if case.passed else f"FAILED: {case.why}"
-            table.add_row(*map(Text, (case.file, case.case, shape, difference, verdict)))
-        console.print(table)
-        console.print(f"  {self.found.parity.summary}\n  {self.found.parity.differences}")
-
-
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m export",
@@ -148,19 +92,21 @@ def _parser() -> Parser:
         epilog="Ends with 0: ok, 1: bad usage, 2: parity failed, 3: broken or altered file, 4: non-finite weights,"
         " 5: the Hub refused or could not be reached.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify|publish")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify|inspect|publish")
     run = commands.add_parser("run", help="train a lesson and write its bundles")
     run.add_argument("lesson", help=f"one of {', '.join(TRAININGS)}")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
     check = commands.add_parser("verify", help="re-check every bundle under a folder")
     check.add_argument("folder", type=Path, metavar="DIR")
+    look = commands.add_parser("inspect", help="tell what an ONNX file or a bundle holds; of a file, run its own test")
+    look.add_argument("path", type=Path, metavar="FILE.onnx|DIR")
     send = commands.add_parser("publish", help="send a bundle to the Hugging Face Hub, once it is verified")
     send.add_argument("folder", type=Path, metavar="DIR")
     send.add_argument("--repo", required=True, metavar="NAME", help="a model repo: USER/NAME, or NAME for your own")
     send.add_argument("--private", action="store_true", help="if the repo is created, let nobody else see it")
     send.add_argument("--dry-run", action="store_true", help="tell what would be sent, and send nothing")
-    for command in (run, check, send):
+    for command in (run, check, look, send):
         command.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 
@@ -214,6 +160,35 @@ def _verify_one(folder: Path) -> Result:
         return Result(folder, error)
 
 
+def _inspect(path: Path) -> list[Result]:
+    """An ONNX file, or each bundle under a folder: its hashes first, then its ONNX file."""
+    if path.is_dir():
+        found = find(path)
+        if not found:
+            return [Result(path, BrokenFileError(manifest.NAME, "is missing: there is no bundle here"))]
+        return [_inspected(each, each) for each in found]
+    if not path.is_file():
+        raise UsageError(f"FILE.onnx|DIR must be a file or a folder, not {str(path)!r}.")
+    return [_inspected(path, None)]
+
+
+def _inspected(path: Path, folder: Path | None) -> Result:
+    try:
+        if folder is None:
+            return Result(path, _tested(path.read_bytes(), path.name, None))
+        described, contents = manifest.read(folder)
+        if formats.ONNX not in contents:
+            raise BrokenFileError(formats.ONNX, f"is not among the files that {manifest.NAME} lists")
+        return Result(path, _tested(contents[formats.ONNX], formats.ONNX, described))
+    except BrokenFileError as error:
+        return Result(path, error)
+
+
+def _tested(content: bytes, name: str, described: manifest.Manifest | None) -> Inspection:
+    found = summary.summarize(content, name)
+    return Inspection(found, summary.self_test(content, found, name), described)
+
+
 def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Progress) -> list[Result]:
     endpoint = os.environ.get("HF_ENDPOINT")
     if endpoint is not None and not publish.is_address(endpoint):
@@ -235,11 +210,6 @@ def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Pr
         return [Result(folder, publication if dry_run else publish.send(publication))]
     except BrokenFileError as error:
         return [Result(folder, error)]
-
-
-def _worst(exits: list[Exit]) -> Exit:
-    order = (Exit.BROKEN, Exit.NON_FINITE, Exit.PARITY, Exit.OK)  # what most needs a person first
-    return min(exits, key=order.index)
 
 
 def command() -> int:

@@ -201,4 +201,5 @@ def parsed(content: bytes) -> onnx.ModelProto:
     for tensor in (*graph.initializer, *constants):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ValueError(f"its tensor {tensor.name} lies in another file, and is not looked for")
+    onnx.checker.check_model(model)  # for what is left out or makes no sense
     return model

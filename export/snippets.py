@@ -127,7 +127,15 @@ def snippets(described: Mapping[str, Any], files: Collection[str]) -> list[Snipp
     numbers = {"features": len(first["x"]), "outputs": len(first["y"]), "y": " ".join(map(str, first["y"]))}
     literals = ", ".join(f"{float(value)!r}f" for value in first["x"])
     made = (
-        Snippet("Python, onnxruntime", formats.ONNX, "python", _ONNX, "pip install numpy onnxruntime"),
+        Snippet(
+            "Python, onnxruntime",
+            formats.ONNX,
+            "python",
+            _ONNX,
+            "pip install numpy onnxruntime",
+            "Newer releases of onnxruntime report their use to its maker, unless `ORT_DISABLE_TELEMETRY=1` is in the"
+            " environment.",
+        ),
         Snippet("PyTorch, state_dict", formats.PARAMS, "python", params, "pip install numpy torch"),
         Snippet("PyTorch, safetensors", formats.SAFETENSORS, "python", tensors, "pip install numpy safetensors torch"),
         Snippet(

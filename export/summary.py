@@ -65,9 +65,9 @@ class Summary:
         return {**asdict(self), "parameters": self.parameters}
 
 
-def summarize(content: bytes) -> Summary:
-    """The summary of an ONNX file. Raises BrokenFileError for one that is broken or not plain; nothing of it is run."""
-    with formats.blaming(ONNX, "cannot be read"):
+def summarize(content: bytes, name: str = ONNX) -> Summary:
+    """The summary of the ONNX file of that name; nothing of it is run. Raises BrokenFileError if it is not plain."""
+    with formats.blaming(name, "cannot be read"):
         model = formats.parsed(content)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
         graph = model.graph
@@ -107,22 +107,22 @@ def _operator(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]], shap
     )
 
 
-def self_test(content: bytes, summary: Summary) -> Case | None:
+def self_test(content: bytes, summary: Summary, name: str = ONNX) -> Case | None:
     """What onnxruntime makes of the sample that the file carries against the recorded outputs; None without a sample.
 
     Raises BrokenFileError.
     """
     if SELF_TEST not in summary.metadata:
         return None
-    with formats.blaming(ONNX, "cannot be tested"):
+    with formats.blaming(name, "cannot be tested"):
         sample = json.loads(summary.metadata[SELF_TEST])
         x, y = (np.array(sample[axis], np.float32) for axis in "xy")
         given = formats.read_onnx(content).predict(x)
         if given.shape != y.shape:
-            return Case.of_words(ONNX, SELF_TEST, f"gives outputs of shape {given.shape} and not {y.shape}")
+            return Case.of_words(name, SELF_TEST, f"gives outputs of shape {given.shape} and not {y.shape}")
         difference, bound = float(np.abs(given - y).max()), TOLERANCE * float(np.abs(y).max())
         why = f"{len(x)} recorded outputs, {TOLERANCE:g} of the largest allowed"
-        return Case(ONNX, SELF_TEST, x.shape, difference, difference, bound, difference <= bound, why)
+        return Case(name, SELF_TEST, x.shape, difference, difference, bound, difference <= bound, why)
 
 
 def drawing(summary: Summary) -> Graph:

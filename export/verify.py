@@ -42,7 +42,7 @@ def verify(folder: Path) -> Bundle:
     manifest describes shows in `Bundle.parity`. Nothing is unpickled but the classes of that net.
     """
     described, contents = manifest.read(folder)
-    trainer, net = _rebuild(described, contents)
+    trainer, net = rebuild(described, contents)
     classifies = bool(TRAININGS[described["lesson"]].classes)
     answers = parity.references(net, parity.inputs(trainer.x), classifies=classifies)
     cases = []
@@ -53,7 +53,7 @@ def verify(folder: Path) -> Bundle:
     return Bundle(folder, described, Parity(tuple(cases)))
 
 
-def _rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tuple[Trainer[Any], nn.Module]:
+def rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tuple[Trainer[Any], nn.Module]:
     """The lesson's trainer, and its net with the weights that the manifest describes, from any file that has them."""
     try:
         lesson = TRAININGS[described["lesson"]]

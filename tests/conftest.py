@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
+from export.bundle import place
 from nets import TRAININGS
 from nets.training import Trainer
 from tests.browser import chromium
@@ -81,6 +82,13 @@ def _outside(url: str, home: str) -> list[str]:
 def short(key: str) -> dict[str, Any]:
     """Settings of a lesson's run that ends soon."""
     return {"steps": 20} if "steps" in TRAININGS[key].config.controls() else {"epochs": 1}
+
+
+def place_of(key: str) -> str:
+    """Where the bundle of a lesson's last net is, under a folder of bundles."""
+    lesson = TRAININGS[key]
+    names = [learner.name for learner in lesson.trainer(lesson.config()).learners]
+    return place(key, names[-1], names)
 
 
 def trained(key: str, **settings: Any) -> Trainer[Any]:

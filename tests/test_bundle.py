@@ -5,23 +5,26 @@ import functools
 import hashlib
 import io
 import json
+import os
 import pickle
-import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
-from export import bundle, formats, manifest, parity
+from export import bundle, formats, manifest, parity, summary
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import onnx_bytes
@@ -29,7 +32,7 @@ from export.verify import find, verify
 from nets import TRAININGS
 from nets.lesson import Port
 from nets.regression import Net
-from tests.conftest import Train, short, trained
+from tests.conftest import ROOT, Train, short, trained
 from tests.test_training import ToyConfig, ToyTrainer
 
 FILES = {  # as promised; not taken from the code
@@ -90,27 +93,55 @@ def test_a_bundle_verifies(made: Bundle) -> None:
     assert verify(made.folder).parity.passed
 
 
-def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    for place in ("one", "two"):
-        command = [
-            sys.executable,
-            "-m",
-            "export",
-            "run",
-            "regression",
-            "--set",
-            "steps=5",
-            "--out",
-            str(tmp_path / place),
-        ]
-        subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent)
-    assert contents(tmp_path / "one" / "regression") == contents(tmp_path / "two" / "regression")
+WRITE_ALL = """
+import sys
+from pathlib import Path
+from export import bundle
+from nets import TRAININGS
+from tests.conftest import trained
+for key, lesson in TRAININGS.items():
+    made = bundle.write(lesson, trained(key), Path(sys.argv[1]))
+    (Path(sys.argv[1]) / f"{key}.zip").write_bytes(bundle.archive(made))
+"""
 
 
-def test_no_file_tells_of_the_machine_that_made_it(made: Bundle) -> None:
-    secrets = [str(Path.cwd()), str(made.folder.parent), str(Path.home()), "site-packages", "stack_trace"]
-    for name, content in contents(made.folder).items():
+def test_two_processes_write_the_same_bytes_under_two_names_and_tell_nothing_of_their_machine(tmp_path: Path) -> None:
+    """Of every lesson, the zips among them; the processes differ in all that might get into a file."""
+    started = []
+    for seed, name in enumerate(("telltale-one", "telltale-two"), 1):
+        home = tmp_path / f"{name}-home"
+        home.mkdir()
+        told = {"USER": name, "LOGNAME": name, "HOME": str(home), "HOSTNAME": name, "TZ": f"UTC-{seed}"}
+        environment = {**os.environ, **told, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", WRITE_ALL, str(tmp_path / name)]
+        started.append(subprocess.Popen(command, env=environment, cwd=home))
+    assert [process.wait() for process in started] == [0, 0]
+
+    one, two = (all_contents(tmp_path / name) for name in ("telltale-one", "telltale-two"))
+    assert one == two
+    assert len(one) > len(TRAININGS) * len(FILES)
+    today = datetime.now(UTC)
+    dates = [today.strftime(form) for form in ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d %b %Y", "%b %d, %Y", "%d.%m.%Y")]
+    secrets = ["telltale", str(ROOT), "site-packages", "stack_trace", *dates]
+    for name, content in one.items():
         assert [secret for secret in secrets if secret.encode() in content] == [], name
+        if zipfile.is_zipfile(io.BytesIO(content)):  # the pickles and golden.npz are zips too
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                assert {entry.date_time[0] for entry in archive.infolist()} == {1980}, name
+
+
+def test_onnxruntime_leaves_no_identity_on_disk_and_so_reports_nothing(regression: Bundle, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    code = "import sys, pathlib; from export.verify import verify; verify(pathlib.Path(sys.argv[1]))"
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code, str(regression.folder)], env=environment, cwd=ROOT, check=True)
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def all_contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_writing_again_replaces_the_bundle_whole(made: Bundle, train: Train) -> None:
@@ -142,6 +173,52 @@ def test_golden_inputs_and_outputs_are_float32_pairs(made: Bundle) -> None:
         assert {array.dtype.name for array in golden.values()} == {"float32"}
 
 
+def test_the_onnx_file_says_what_it_is(made: Bundle) -> None:
+    model = onnx.load(made.folder / "net.onnx")
+    told = {each.key: each.value for each in model.metadata_props}
+    described = json.loads((made.folder / "manifest.json").read_text())
+    assert told["lesson"] == described["lesson"]
+    assert told["net"] == described["net"]
+    assert told["weights"] == described["weights"]
+    for key in ("inputs", "outputs", "classes", "settings", "seed", "metrics", "versions", "sample"):
+        assert json.loads(told[key]) == described[key], key
+
+
+def test_the_sample_is_one_of_the_golden_cases(made: Bundle) -> None:
+    with np.load(made.folder / "golden.npz") as golden:
+        for axis in "xy":
+            told = np.array(made.manifest["sample"][axis], np.float32)
+            assert np.array_equal(told, golden[f"{axis}_train_17"])
+
+
+def test_an_onnx_file_tests_itself(made: Bundle) -> None:
+    content = (made.folder / "net.onnx").read_bytes()
+    case = summary.self_test(content, summary.summarize(content))
+    assert case is not None
+    assert case.passed
+    assert case.shape == (17, len(made.manifest["inputs"][0]["features"]))
+
+
+def test_an_onnx_file_that_computes_something_else_fails_its_own_test(regression: Bundle) -> None:
+    model = onnx.load(regression.folder / "net.onnx")
+    model.graph.node[1].op_type = "Sigmoid"
+    content = model.SerializeToString()
+    case = summary.self_test(content, summary.summarize(content))
+    assert case is not None
+    assert not case.passed
+
+
+def test_scaled_data_are_told_with_how_they_were_scaled(train: Train, tmp_path: Path) -> None:
+    (one,) = bundle.write(TRAININGS["batches"], train("batches", scaled=True), tmp_path)
+    scaling = one.manifest["inputs"][0]["scaling"]
+    assert scaling["formula"] == "scaled = (value - mean) / std"
+    first = (1 - scaling["mean"]) / scaling["std"]  # the data begin at x = 1
+    assert one.manifest["inputs"][0]["trained_from"] == [pytest.approx(first)]
+    assert one.manifest["outputs"][0]["scaling"]["mean"] == pytest.approx(5.5)
+    assert "scaled = (value - mean) / std, mean 5.5" in (one.folder / "README.md").read_text()
+    assert verify(one.folder).parity.passed
+
+
 def test_the_manifest_says_what_the_net_is(made: Bundle) -> None:
     lesson, manifest = TRAININGS[made.manifest["lesson"]], json.loads((made.folder / "manifest.json").read_text())
     assert manifest["settings"] == {**lesson.config().to_dict(), **short(lesson.key)}
@@ -150,25 +227,6 @@ def test_the_manifest_says_what_the_net_is(made: Bundle) -> None:
     assert manifest["classes"] == list(lesson.classes)
     assert set(manifest["files"]) == FILES - {"manifest.json"}
     assert manifest["inputs"][0]["shape"] == ["batch", len(lesson.inputs.features)]
-
-
-def test_every_snippet_of_the_readme_runs_in_the_bundle_alone(made: Bundle) -> None:
-    run_snippets(made.folder)
-
-
-def run_snippets(folder: Path) -> None:
-    """Each of the four, by itself, with nothing of this repository on its path."""
-    snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    assert len(snippets) == 4
-    for snippet in snippets:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '')\n{snippet}"],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        assert float(done.stdout) < 1e-5
 
 
 def test_a_lesson_of_several_nets_has_a_bundle_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +246,6 @@ def test_a_lesson_of_several_nets_has_a_bundle_of_each(tmp_path: Path, monkeypat
     assert find(tmp_path) == [each.folder for each in bundles]
     for each in bundles:
         assert verify(each.folder).parity.passed
-        run_snippets(each.folder)
     with zipfile.ZipFile(io.BytesIO(bundle.archive(bundles))) as archive:
         assert {name.rpartition("/")[0] for name in archive.namelist()} == {"toy/a", "toy/b"}
     bundle.write(lesson, trainer, tmp_path)  # replaces both
@@ -487,6 +544,84 @@ def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_written(
         bundle.write(TRAININGS["regression"], train("regression", seed=9), regression.folder.parent)
     assert contents(regression.folder) == before
     assert [path.name for path in regression.folder.parent.iterdir()] == ["regression"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from export import bundle, manifest
+from nets import TRAININGS
+from tests.conftest import trained
+manifest.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+bundle.write(TRAININGS["regression"], trained("regression", seed=9), Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_process_leaves_the_old_bundle_and_nothing_that_passes_for_one(regression: Bundle) -> None:
+    out, before = regression.folder.parent, contents(regression.folder)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out)], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert contents(regression.folder) == before
+    assert find(out) == [regression.folder]
+    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["regression"]
+
+
+def external(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/hostname")
+
+
+def external_constant(model: onnx.ModelProto) -> None:
+    tensor = onnx.TensorProto(name="away", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="elsewhere.bin")
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["c"], value=tensor))
+
+
+def own_operator(model: onnx.ModelProto) -> None:
+    node = onnx.helper.make_node("Relu", ["x"], ["z"])
+    model.functions.append(onnx.helper.make_function("mine", "Relu2", ["x"], ["z"], [node], model.opset_import))
+
+
+def foreign_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[1].domain = "com.microsoft"
+
+
+def drop_out_of_nothing(model: onnx.ModelProto) -> None:
+    model.graph.node.append(onnx.helper.make_node("Dropout", ["x", "r", "t"], ["z"]))
+
+
+def inner_graph(model: onnx.ModelProto) -> None:
+    inner = onnx.helper.make_graph([], "inner", [], [])
+    model.graph.node.append(onnx.helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (external, r"its tensor .* lies in another file, and is not looked for"),
+        (external_constant, r"its tensor away lies in another file"),
+        (own_operator, r"it defines operators or sparse tensors of its own"),
+        (foreign_operator, r"it needs the operator Relu of com\.microsoft"),
+        (inner_graph, r"its operator If holds a graph of its own"),
+        (drop_out_of_nothing, r"its operator Dropout is in train mode"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_onnx_file_that_is_not_plain_is_refused_before_any_of_it_runs(
+    change: Callable[[onnx.ModelProto], None], told: str, regression: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load(regression.folder / "net.onnx")
+    change(model)
+    content = model.SerializeToString()
+    forge(regression.folder, {"net.onnx": content})
+    monkeypatch.setattr(onnxruntime, "InferenceSession", None)  # would be called to run it
+    with pytest.raises(BrokenFileError, match=rf"^net\.onnx cannot be read: {told}"):
+        verify(regression.folder)
+    with pytest.raises(BrokenFileError, match=rf"^net\.onnx cannot be read: {told}"):
+        summary.summarize(content)
 
 
 def test_a_diverged_run_is_not_written(train: Train, tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
 """`python -m export`, as people and scripts use it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+import torch
 
-from export.__main__ import Exit, main
+from export.__main__ import main
+from export.graph import onnx_bytes
+from export.results import Exit
 from export.verify import find
 from nets import TRAININGS
+from nets.regression import Net
 from tests.conftest import short
 
 QUICK = ["--set", "steps=5"]
@@ -27,7 +33,6 @@ def test_run_writes_a_bundle_that_verify_accepts(key: str, tmp_path: Path, capsy
     assert main(["run", key, *quick, "--set", "seed=7", "--out", str(tmp_path)]) == Exit.OK
     assert main(["verify", str(tmp_path)]) == Exit.OK
     printed = capsys.readouterr().out
-    assert "net.onnx" in printed
     assert "agree with the net" in printed
     for folder in find(tmp_path):
         assert json.loads((folder / "manifest.json").read_text())["settings"]["seed"] == 7
@@ -59,6 +64,7 @@ def test_json_reports_metrics_and_parity(tmp_path: Path, capsys: pytest.CaptureF
         (["run", "regression"], "the following arguments are required: --out."),
         (["run", "regression", "--out", "/dev/null/x"], "DIR must be a folder that can be written and read"),
         (["verify", "no/such/folder"], "DIR must be a folder, not 'no/such/folder'."),
+        (["inspect", "no/such/file"], "FILE.onnx|DIR must be a file or a folder, not 'no/such/file'."),
         (["frobnicate"], "invalid choice"),
         ([], "the following arguments are required"),
     ],
@@ -139,3 +145,93 @@ def test_the_module_runs_with_its_exit_code(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: DIR must be a folder")
+
+
+def test_a_tree_is_verified_a_row_a_bundle_and_what_is_wrong_in_full(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "optimizers", "--set", "epochs=1", "--out", str(written)]) == Exit.OK
+    (written / "optimizers" / "adam" / "golden.npz").write_bytes(b"")
+    capsys.readouterr()
+    assert main(["verify", str(written)]) == Exit.BROKEN
+    printed = capsys.readouterr().out
+    assert printed.count("all agree with the net") == 4
+    assert "4 of 5 bundles agree with their nets." in printed
+    assert "golden.npz has 0 bytes and not" in printed.replace("\n", " ")
+
+
+def test_inspect_tells_what_a_bundle_holds(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(written)]) == Exit.OK
+    printed = capsys.readouterr().out
+    for told in (
+        "golden.npz",
+        "Gemm",
+        "hidden.weight 10×1",
+        "31 parameters",
+        "batch×1",
+        "Its own test: ok",
+        "opset 17",
+    ):
+        assert told in printed
+
+
+def test_inspect_tells_what_a_lone_file_holds_whatever_its_name(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lone = (written / "regression" / "net.onnx").rename(written / "mine.onnx")
+    assert main(["inspect", str(lone), "--json"]) == Exit.OK
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["onnx"]["parameters"] == 31
+    assert [each["operator"] for each in report["onnx"]["operators"]] == ["Gemm", "Relu", "Gemm"]
+    assert report["onnx"]["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["batch", 1]}]
+    assert report["onnx"]["metadata"]["lesson"] == "regression"
+    assert report["test"]["passed"] is True
+    assert report["manifest"] is None
+
+
+def test_inspect_shows_a_file_without_a_sample(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lone = written / "plain.onnx"
+    lone.write_bytes(onnx_bytes(Net(1, 3, 1), torch.zeros(2, 1)))
+    assert main(["inspect", str(lone)]) == Exit.OK
+    assert "It carries no sample to test itself with." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"no onnx", b"\x08\x08"], ids=["empty", "text", "version alone"])
+def test_inspect_names_a_file_that_is_no_onnx(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.onnx").write_bytes(content)
+    assert main(["inspect", str(tmp_path / "mine.onnx")]) == Exit.BROKEN
+    assert "mine.onnx cannot be read: " in capsys.readouterr().out
+
+
+def test_inspect_ends_with_2_if_the_files_own_test_fails(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written / "regression" / "net.onnx"
+    model = onnx.load(path)
+    model.graph.node[1].op_type = "Tanh"
+    (written / "changed.onnx").write_bytes(model.SerializeToString())
+    assert main(["inspect", str(written / "changed.onnx")]) == Exit.PARITY
+    assert "Its own test: FAILED" in capsys.readouterr().out
+
+
+def test_inspect_refuses_an_altered_bundle_before_it_reads_its_onnx(
+    written: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (written / "regression" / "net.onnx").write_bytes(b"?")
+    monkeypatch.setattr(onnx, "load_model_from_string", None)
+    assert main(["inspect", str(written / "regression")]) == Exit.BROKEN
+    assert "net.onnx has 1 bytes and not" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_full_ends_with_one_sentence_and_no_half_bundle(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000));"
+        " from export.__main__ import command; sys.exit(command())"
+    )
+    words = [sys.executable, "-c", code, "run", "regression", *QUICK, "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == Exit.USAGE
+    assert "error: DIR must be a folder that can be written and read: [Errno 27] File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -22,8 +22,9 @@ import torch
 from huggingface_hub import ModelCard, close_session, constants
 
 from export import bundle, formats, manifest
-from export.__main__ import Exit, main
+from export.__main__ import main
 from export.bundle import Bundle
+from export.results import Exit
 from export.verify import verify
 from nets import TRAININGS
 from tests.conftest import ROOT, Train

@@ -1,0 +1,96 @@
+"""Exports: milliseconds against the plain way, how near faithful files come to the bound, and what corruption trips."""
+
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from benchmarks.timing import compare
+from export import bundle, formats, manifest
+from export.bundle import Draft
+from nets import TRAININGS
+from nets.training import Learner, Trainer
+from tests.corruptions import CORRUPTIONS, compared, expected
+
+SEEDS = 50
+
+
+def run() -> None:
+    """All three; the seeds take some minutes, since every run is as long as the lesson's."""
+    for key in TRAININGS:
+        _speed(key)
+    _corruptions()
+    _false_alarms()
+
+
+def _trained(key: str, **settings: Any) -> Trainer[Any]:
+    lesson = TRAININGS[key]
+    trainer = lesson.trainer(lesson.config.parse(settings))
+    while not trainer.done:
+        trainer.step()
+    return trainer
+
+
+def _speed(key: str) -> None:
+    """The model files of the lesson's last net: written, read back and compared, as a run's are."""
+    trainer = _trained(key)
+    learner, snapshot = trainer.learners[-1], trainer.snapshot()
+    with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
+        drafts = iter(range(10**6))
+
+        def ours() -> None:
+            with Draft(TRAININGS[key], trainer, snapshot, Path(folder) / str(next(drafts))) as draft:
+                draft.check(learner)
+
+        compare(f"{key}, model files of a net", ours, lambda: _plain(trainer, learner, Path(folder)), rounds=7)
+
+
+def _plain(trainer: Trainer[Any], learner: Learner, folder: Path) -> None:
+    """What torch's documentation shows: export with the defaults, save, load, and compare on the training inputs."""
+    net = learner.net.eval()
+    program = torch.onnx.export(net, (trainer.x,), dynamo=True, verbose=False)
+    assert program is not None
+    program.save(folder / "plain.onnx")
+    torch.save(net, folder / "plain.pkl")
+    torch.save(net.state_dict(), folder / "plain_params.pkl")
+    session = onnxruntime.InferenceSession(folder / "plain.onnx")
+    (y,) = session.run(None, {session.get_inputs()[0].name: trainer.x.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(y, net(trainer.x).numpy(), rtol=1e-3, atol=1e-5)
+
+
+def _corruptions() -> None:
+    trainers = {key: _trained(key) for key in {each.lesson for each in CORRUPTIONS}}
+    for each in CORRUPTIONS:
+        failed = [case for case in compared(trainers[each.lesson], each) if not case.passed]
+        outputs = sum(bool(case.shape) for case in failed)
+        others = [case.case for case in failed if not case.shape]
+        caught = ", ".join([*others, *([f"{outputs} of 9 output cases"] if outputs else [])])
+        print(f"  {each.label}: {caught or 'MISSED'}; {failed[-1].why if failed else ''}")
+
+
+def _false_alarms() -> None:
+    for key in TRAININGS:
+        shares, alarms, files = [], 0, 0
+        for seed in range(SEEDS):
+            trainer = _trained(key, seed=seed)
+            if trainer.diverged:
+                continue
+            for learner in trainer.learners:
+                answers, described = expected(trainer, learner)
+                for name in formats.MODEL_FILES:
+                    content = formats.write(name, learner.net, trainer.x, manifest.metadata(described))
+                    opened = formats.read(name, content, learner.net)
+                    cases = bundle.compare(name, opened, learner.net, answers, described)
+                    files += 1
+                    alarms += not all(case.passed for case in cases)
+                    if name == formats.ONNX:
+                        shares.append(max(case.share for case in cases))
+        print(
+            f"  {key}, {SEEDS} seeds: {alarms} false alarms over {files} files; the largest use of the bound"
+            f" {max(shares):.0%}, median {median(shares):.0%}"
+        )
