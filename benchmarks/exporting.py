@@ -12,6 +12,7 @@ import torch
 from benchmarks.timing import compare
 from export import bundle, formats, manifest
 from export.bundle import Draft
+from export.torch_onnx import quiet
 from nets import TRAININGS
 from nets.training import Learner, Trainer
 from tests.corruptions import CORRUPTIONS, compared, expected
@@ -47,12 +48,18 @@ def _speed(key: str) -> None:
                 draft.check(learner)
 
         compare(f"{key}, model files of a net", ours, lambda: _plain(trainer, learner, Path(folder)), rounds=7)
+        if not _plain(trainer, learner, Path(folder)):
+            print("    where the plain way's comparison raises a false alarm")
 
 
-def _plain(trainer: Trainer[Any], learner: Learner, folder: Path) -> None:
-    """What torch's documentation shows: export with the defaults, save, load, and compare on the training inputs."""
+def _plain(trainer: Trainer[Any], learner: Learner, folder: Path) -> bool:
+    """Export with the defaults, save, load, and whether the outputs are close by the usual tolerances.
+
+    torch.onnx's documentation, https://docs.pytorch.org/docs/stable/onnx.html
+    """
     net = learner.net.eval()
-    program = torch.onnx.export(net, (trainer.x,), dynamo=True, verbose=False)
+    with quiet():
+        program = torch.onnx.export(net, (trainer.x,), dynamo=True, verbose=False)
     assert program is not None
     program.save(folder / "plain.onnx")
     torch.save(net, folder / "plain.pkl")
@@ -60,7 +67,7 @@ def _plain(trainer: Trainer[Any], learner: Learner, folder: Path) -> None:
     session = onnxruntime.InferenceSession(folder / "plain.onnx")
     (y,) = session.run(None, {session.get_inputs()[0].name: trainer.x.numpy()})
     with torch.no_grad():
-        np.testing.assert_allclose(y, net(trainer.x).numpy(), rtol=1e-3, atol=1e-5)
+        return np.allclose(y, net(trainer.x).numpy(), rtol=1e-3, atol=1e-5)
 
 
 def _corruptions() -> None:

@@ -23,7 +23,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Predict = Callable[[Float32], Float32]
 
-MARGIN = 16.0  # over 50 seeds of each lesson the largest ratio seen is below 5
+MARGIN = 16.0  # over 50 seeds of each lesson the largest ratio is 4.5; soon after batch norm's start it was 8.4
 BATCHES = (1, 2, 17, 1024)
 FAR = 1000.0  # times the training range
 EPSILON = float(np.finfo(np.float32).eps)

@@ -39,11 +39,7 @@ def export(net: nn.Module, x: Tensor) -> onnx.ModelProto:
     Not to be called beside other threads that use torch.
     """
     net = copy.deepcopy(net).eval()
-    # torchvision's operators, which it misses aloud, play no part here.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # torch.onnx 2.13 uses this deprecated function of its own.
-        warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
+    with quiet():
         program = torch.onnx.export(
             net,
             (torch.zeros(3, *x.shape[1:]),),  # any batch but 0 and 1, which torch.export takes as fixed
@@ -61,6 +57,15 @@ def export(net: nn.Module, x: Tensor) -> onnx.ModelProto:
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """torch.onnx without remarks that mean nothing here: on torchvision's operators, and on a function of its own."""
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
+        yield
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -189,7 +189,7 @@ def _detail(shipped: Shipped, made: Bundle, archive: Path) -> str:
 <h3>{html.words(shipped.title)}</h3>
 {bundle_view.verdict(made.parity)}
 <div class="actions">
-  <a class="action primary" href="{_url(archive)}" download="{archive.name}">{html.words(_ZIP.format(size=size))}</a>
+  <a class="action primary" href="{_url(archive)}" download>{html.words(_ZIP.format(size=size))}</a>
   <button type="button" class="action" data-open="{lesson.key}" data-settings="{wanted}">{html.words(_OPEN)}</button>
   {try_it}
 </div>
@@ -208,7 +208,6 @@ def _rank(name: str) -> int:
 
 
 def _file(made: Bundle, name: str) -> str:
-    named = f"{made.name.replace('/', '-')}-{name}"
     what = html.words(_WHAT.get(name, ""))
-    link = f'<a href="{_url(made.folder / name)}" download="{named}">{escape(name)}</a>'
+    link = f'<a href="{_url(made.folder / name)}" download>{escape(name)}</a>'
     return f"<tr><td>{link}</td><td>{(made.folder / name).stat().st_size:,} B</td><td>{what}</td></tr>"

@@ -13,7 +13,8 @@ from nets import LESSONS, TRAININGS
 from nets.lesson import GROUPS
 from runs import visitors
 from runs.run import State
-from tabs.page import build, launch_options
+from tabs import checkpoints_tab
+from tabs.page import TAKE_AWAY, build, launch_options
 
 
 class Tab:
@@ -108,6 +109,18 @@ def test_each_format_downloads_under_a_name_that_says_what_it_is(regression: Tab
         names.append(download.value.suggested_filename)
     files = ["net.onnx", "net_params.pkl", "net.safetensors", "net.pkl"]
     assert names == [f"regression-{name}" for name in files]
+
+
+def test_a_run_shows_its_graph_and_how_to_use_it_in_the_tab(regression: Tab) -> None:
+    regression.press("Train")
+    expect(regression.verdict).to_be_visible()
+    details = regression.page.locator("#regression .parity").last
+    details.get_by_text("The ONNX graph").click()
+    expect(details.locator(".tall text.label:visible")).to_have_text(["x", "Gemm hidden", "Relu", "Gemm predict", "y"])
+    details.get_by_text("How to use it").click()
+    expect(details.locator(".snippet > div:visible")).to_contain_text('InferenceSession("net.onnx")')
+    details.get_by_role("button", name="JavaScript, onnxruntime-web").click()
+    expect(details.locator(".snippet > div:visible")).to_contain_text("npm install onnxruntime-web")
 
 
 def test_pause_holds_a_run_and_continue_takes_it_to_the_end(regression: Tab) -> None:
@@ -352,7 +365,7 @@ def test_a_page_that_may_store_nothing_works_all_the_same(browser: Browser, app_
     context.add_init_script(refuse)
     page = context.new_page()
     page.goto(app_url)
-    expect(page.locator(".tab-group")).to_have_count(len(GROUPS))
+    expect(page.locator(".tab-group")).to_have_count(len(GROUPS) + 1)
     page.get_by_role("button", name="中文").click()
     expect(page.get_by_role("button", name="训练", exact=True)).to_be_visible()
     context.close()
@@ -368,9 +381,9 @@ def test_a_bad_setting_is_refused_in_the_pages_language(regression: Tab) -> None
 
 def test_every_lesson_has_its_tab_in_sight_and_in_its_group(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    for lesson in LESSONS.values():
-        expect(page.get_by_role("tab", name=lesson.title.en, exact=True)).to_be_visible()
-    for group in GROUPS.values():
+    for title in (*(lesson.title for lesson in LESSONS.values()), checkpoints_tab.TITLE):
+        expect(page.get_by_role("tab", name=title.en, exact=True)).to_be_visible()
+    for group in (*GROUPS.values(), TAKE_AWAY):
         expect(page.locator(".tab-group", has_text=group.en)).to_be_visible()
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_in_viewport()
 
@@ -385,7 +398,7 @@ def test_arrow_keys_move_between_tabs(page: Page) -> None:
     page.keyboard.press("Home")
     expect(page.get_by_role("tab", name="Install", exact=True)).to_be_focused()
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_role("tab", name="Batch norm", exact=True)).to_be_focused()
+    expect(page.get_by_role("tab", name="Checkpoints", exact=True)).to_be_focused()
     assert page.locator('[role=tab][tabindex="0"]').count() == 1
 
 

@@ -1,0 +1,184 @@
+"""The tab of the shipped nets: what it shows was checked by this server, and can be taken away or trained again."""
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from playwright.sync_api import Page, expect
+
+from export.verify import find
+from nets import TRAININGS
+from tabs import checkpoints_tab
+from tabs.checkpoints_tab import CHECKPOINTS, CheckpointsTab
+from tabs.training_tab import TrainingTab
+from tests.test_page import Tab
+from tests.test_runs import go
+
+NAMES = [folder.relative_to(CHECKPOINTS).as_posix() for folder in find(CHECKPOINTS)]
+
+
+@pytest.fixture
+def shown(page: Page) -> Page:
+    """The page with the tab open, its cards there."""
+    page.get_by_role("tab", name="Checkpoints", exact=True).click()
+    expect(page.locator("[data-checkpoint]")).to_have_count(len(NAMES))
+    return page
+
+
+def choose(page: Page, name: str) -> None:
+    page.locator(f'[data-checkpoint="{name}"]').click()
+    expect(page.locator(f'[data-checkpoint="{name}"]')).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".checkpoint .actions")).to_be_visible()
+
+
+def test_every_shipped_net_is_shown_with_its_plot_its_figures_and_the_verdict_of_this_server(shown: Page) -> None:
+    for name in NAMES:
+        card = shown.locator(f'[data-checkpoint="{name}"]')
+        card.scroll_into_view_if_needed()
+        expect(card.locator(".verdict.passed")).to_have_text("51 comparisons agree", use_inner_text=True)
+        expect(card.locator(".figures")).to_contain_text("loss")
+        card.locator("img").evaluate("image => image.decode()")  # fails for one that is no picture
+    first = shown.locator("[data-checkpoint]").first
+    assert first.get_attribute("data-checkpoint") == next(iter(TRAININGS))
+
+
+def test_its_files_and_the_zip_of_them_download_as_they_are_shipped(shown: Page) -> None:
+    choose(shown, "optimizers/adam")
+    folder = CHECKPOINTS / "optimizers" / "adam"
+    links = shown.locator(".checkpoint .files a")
+    assert sorted(links.all_inner_texts()) == sorted(path.name for path in folder.iterdir())
+    with shown.expect_download() as download:
+        shown.get_by_role("link", name="net.onnx", exact=True).click()
+    assert download.value.suggested_filename == "net.onnx"
+    assert Path(download.value.path()).read_bytes() == (folder / "net.onnx").read_bytes()
+    with shown.expect_download() as download:
+        shown.get_by_role("link", name="Download all").click()
+    assert download.value.suggested_filename == "live-nets-optimizers-adam.zip"
+    with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:
+        assert {name.removeprefix("optimizers/adam/") for name in archive.namelist()} == {
+            path.name for path in folder.iterdir()
+        }
+
+
+def test_it_opens_in_its_lesson_with_the_same_settings_whatever_stood_there(shown: Page) -> None:
+    tab = Tab(shown, "classification")
+    rate = shown.locator("#classification .setting-learning_rate input")
+    rate.fill("0.3")
+    rate.press("Tab")
+    expect(tab.status).to_contain_text("Ready: 100 steps")
+    tab.press("Step")
+    tab.expect_state("paused")
+    shown.get_by_role("tab", name="Checkpoints", exact=True).click()
+    choose(shown, "classification")
+    shown.get_by_role("button", name="Open in its lesson").click()
+    tab.expect_state("idle")
+    tab.expect_step(0)
+    expect(rate).to_have_value("0.02")
+    tab.choose("full speed")
+    tab.press_to_the_end("Train")
+    tab.expect_state("done")
+    shipped = json.loads((CHECKPOINTS / "classification" / "manifest.json").read_text())
+    expect(tab.chart.locator(".live-status")).to_contain_text(f"loss {shipped['metrics']['loss']:.4f}")
+
+
+def test_it_opens_in_a_lesson_that_was_never_seen(shown: Page) -> None:
+    choose(shown, "dropout/dropout")
+    shown.get_by_role("button", name="Open in its lesson").click()
+    expect(shown.locator('[data-lesson="dropout"] .live-status')).to_contain_text("Ready: 500 steps")
+    assert shown.url.endswith("#dropout")
+
+
+def test_its_graph_and_its_snippets_are_in_the_page(shown: Page) -> None:
+    choose(shown, "batchnorm/batch_norm")
+    shown.get_by_text("The ONNX graph").click()
+    graph = shown.locator(".checkpoint .tall")
+    expect(graph.locator("rect")).to_have_count(26 + 2)  # operators, and the input and output
+    expect(graph).to_contain_text("BatchNormalization norms.7")
+    expect(graph).to_contain_text("weight 10 × 10, bias 10")
+    shown.get_by_text("How to use it").click()
+    shown.get_by_role("button", name="C#, Microsoft.ML.OnnxRuntime").click()
+    expect(shown.locator(".checkpoint .snippet > div:visible")).to_contain_text('InferenceSession("net.onnx")')
+    expect(shown.locator(".checkpoint .snippet > div:visible")).to_have_count(1)
+
+
+def test_a_snippet_is_copied_whole(shown: Page) -> None:
+    shown.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    choose(shown, "regression")
+    shown.get_by_text("How to use it").click()
+    copy = shown.locator(".checkpoint .snippet > div:visible [data-copy]").last
+    copy.click()
+    expect(copy).to_have_text("Copied", use_inner_text=True)
+    copied = shown.evaluate("navigator.clipboard.readText()")
+    readme = (CHECKPOINTS / "regression" / "README.md").read_text()
+    assert copied.strip() == re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0].strip()
+
+
+def test_the_page_to_try_it_is_served(shown: Page) -> None:
+    choose(shown, "regression")
+    address = shown.get_by_role("link", name="Try it in the browser").get_attribute("href")
+    answer = shown.request.get(f"{shown.url.partition('#')[0]}{address}")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.body() == (CHECKPOINTS / "regression" / "try.html").read_bytes()
+
+
+def test_nothing_of_it_scrolls_sideways_on_a_phone(shown: Page) -> None:
+    shown.set_viewport_size({"width": 390, "height": 844})
+    choose(shown, "batchnorm/batch_norm")
+    for summary in shown.locator(".checkpoint summary").all():
+        summary.click()
+    assert shown.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def event(data: object) -> Any:
+    return SimpleNamespace(_data=data)
+
+
+@pytest.fixture
+def tab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointsTab:
+    """The tab over a folder of two bundles, one of them altered."""
+    for name in ("regression", "classification"):
+        shutil.copytree(CHECKPOINTS / name, tmp_path / name)
+    (tmp_path / "classification" / "net.pkl").write_bytes(b"altered")
+    monkeypatch.setattr(checkpoints_tab, "CHECKPOINTS", tmp_path)
+    with gr.Blocks():
+        return CheckpointsTab()
+
+
+def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(tab: CheckpointsTab) -> None:
+    cards = go(tab.first_view())
+    assert cards.count("51 comparisons agree") == 1
+    assert "net.pkl has 7 bytes and not" in cards
+    detail = go(tab.choose(event({"checkpoint": "classification"})))
+    assert "net.pkl has 7 bytes and not" in detail
+    assert "download" not in detail
+
+
+@pytest.mark.parametrize("data", [None, {}, {"checkpoint": "../../etc"}, {"checkpoint": 3}, {"checkpoint": ["a"]}, "x"])
+def test_a_checkpoint_that_is_not_there_is_refused(data: object, tab: CheckpointsTab) -> None:
+    go(tab.first_view())
+    with pytest.raises(gr.Error, match="checkpoint must be the name of one on this page"):
+        go(tab.choose(event(data)))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (None, "an object of names and values"),
+        ({"settings": {"steps": 10**9}}, "Steps must be a whole number from 1 to 2000, not 1000000000."),
+        ({"settings": {"nope": 1}}, "must be among learning_rate"),
+        ({"settings": [1]}, "an object of names and values"),
+    ],
+)
+def test_settings_that_another_tab_could_not_send_are_refused_by_name(data: object, told: str) -> None:
+    with gr.Blocks():
+        lesson = TrainingTab(TRAININGS["regression"], gr.Textbox())
+    request: Any = SimpleNamespace(session_hash="somebody")
+    chart, *_ = go(lesson.open_with(request, event(data)))
+    assert told in json.loads(chart)["text"]["en"]
