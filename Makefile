@@ -10,7 +10,7 @@ app: .venv/installed  ## serve the page on port 7860, or PORT
 
 install: .venv/installed
 
-test: .venv/installed-dev .venv/browser  ## run the tests
+test: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/installed  ## run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: .venv/installed-dev  ## lint, format and types
@@ -21,7 +21,8 @@ check: .venv/installed-dev  ## lint, format and types
 bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseline in the same run
 	$(BIN)/python -m benchmarks
 
-checkpoints: .venv/installed  ## train and write the bundles that are shipped
+checkpoints: .venv/installed  ## export the graphs, train and write the bundles that are shipped
+	$(BIN)/python -m export.torch_onnx ship
 	for lesson in $$($(BIN)/python -c 'import nets; print(*nets.TRAININGS)'); do \
 	  $(BIN)/python -m export run $$lesson --out checkpoints || exit 1; done
 
@@ -44,3 +45,16 @@ clean:
 	@$(BIN)/python -m tests.browser || $(BIN)/python -m playwright install chromium \
 	  || echo "No Chromium could be had: the browser tests will be skipped."
 	@touch $@
+
+# Two more runtimes that the shipped nets are tried on: the browser's, and the oldest onnxruntime, which gets an
+# environment of its own. Where one cannot be had, its tests are skipped and say so, and the next `make test` asks again.
+.venv/web/installed: tests/package.json | .venv/installed
+	@mkdir -p $(@D) && cp $< $(@D)
+	@command -v npm >/dev/null \
+	  && npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel error \
+	  && touch $@ || echo "No onnxruntime-web could be had: the tests with it will be skipped."
+
+.venv/oldest/installed: tests/oldest-onnxruntime.txt | .venv/installed
+	@$(BIN)/python -m venv --without-pip $(@D)
+	@$(BIN)/pip --python $(@D) install --quiet --disable-pip-version-check --only-binary :all: -r $< \
+	  && touch $@ || echo "No old onnxruntime could be had: the tests with it will be skipped."

@@ -104,3 +104,19 @@ def trained(key: str, **settings: Any) -> Trainer[Any]:
 def train() -> Train:
     """train(key, **settings): see `trained`."""
     return trained
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of test_conformance.py: a column a runtime, a row a net."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    found = [value for report in reports for name, value in report.user_properties if name == "conformance"]
+    if not found:
+        return
+    columns = sorted(found, key=lambda column: column["runtime"])
+    terminalreporter.section("largest difference from torch: on inputs as in training, and 1000 times as large")
+    for index in (0, 1):
+        heads = [column["runtime"].rsplit(" ", 1)[index] for column in columns]
+        terminalreporter.write_line(" " * 26 + "".join(f"{head:18}" for head in heads).rstrip())
+    for net in columns[0]["rows"]:
+        cells = [column["rows"][net] for column in columns]
+        terminalreporter.write_line(f"{net:26}" + "".join(f"{cell:18}" for cell in cells).rstrip())

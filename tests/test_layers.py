@@ -1,10 +1,13 @@
 """The house: imports run one way, and what is promised about the tree holds."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from export.try_page import ONNXRUNTIME_WEB
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["charts", "nets", "export", "runs", "tabs", "app"]  # each may import those before it
@@ -53,7 +56,13 @@ def test_the_space_runs_the_gradio_that_is_tested() -> None:
 
 
 def test_every_requirement_is_pinned_exactly() -> None:
-    lines = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt")).splitlines()
-    wanted = [line for line in lines if line and not line.startswith(("#", "-r"))]
+    names = ("requirements.txt", "requirements-dev.txt", "tests/oldest-onnxruntime.txt")
+    lines = "".join((ROOT / name).read_text() for name in names).splitlines()
+    wanted = [line.partition(";")[0] for line in lines if line and not line.startswith(("#", "-r"))]
     assert wanted
     assert all(re.fullmatch(r"[a-z-]+==[0-9.]+", line) for line in wanted)
+
+
+def test_the_onnxruntime_web_that_is_tried_is_the_one_that_bundles_name() -> None:
+    package = json.loads((ROOT / "tests" / "package.json").read_bytes())
+    assert package["dependencies"] == {"onnxruntime-web": ONNXRUNTIME_WEB}

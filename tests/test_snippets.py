@@ -1,6 +1,5 @@
 """The snippets of a bundle's README run where there is nothing but the bundle and the packages they name."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -13,9 +12,9 @@ from packaging.requirements import Requirement
 
 from nets import TRAININGS
 from tests.conftest import ROOT, place_of
+from tests.runtimes import WEB, needed
 
 CHECKPOINTS = ROOT / "checkpoints"
-WEB = ROOT / ".venv" / "web" / "node_modules"
 
 SNIPPET = re.compile(r"### (.+?): (\S+)\n.*?```sh\n(.+?)\n```\n\n```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -93,16 +92,12 @@ def test_the_python_snippets_reproduce_the_golden_outputs(place: str, alone: Pat
 
 @pytest.mark.parametrize("place", ["regression", "classification", "batchnorm/batch_norm"])
 def test_the_javascript_snippet_reproduces_the_golden_outputs(place: str, alone: Path) -> None:
-    node = shutil.which("node")
-    if not node or not WEB.exists():
-        if os.environ.get("CI"):
-            pytest.fail("Node.js and onnxruntime-web must be there in CI; make test installs them")
-        pytest.skip("no Node.js, or no onnxruntime-web: make test installs it")
+    needed(WEB, "onnxruntime-web")
     shutil.copytree(CHECKPOINTS / place, alone)
     ((packages, code),) = snippets(alone, "js").values()
     assert [name.partition("@")[0] for name in packages] == ["onnxruntime-web"]
-    (alone / "node_modules").symlink_to(WEB)  # where npm would put it
+    (alone / "node_modules").symlink_to(WEB.parents[1])  # where npm would put it
     (alone / "use.mjs").write_text(code)
-    done = subprocess.run([node, "use.mjs"], cwd=alone, capture_output=True, text=True, check=False)
+    done = subprocess.run(["node", "use.mjs"], cwd=alone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < (1e-3 if place.startswith("batchnorm") else 1e-5)

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,10 +16,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from export import try_page
 from export.parity import Float32
+from tests.runtimes import TYPES, WEB, needed
 
 ROOT = Path(__file__).parent.parent
-WEB = ROOT / ".venv" / "web" / "node_modules" / "onnxruntime-web" / "dist"
-TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 
 Visit = Callable[[bytes], Page]
 
@@ -88,11 +86,7 @@ def net(request: pytest.FixtureRequest) -> Net:
 @pytest.fixture(scope="session")
 def web() -> Path:
     """The runtime's files, as the CDN serves them."""
-    if not WEB.is_dir():
-        reason = "onnxruntime-web is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    needed(WEB, "onnxruntime-web")
     return WEB
 
 
