@@ -22,7 +22,7 @@ bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseli
 	$(BIN)/python -m benchmarks
 
 checkpoints: .venv/installed  ## export the graphs, train and write the bundles that are shipped
-	$(BIN)/python -m export.torch_onnx ship
+	$(BIN)/python -m export.ship
 	for lesson in $$($(BIN)/python -c 'import nets; print(*nets.TRAININGS)'); do \
 	  $(BIN)/python -m export run $$lesson --out checkpoints || exit 1; done
 

@@ -134,7 +134,9 @@ def _graph(graph: Graph) -> str:
         for n, node in enumerate(graph.nodes)
     )
     height = y - ROW_GAP + 1
-    return f'<svg class="graph" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" role="img">{arrows}{boxes}</svg>'
+    size = f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}"'
+    named = escape(", ".join(said(node.label, "en") for node in graph.nodes))  # an attribute has one language
+    return f'<svg class="graph" {size} role="img" aria-label="{named}">{arrows}{boxes}</svg>'
 
 
 def _rows(graph: Graph) -> list[list[int]]:

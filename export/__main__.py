@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from charts.text import said
-from export import bundle, formats, manifest, publish, summary
+from export import bundle, manifest, publish
 from export.bundle import Bundle, ForeignFolderError, NonFiniteError
 from export.formats import BrokenFileError
 from export.graph import ExportError
+from export.inspection import inspect_bundle, inspect_file
 from export.publish import HubError
-from export.results import Exit, Inspection, Result, print_all, worst
+from export.results import Exit, Result, print_all, print_overview, worst
 from export.verify import find, verify
 from nets import TRAININGS
 from nets.settings import SettingError, shown
@@ -74,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps([result.to_dict() for result in results], indent=2, allow_nan=False))
     else:
         out = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
-        print_all(results, out)
+        verified = options.command in ("run", "verify")
+        (print_overview if verified and len(results) > 1 else print_all)(results, out)
     return worst(results)
 
 
@@ -166,27 +168,19 @@ def _inspect(path: Path) -> list[Result]:
         found = find(path)
         if not found:
             return [Result(path, BrokenFileError(manifest.NAME, "is missing: there is no bundle here"))]
-        return [_inspected(each, each) for each in found]
+        return [_inspected(each) for each in found]
     if not path.is_file():
         raise UsageError(f"FILE.onnx|DIR must be a file or a folder, not {str(path)!r}.")
-    return [_inspected(path, None)]
+    return [_inspected(path)]
 
 
-def _inspected(path: Path, folder: Path | None) -> Result:
+def _inspected(path: Path) -> Result:
     try:
-        if folder is None:
-            return Result(path, _tested(path.read_bytes(), path.name, None))
-        described, contents = manifest.read(folder)
-        if formats.ONNX not in contents:
-            raise BrokenFileError(formats.ONNX, f"is not among the files that {manifest.NAME} lists")
-        return Result(path, _tested(contents[formats.ONNX], formats.ONNX, described))
+        return Result(path, inspect_bundle(path) if path.is_dir() else inspect_file(path))
     except BrokenFileError as error:
         return Result(path, error)
-
-
-def _tested(content: bytes, name: str, described: manifest.Manifest | None) -> Inspection:
-    found = summary.summarize(content, name)
-    return Inspection(found, summary.self_test(content, found, name), described)
+    except OSError as error:
+        raise UsageError(f"FILE.onnx|DIR must be readable: {error}.") from error
 
 
 def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Progress) -> list[Result]:

@@ -237,8 +237,7 @@ def _describe(lesson: Training, net: _Checked, plot: bytes) -> Bundle:
     (folder / "net.py").write_bytes(card.source(net.learner.net, net.learner.arguments).encode())
     (folder / "README.md").write_bytes(card.text(lesson, net.described, files, report).encode())
     if formats.ONNX in files:
-        golden = {name: (answer.x, answer.y) for name, answer in net.answers.items()}
-        page = try_page.render(net.described, (folder / formats.ONNX).read_bytes(), golden)
+        page = try_page.render(net.described, (folder / formats.ONNX).read_bytes())
         (folder / try_page.NAME).write_bytes(page)
     return Bundle(folder, manifest.write(net.described, folder), report)
 

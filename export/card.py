@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from charts.text import said
+from export.manifest import own_metrics
 from export.parity import Parity
 from export.snippets import Snippet, snippets
 from nets.lesson import Training
@@ -57,12 +59,15 @@ def text(
 ) -> str:
     """README.md: what the net is, how it was trained, how it was checked, and how to use each file."""
     settings = [f"| {name} | {value} |" for name, value in manifest["settings"].items()]
-    metrics = [f"| {name} | {value:.6g} |" for name, value in manifest["metrics"].items()]
+    metrics = [f"| {name} | {value:.6g} |" for name, value in own_metrics(manifest).items()]
+    several = len(manifest["nets"]) > 1
+    whose = f" · {manifest['label']['en']}" if several else ""
+    beside = f", side by side with {len(manifest['nets']) - 1} more" if several else ""
     parts = [
         _front_matter(lesson, manifest),
-        f"# {lesson.title.en}, a net of Live Nets",
+        f"# {lesson.title.en}{whose}, a net of Live Nets",
         f"{_article(lesson.task)} net with {manifest['parameters']} parameters, trained for"
-        f" {manifest['steps']} steps in the lesson *{lesson.title.en}*.",
+        f" {manifest['steps']} steps in the lesson *{lesson.title.en}*{beside}.",
         "![What the net learned](plot.png)",
         "## Input and output",
         _port("x", manifest["inputs"][0]) + "\n" + _port("y", manifest["outputs"][0]),
@@ -77,7 +82,7 @@ def text(
         " that any other runtime can be checked too.",
         "## Use",
         "Open `try.html` in a browser to move the inputs and see the outputs. Each snippet runs in this folder;"
-        " those in Python and JavaScript print their largest difference from `golden.npz`.",
+        " those for Python and Node.js print their largest difference from `golden.npz`.",
         *map(_use, snippets(manifest, files)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -108,12 +113,12 @@ def _eval_results(lesson: Training, manifest: Mapping[str, Any]) -> "list[EvalRe
     """Those of the manifest's metrics that are this net's own and that the Hub has a name for."""
     from huggingface_hub import EvalResult
 
-    own = f"{manifest['net']} " if len(manifest["nets"]) > 1 else ""  # as in "adam test loss"
     results = []
-    for name, value in manifest["metrics"].items():
-        split = "test" if name.startswith(f"{own}test ") else "train"
-        kind = HUB_METRICS.get(lesson.task, {}).get(name.removeprefix(own).removeprefix("test "))
-        if kind and name.startswith(own):
+    for name, value in own_metrics(manifest).items():
+        plain = name.removeprefix(f"{manifest['net']} ")  # as in "adam test loss"
+        split = "test" if plain.startswith("test ") else "train"
+        kind = HUB_METRICS.get(lesson.task, {}).get(plain.removeprefix("test "))
+        if kind:
             results.append(
                 EvalResult(
                     task_type=f"tabular-{lesson.task}",
@@ -151,5 +156,5 @@ def _port(name: str, port: Mapping[str, Any]) -> str:
 
 def _use(snippet: Snippet) -> str:
     install = f"```sh\n{snippet.install}\n```" if snippet.install else ""
-    parts = (f"### {snippet.title}: {snippet.file}", snippet.note.strip(), install)
+    parts = (f"### {said(snippet.title, 'en')}: {snippet.file}", said(snippet.note, "en").strip(), install)
     return "\n\n".join([*filter(None, parts), f"```{snippet.language}{snippet.code}```"])

@@ -1,4 +1,4 @@
-"""A net as an ONNX file: the graph of its architecture, filled with its weights in a fraction of a millisecond.
+"""A net as an ONNX file: the graph of its architecture, filled with its weights in a few milliseconds.
 
 torch.onnx.export takes half a second or more and must not run beside other threads that use torch, so it is never
 called here. Graphs of the lessons' nets are shipped in `graphs/`, whatever the sizes of their layers; that of any
@@ -59,7 +59,7 @@ def onnx_bytes(net: nn.Module, x: Tensor, metadata: Mapping[str, str] | None = N
     `metadata` goes into the file's metadata_props. Raises ExportError. The first net of an architecture that is not
     shipped takes some seconds; see `prepare`.
     """
-    model = copy.deepcopy(_prepared(net, x))
+    model = copy.deepcopy(_graph(net, x))
     state = inference_state(net.state_dict())
     fill(model, {name: tensor.detach().numpy() for name, tensor in state.items()})
     with torch.no_grad():
@@ -68,7 +68,10 @@ def onnx_bytes(net: nn.Module, x: Tensor, metadata: Mapping[str, str] | None = N
         for dim, size in zip(port.type.tensor_type.shape.dim[1:], example.shape[1:], strict=True):
             dim.dim_value = size
     onnx.helper.set_model_props(model, dict(sorted((metadata or {}).items())))
-    onnx.checker.check_model(model, full_check=True)  # also that the sizes of all tensors go together
+    try:
+        onnx.checker.check_model(model, full_check=True)  # also that the sizes of all tensors go together
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the graph of {type(net).__qualname__} does not hold: {error}") from error
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
@@ -100,22 +103,21 @@ def prepare(net: nn.Module, x: Tensor) -> None:
 
     May be called on any thread, beside runs that train: what has to be exported is so by another process.
     """
-    _prepared(net, x)
+    _graph(net, x)
 
 
-def _prepared(net: nn.Module, x: Tensor) -> onnx.ModelProto:
+def _graph(net: nn.Module, x: Tensor) -> onnx.ModelProto:
     shipped = _shipped().get(architecture(net))
     if shipped is not None:
         return shipped
-    exact = _exact(net, x)
-    if exact not in _exported:
-        with _exporting:  # the second of two that want the same finds what the first has made
-            if exact not in _exported:
-                made = _export_elsewhere(net, x)
-                if len(_exported) >= _KEPT:
-                    del _exported[next(iter(_exported))]
-                _exported[exact] = made
-    return _exported[exact]
+    key = _exact(net, x)
+    with _exporting:  # of two that want the same, the second finds what the first has made
+        if key not in _exported:
+            made = _export_elsewhere(net, x)
+            if len(_exported) >= _KEPT:
+                del _exported[next(iter(_exported))]
+            _exported[key] = made
+        return _exported[key]
 
 
 def architecture(net: nn.Module) -> str:
@@ -174,15 +176,19 @@ def _export_elsewhere(net: nn.Module, x: Tensor) -> onnx.ModelProto:
         raise ExportError(
             f"{type(net).__qualname__} must be a class that another process can import: {error}"
         ) from error
-    done = subprocess.run(
-        [sys.executable, "-m", "export.torch_onnx"],
-        input=given.getvalue(),
-        capture_output=True,
-        check=False,
-        timeout=_PATIENCE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # where the net's class is found here
-    )
+    name = type(net).__qualname__
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "export.torch_onnx"],
+            input=given.getvalue(),
+            capture_output=True,
+            check=False,
+            timeout=_PATIENCE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # where the net's class is found here
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ExportError(f"torch.onnx.export of {name} took more than {_PATIENCE:g} seconds") from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it ended without a word"]
-        raise ExportError(f"torch.onnx.export of {type(net).__qualname__} failed: {lines[-1]}")
+        raise ExportError(f"torch.onnx.export of {name} failed: {lines[-1]}")
     return onnx.load_model_from_string(done.stdout)

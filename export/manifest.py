@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from charts.text import both
 from export import formats
 from export.formats import BrokenFileError
 from export.graph import inference_state
@@ -30,13 +31,14 @@ Manifest = dict[str, Any]
 def describe(
     lesson: Training, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, sample: Reference
 ) -> Manifest:
-    """All but the files. `sample` is what the net says to SAMPLE's inputs."""
+    """All but the files. `sample` is what the net says to SAMPLE's inputs, and how far another runtime may be off."""
     net = learner.net
     return {
         "format": FORMAT,
         "lesson": lesson.key,
         "title": lesson.title.en,
         "net": learner.name,
+        "label": both(learner.label),
         "nets": [each.name for each in trainer.learners],
         "class": f"{type(net).__module__}.{type(net).__qualname__}",
         "modules": sorted({f"{type(each).__module__}.{type(each).__qualname__}" for each in net.modules()}),
@@ -77,12 +79,22 @@ def describe(
             "onnxruntime": onnxruntime.__version__,
             "numpy": np.__version__,
         },
-        "sample": {"x": sample.x.tolist(), "y": sample.y.tolist()},
+        "sample": {
+            "x": sample.x.tolist(),
+            "y": sample.y.tolist(),
+            "tolerance": [[float(f"{each:.3g}") for each in row] for row in sample.tolerance],
+        },
     }
 
 
 def _scaling(scaling: Scaling | None) -> dict[str, Any] | None:
     return None if scaling is None else {"formula": "scaled = (value - mean) / std", **asdict(scaling)}
+
+
+def own_metrics(described: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of the net itself: of a run of several, those that begin with its name."""
+    prefix = f"{described['net']} " if len(described["nets"]) > 1 else ""
+    return {name: value for name, value in described["metrics"].items() if name.startswith(prefix)}
 
 
 def metadata(described: Manifest) -> dict[str, str]:

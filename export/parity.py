@@ -26,7 +26,7 @@ Predict = Callable[[Float32], Float32]
 MARGIN = 16.0  # over 50 seeds of each lesson the largest ratio is 4.5; soon after batch norm's start it was 8.4
 BATCHES = (1, 2, 17, 1024)
 FAR = 1000.0  # times the training range
-EPSILON = float(np.finfo(np.float32).eps)
+EPSILON, TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
 RULE = (
     "Weights equal to the last bit. Pickles and safetensors: outputs equal to the last bit. ONNX: each output at most"
     f" {MARGIN:g} times as far from the net in float64 as float32 has to be. That is torch's own largest distance over"
@@ -130,6 +130,11 @@ class Reference:
     allowed: Float64
     classifies: bool = False
 
+    @property
+    def tolerance(self) -> Float64:
+        """How far another runtime's outputs may be from `y`, which itself is not exact."""
+        return (MARGIN + 1) * np.maximum(self.allowed, TINY)
+
 
 def inputs(x: Tensor) -> dict[str, Float32]:
     """The cases to compare: by name, inputs (batch, features) made from the training inputs `x`.
@@ -216,8 +221,7 @@ def compare_outputs(file: str, name: str, y: Float32, answer: Reference, *, exac
         why = f"differs by {max_abs:.3g}, {_at(difference, answer.x)}" if max_abs else "equal to the last bit"
         return Case(file, name, answer.x.shape, max_abs, max_abs, 0.0, not max_abs, why)
 
-    tiny = float(np.finfo(np.float32).tiny)
-    distance, bounds = _distance(y, answer.exact), MARGIN * np.maximum(answer.allowed, tiny)
+    distance, bounds = _distance(y, answer.exact), MARGIN * np.maximum(answer.allowed, TINY)
     worst = np.unravel_index((distance / bounds).argmax(), distance.shape)
     measured, bound = float(distance[worst]), float(bounds[worst])
     passed = measured <= bound

@@ -260,7 +260,7 @@ def _told(error: BaseException) -> str:
             where = f"the Hub cannot be reached at {constants.ENDPOINT} ({_one_line(str(error))})"
             return f"{where}; check the connection, and HF_ENDPOINT if it is set"
         case _:
-            return f"{type(error).__name__}: {_one_line(str(error)).rstrip('.')}; try again later"
+            return f"it failed unexpectedly, by {type(error).__name__}: {_one_line(str(error)).rstrip('.')}"
 
 
 def _one_line(text: str) -> str:

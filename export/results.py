@@ -12,10 +12,9 @@ from rich.text import Text
 
 from export.bundle import Bundle, NonFiniteError
 from export.formats import BrokenFileError
-from export.manifest import Manifest
+from export.inspection import Inspection
 from export.parity import Case
 from export.publish import Publication
-from export.summary import Summary
 
 
 class Exit(IntEnum):
@@ -27,15 +26,6 @@ class Exit(IntEnum):
     BROKEN = 3
     NON_FINITE = 4
     HUB = 5
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What an ONNX file holds, how its own test ended if it carries one, and the manifest that it came with, if any."""
-
-    summary: Summary
-    test: Case | None
-    manifest: Manifest | None = None
 
 
 Found = Bundle | Publication | Inspection | BrokenFileError | NonFiniteError
@@ -84,16 +74,13 @@ def worst(results: Sequence[Result]) -> Exit:
 
 
 def print_all(results: Sequence[Result], console: Console) -> None:
-    """One result in full; several bundles as a row each, and in full only what is wrong with them."""
-    bundles = [result for result in results if not isinstance(result.found, Publication | Inspection)]
-    if len(bundles) > 1:
-        _print_overview(bundles, console)
-    else:
-        for result in results:
-            _print(result, console)
+    """Each result in full."""
+    for result in results:
+        _print(result, console)
 
 
-def _print_overview(results: Sequence[Result], console: Console) -> None:
+def print_overview(results: Sequence[Result], console: Console) -> None:
+    """Several bundles that were verified: a row each, and in full only what is wrong with them."""
     table = Table(
         Column("bundle", overflow="fold"), "comparisons", "max |difference|", "far", "of the bound", "verdict"
     )

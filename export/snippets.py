@@ -1,6 +1,6 @@
 """How to use each file of a bundle, as code that runs in its folder.
 
-The Python and JavaScript ones print their largest difference from the golden outputs; tests run them. C# and C++
+Those for Python and Node.js print their largest difference from the golden outputs. Tests run all but C# and C++, which
 follow https://onnxruntime.ai/docs/get-started/with-csharp.html and .../with-cpp.html.
 """
 
@@ -10,21 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from charts.text import Text, Words
 from export import formats
 from export.manifest import SAMPLE
-from export.try_page import ONNXRUNTIME_WEB
+from export.try_page import ONNXRUNTIME_WEB, RUNTIME
 
 
 @dataclass(frozen=True)
 class Snippet:
     """Code for one file of a bundle in one language: `install` gets what it needs, `note` is what to know before."""
 
-    title: str
+    title: Words
     file: str  # of the bundle
     language: str  # as Markdown names it
     code: str
     install: str = ""
-    note: str = ""
+    note: Words = ""
 
 
 _ONNX = f"""
@@ -33,8 +34,10 @@ import onnxruntime
 
 golden = np.load("golden.npz")
 session = onnxruntime.InferenceSession("net.onnx")
-(y,) = session.run(["y"], {{"x": golden["x_{SAMPLE}"]}})
+(y,) = session.run(["y"], {{{{"x": golden["x_{SAMPLE}"]}}}})
 print(np.abs(y - golden["y_{SAMPLE}"]).max())
+
+(y,) = session.run(["y"], {{{{"x": np.array([[{{x}}]], np.float32)}}}})  # inputs of your own, a row each
 """
 
 _WEIGHTS = f"""
@@ -56,9 +59,7 @@ _PICKLE = f"""
 import numpy as np
 import torch
 from torch import nn
-
-import net  # net.py, beside this file
-
+{{imports}}
 with torch.serialization.safe_globals([{{classes}}]):
     model = torch.load("net.pkl", weights_only=True)
 golden = np.load("golden.npz")
@@ -67,23 +68,61 @@ with torch.no_grad():
 print(np.abs(y - golden["y_{SAMPLE}"]).max())
 """
 
-_PICKLE_WARNING = """
+_PICKLE_NOTE = Text(
+    """
 A whole-model pickle names its classes, and loading one can run any code. Since torch 2.6 `torch.load("net.pkl")`
 therefore refuses it: *Weights only load failed … Unsupported global*. The snippet allows just the classes that
-this net consists of. The old way, `torch.load("net.pkl", weights_only=False)`, runs whatever the file says and
-wants the class under its own name, `{name}`: use it only for files that you trust as much as a program.
-"""
+this net consists of. The old way, `torch.load("net.pkl", weights_only=False)`, runs whatever the file says{own}: use it
+only for files that you trust as much as a program.
+""",
+    """
+保存整个模型的 pickle 文件里写着各个类的名字，加载它可能会运行任意代码。因此从 torch 2.6 起，`torch.load("net.pkl")`
+会拒绝它：*Weights only load failed … Unsupported global*。下面的代码只允许这个网络用到的类。旧写法
+`torch.load("net.pkl", weights_only=False)` 会照文件说的运行任何代码{own}：只用于你像信任程序一样信任的文件。
+""",
+)
+_OWN_CLASS = Text(" and wants the class under its own name, `{name}`", "，而且要能按原名找到类 `{name}`")
 
-_JAVASCRIPT = """
-import { readFile } from "node:fs/promises";
+_TELEMETRY = Text(
+    "Newer releases of onnxruntime report their use to its maker, unless `ORT_DISABLE_TELEMETRY=1` is in the"
+    " environment.",
+    "较新的 onnxruntime 会向其开发者报告使用情况；设置环境变量 `ORT_DISABLE_TELEMETRY=1` 可以关闭。",
+)
+
+_NODE = f"""
+import {{{{ readFile }}}} from "node:fs/promises";
 import * as ort from "onnxruntime-web";
 
-const { sample } = JSON.parse(await readFile("manifest.json", "utf8")); // the golden case {case}
+const {{{{ sample }}}} = JSON.parse(await readFile("manifest.json", "utf8")); // the golden case {SAMPLE}
 const session = await ort.InferenceSession.create(await readFile("net.onnx"));
 const x = new ort.Tensor("float32", sample.x.flat(), [sample.x.length, sample.x[0].length]);
-const { y } = await session.run({ x });
+const {{{{ y }}}} = await session.run({{{{ x }}}});
 console.log(Math.max(...sample.y.flat().map((golden, i) => Math.abs(y.data[i] - golden))));
-""".replace("{case}", SAMPLE)
+"""
+
+_PAGE = f"""
+<!doctype html>
+<p>y: <output></output></p>
+<script src="{RUNTIME}ort.wasm.min.js"></script>
+<script type="module">
+  const session = await ort.InferenceSession.create("net.onnx");
+  const x = new ort.Tensor("float32", [{{x}}], [1, {{features}}]); // inputs of your own, a row each
+  const {{{{ y }}}} = await session.run({{{{ x }}}});
+  document.querySelector("output").textContent = y.data.join(" "); // torch gives {{y}}
+</script>
+"""
+
+_PAGE_NOTE = Text(
+    "Save it beside `net.onnx` as `index.html`, and serve the folder: `python3 -m http.server`, then"
+    " `http://localhost:8000`. A page opened as a file may not read its neighbours.",
+    "保存为 `net.onnx` 旁边的 `index.html`，并用 `python3 -m http.server` 提供这个文件夹，再打开"
+    " `http://localhost:8000`。直接作为文件打开的页面不能读取旁边的文件。",
+)
+_NODE_NOTE = Text("Save it as `use.mjs` and run `node use.mjs`.", "保存为 `use.mjs`，运行 `node use.mjs`。")
+_CPP_NOTE = Text(
+    "With the headers and the library of an onnxruntime release; one sample, a row of its own.",
+    "需要 onnxruntime 发行版的头文件和库；这里是一个样本，自成一行。",
+)
 
 _CSHARP = """
 using Microsoft.ML.OnnxRuntime;
@@ -123,51 +162,57 @@ def snippets(described: Mapping[str, Any], files: Collection[str]) -> list[Snipp
     tensors = _WEIGHTS.format(
         imports="import safetensors.torch\nimport torch", load='safetensors.torch.load_file("net.safetensors")'
     )
-    first = {axis: np.array(rows[0], np.float32) for axis, rows in described["sample"].items()}
-    numbers = {"features": len(first["x"]), "outputs": len(first["y"]), "y": " ".join(map(str, first["y"]))}
-    literals = ", ".join(f"{float(value)!r}f" for value in first["x"])
+    x, y = (np.array(described["sample"][axis][0], np.float32) for axis in "xy")
+    numbers = {"x": ", ".join(map(str, x)), "features": len(x), "outputs": len(y), "y": " ".join(map(str, y))}
+    literals = {**numbers, "x": ", ".join(f"{float(value)!r}f" for value in x)}
+    own = not described["class"].startswith("torch.")  # a class that only this bundle has
+    pickle = _PICKLE.format(
+        imports="\nimport net  # net.py, beside this file\n" if own else "",
+        classes=", ".join(map(_allowed, described["modules"])),
+    )
+    warning = _PICKLE_NOTE.format(own=_OWN_CLASS.format(name=described["class"]) if own else "")
     made = (
         Snippet(
             "Python, onnxruntime",
             formats.ONNX,
             "python",
-            _ONNX,
+            _ONNX.format(**numbers),
             "pip install numpy onnxruntime",
-            "Newer releases of onnxruntime report their use to its maker, unless `ORT_DISABLE_TELEMETRY=1` is in the"
-            " environment.",
+            _TELEMETRY,
         ),
         Snippet("PyTorch, state_dict", formats.PARAMS, "python", params, "pip install numpy torch"),
         Snippet("PyTorch, safetensors", formats.SAFETENSORS, "python", tensors, "pip install numpy safetensors torch"),
         Snippet(
-            "PyTorch, whole model",
+            Text("PyTorch, whole model", "PyTorch，整个模型"),
             formats.PICKLE,
             "python",
-            _PICKLE.format(classes=", ".join(map(_allowed, described["modules"]))),
+            pickle,
             "pip install numpy torch",
-            _PICKLE_WARNING.format(name=described["class"]),
+            warning,
         ),
         Snippet(
-            "JavaScript, onnxruntime-web",
+            Text("Web page, onnxruntime-web", "网页，onnxruntime-web"),
+            formats.ONNX,
+            "html",
+            _PAGE.format(**numbers),
+            note=_PAGE_NOTE,
+        ),
+        Snippet(
+            "Node.js, onnxruntime-web",
             formats.ONNX,
             "js",
-            _JAVASCRIPT,
+            _NODE.format(),
             f"npm install onnxruntime-web@{ONNXRUNTIME_WEB}",
-            "Save it as `use.mjs` and run `node use.mjs`. `try.html` shows the same in a page.",
+            _NODE_NOTE,
         ),
         Snippet(
             "C#, Microsoft.ML.OnnxRuntime",
             formats.ONNX,
             "csharp",
-            _CSHARP.format(x=literals, **numbers),
+            _CSHARP.format(**literals),
             "dotnet add package Microsoft.ML.OnnxRuntime",
         ),
-        Snippet(
-            "C++, onnxruntime",
-            formats.ONNX,
-            "cpp",
-            _CPP.format(x=literals, **numbers),
-            note="With the headers and the library of an onnxruntime release; one sample, a row of its own.",
-        ),
+        Snippet("C++, onnxruntime", formats.ONNX, "cpp", _CPP.format(**literals), note=_CPP_NOTE),
     )
     return [snippet for snippet in made if snippet.file in files]
 

@@ -1,7 +1,7 @@
 """A bundle's try.html: the net in a browser, with its inputs to move and its outputs beside torch's.
 
 The page is opened by a double click too. A browser then lets it read no neighbour, so it carries net.onnx
-and one case of golden.npz; only the runtime comes from the network.
+and the manifest's sample; only the runtime comes from the network.
 """
 
 import base64
@@ -15,10 +15,8 @@ from string import Template
 from typing import Any
 
 from charts.chart import PALETTE
-from export.parity import Float32
 
 NAME = "try.html"
-CASE = "train_17"  # enough rows to compare by eye, all within the range of the training
 TEMPLATE = Path(__file__).with_name("try_page.html")
 
 ONNXRUNTIME_WEB = "1.30.0"
@@ -36,14 +34,14 @@ class _Page(Template):
     delimiter = "@@"  # the script has its own use for $
 
 
-def render(described: Mapping[str, Any], onnx: bytes, golden: Mapping[str, tuple[Float32, Float32]]) -> bytes:
-    """The page of a net: `described` is its manifest, `onnx` its net.onnx, `golden` has x and y of each case."""
+def render(described: Mapping[str, Any], onnx: bytes) -> bytes:
+    """The page of a net: `described` is its manifest, `onnx` its net.onnx."""
     template = TEMPLATE.read_text(encoding="utf-8")
     # A dynamic import cannot carry its own integrity; the import map does it for the runtime's second file.
     imports = json.dumps({"integrity": {RUNTIME + name: value for name, value in INTEGRITY.items() if "mjs" in name}})
     (style,) = re.findall("<style>(.*?)</style>", template, re.DOTALL)
     (script,) = re.findall("<script>(.*?)</script>", template, re.DOTALL)
-    title = described["title"] if len(described["nets"]) == 1 else f"{described['title']} · {described['net']}"
+    title = described["title"] if len(described["nets"]) == 1 else f"{described['title']} · {described['label']['en']}"
     page = _Page(template).substitute(
         policy=_policy(style, [imports, script]),
         imports=imports,
@@ -51,7 +49,7 @@ def render(described: Mapping[str, Any], onnx: bytes, golden: Mapping[str, tuple
         task=html.escape(described["task"].capitalize()),
         parameters=f"{described['parameters']:,}",
         runtime=ONNXRUNTIME_WEB,
-        data=_data(described, onnx, *golden[CASE]),
+        data=_data(described, onnx),
     )
     return page.encode()
 
@@ -69,7 +67,7 @@ def _source(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _data(described: Mapping[str, Any], onnx: bytes, x: Float32, y: Float32) -> str:
+def _data(described: Mapping[str, Any], onnx: bytes) -> str:
     """What the page's script reads, as JSON that cannot end the element it stands in."""
     inputs, outputs = described["inputs"][0], described["outputs"][0]
     data = {
@@ -79,7 +77,7 @@ def _data(described: Mapping[str, Any], onnx: bytes, x: Float32, y: Float32) -> 
         "inputs": {key: inputs[key] for key in ("features", "unit", "trained_from", "trained_to")},
         "outputs": {key: outputs[key] for key in ("features", "unit")},
         "classes": described["classes"],
-        "golden": {"x": x.tolist(), "y": y.tolist()},
+        "golden": described["sample"],
         "onnx": base64.b64encode(onnx).decode(),
     }
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")

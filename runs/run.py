@@ -175,7 +175,7 @@ class Run:
     async def export(self, out: Path) -> list[Bundle]:
         """Write the run's bundles under `out`, and look again. Raises what `bundle.prepare` and `bundle.Draft` raise.
 
-        Of the work, only what needs torch is done where all training happens, and a net at a time.
+        The nets are computed with where all training happens, one after the other; the rest is done beside it.
         """
         await asyncio.to_thread(bundle.prepare, self._trainer)
         with bundle.Draft(self.lesson, self._trainer, self.frame.snapshot, out) as draft:

@@ -7,18 +7,22 @@ from charts import html
 from charts.text import Text, Words
 from export import formats, summary
 from export.bundle import Bundle
-from export.parity import FAR, Case, Parity
+from export.parity import FAR, MARGIN, Case, Parity
 from export.snippets import Snippet, snippets
 from export.summary import Summary
+from export.verify import GOLDEN
 
 _EXPLAINED = Text(
-    "Inputs lie in the range of the training data (*train*), in a thousand times that range (*far*), or are NaN and"
-    " infinite (*special*); *tensors* compares the weights in the file, byte for byte. Pickles and safetensors must"
-    " agree to the last bit. ONNX may round: *measured* is its distance from the net computed in float64, and *allowed*"
-    " 16 times the error that float32 has anyway.",
-    "输入取自训练数据的范围（*train*）、该范围的一千倍（*far*），或者是 NaN 和无穷大（*special*）；*tensors* 逐字节比较"
-    "文件里的权重。Pickle 和 safetensors 必须分毫不差。ONNX 可以有舍入误差：*实测*是它与 float64 计算结果的距离，"
-    "*允许*是 float32 自身误差的 16 倍。",
+    "Inputs lie in the range of the training data (*train*), in {far} times that range (*far*), or are NaN and infinite"
+    " (*special*). Three cases compare no outputs: *tensors*, the weights in the file, byte for byte; *mode*, whether a"
+    " whole model was saved in eval mode; *metadata*, what an ONNX file says of itself. The difference is that from"
+    " torch. Pickles and safetensors must agree to the last bit. ONNX may round: *measured* is its distance from the"
+    " net computed in float64, and *allowed* {margin} times the error that float32 has anyway.",
+    "输入取自训练数据的范围（*train*）、该范围的 {far} 倍（*far*），或者是 NaN 和无穷大（*special*）。"
+    "有三种情形不比较输出：*tensors* 逐字节比较文件里的权重；"
+    "*mode* 检查整个模型是否以评估模式保存；*metadata* 检查 ONNX 文件的自我描述。"
+    "最大差别是与 torch 的差别。Pickle 和 safetensors 必须分毫不差。ONNX 可以有舍入误差：*实测*是它与 float64"
+    " 计算结果的距离，*允许*是 float32 自身误差的 {margin} 倍。",
 )
 _LARGEST = Text(
     "The largest difference is {train} on inputs like those of the training, {far} on inputs {times} times as large.",
@@ -28,16 +32,20 @@ _AGREE = Text(
     "All {files} files, read back from disk, agree with the net in all {cases} comparisons.",
     "{files} 个文件从磁盘读回后，与网络的 {cases} 项比较全部一致。",
 )
+_AGREE_RECORDED = Text(
+    "All {files} files of the net, and its recorded outputs, agree with it in all {cases} comparisons.",
+    "网络的 {files} 个文件，以及记录下来的输出，与网络的 {cases} 项比较全部一致。",
+)
 _WITHHELD = Text("What does not agree is not offered.", "不一致的文件不提供下载。")
 _COMPARISONS = Text("Every comparison{whose}", "全部比较{whose}")
 _HEAD = (
     Text("file", "文件"),
     Text("case", "情形"),
-    Text("shape", "形状"),
+    Text("verdict", "结论"),
+    Text("inputs", "输入"),
     Text("max |difference|", "最大差别"),
     Text("measured", "实测"),
     Text("allowed", "允许"),
-    Text("verdict", "结论"),
 )
 _AGREES, _FAILED = Text("agrees", "一致"), Text("failed: {why}", "不一致：{why}")
 _GRAPH = Text("The ONNX graph{whose}", "ONNX 计算图{whose}")
@@ -48,10 +56,10 @@ _GRAPH_SAYS = Text(
 )
 _USE = Text("How to use it", "怎么用")
 _USE_SAYS = Text(
-    "Unzip the bundle and run this in its folder, `{folder}`. The Python and JavaScript snippets were run by our tests;"
-    " each prints its largest difference from the recorded outputs.",
-    "解压压缩包，在文件夹 `{folder}` 里运行。Python 和 JavaScript 代码都由我们的测试运行过；"
-    "每一段都会打印它与记录下来的输出之间的最大差别。",
+    "Unzip the bundle and run this in the net's folder, such as `{folder}`. Our tests run all but C# and C++; in Python"
+    " and Node.js, each prints its largest difference from the recorded outputs.",
+    "解压压缩包，在网络的文件夹（例如 `{folder}`）里运行。除 C# 和 C++ 外，代码都由我们的测试运行过；"
+    "Python 和 Node.js 的代码会打印它与记录下来的输出之间的最大差别。",
 )
 _COPY, _COPIED = Text("Copy", "复制"), Text("Copied", "已复制")
 
@@ -59,11 +67,12 @@ _COPY, _COPIED = Text("Copy", "复制"), Text("Copied", "已复制")
 def verdict(parity: Parity, name: str = "") -> str:
     """Whether all files agree with the net of that name."""
     if parity.passed:
-        files = len({case.file for case in parity.cases})
-        told = html.words(_AGREE.format(files=files, cases=len(parity.cases)))
+        files = {case.file for case in parity.cases}
+        agree = _AGREE_RECORDED if GOLDEN in files else _AGREE
+        told = html.words(agree.format(files=len(files - {GOLDEN}), cases=len(parity.cases)))
     else:
         told = f"{escape(parity.summary)} {html.words(_WITHHELD)}"
-    whose = f"<b>{escape(name)}</b> " if name else ""
+    whose = f"<b>{escape(name)}</b>: " if name else ""
     return f'<p class="verdict {"passed" if parity.passed else "failed"}" role="status">{whose}{told}</p>'
 
 
@@ -93,7 +102,7 @@ def _comparisons(parity: Parity, name: str) -> str:
     return f"""
 <details{"" if parity.passed else " open"}>
   <summary>{html.words(_COMPARISONS.format(whose=_whose(name)))}</summary>
-  <p>{html.inline(largest)} {html.inline(_EXPLAINED)}</p>
+  <p>{html.inline(largest)} {html.inline(_EXPLAINED.format(far=f"{FAR:g}", margin=f"{MARGIN:g}"))}</p>
   <div class="parity-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 </details>"""
 
@@ -107,7 +116,7 @@ def _row(case: Case) -> str:
     shape = " × ".join(map(str, case.shape)) or "–"
     numbers = (_number(each) for each in (case.max_abs, case.measured, case.bound))
     told = html.words(_AGREES if case.passed else _FAILED.format(why=case.why))
-    cells = (case.file, case.case, shape, *numbers, told)
+    cells = (case.file, case.case, told, shape, *numbers)
     return f"<tr class={'passed' if case.passed else 'failed'}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
@@ -130,7 +139,7 @@ def _snippets(made: Bundle) -> str:
     offered = snippets(made.manifest, made.manifest["files"])
     chips = "".join(
         f'<button type="button" data-snippet="{number}" aria-pressed="{"false" if number else "true"}">'
-        f"{escape(each.title)}</button>"
+        f"{html.words(each.title)}</button>"
         for number, each in enumerate(offered)
     )
     shown = "".join(f"<div{' hidden' if number else ''}>{_snippet(each)}</div>" for number, each in enumerate(offered))
@@ -144,7 +153,7 @@ def _snippets(made: Bundle) -> str:
 
 
 def _snippet(snippet: Snippet) -> str:
-    note = html.markdown(snippet.note.strip()) if snippet.note else ""
+    note = html.markdown(snippet.note) if snippet.note else ""
     install = copyable(snippet.install, "sh") if snippet.install else ""
     return note + install + copyable(snippet.code.strip(), snippet.language)
 

@@ -1,11 +1,15 @@
 """The tab of the trained nets that are shipped: each with its plot, its figures, a check made here, and its files."""
 
+import asyncio
 import json
+import shutil
 import tempfile
-from dataclasses import dataclass
+import weakref
+from collections.abc import AsyncIterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 
@@ -14,11 +18,14 @@ from charts.text import Text, Words, joined
 from export import bundle, manifest, try_page
 from export.bundle import Bundle, NonFiniteError
 from export.formats import BrokenFileError
+from export.manifest import Manifest
+from export.parity import Parity
 from export.verify import find
 from nets import TRAININGS
+from nets.training import LOSS, TEST_LOSS
 from runs.run import verified
 from tabs import bundle_view, live
-from tabs.lesson_tab import EVENT
+from tabs.lesson_tab import EVENT, sent
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 
@@ -26,91 +33,103 @@ KEY = "checkpoints"
 TITLE = Text("Checkpoints", "现成的网络")
 
 _SUMMARY = Text(
-    "**Trained nets to take away.** Each lesson that trains has left its nets here, trained with the tutorial's"
-    " settings. This server has checked every file of them against torch when you opened this tab. Choose one to see"
-    " what it is, to try it, and to download it.",
-    "**训练好的网络，可以带走**。每一课都把按教程的设置训练好的网络留在这里。你打开本页时，服务器已经把它们的每个文件与"
-    " torch 的结果核对过。选一个，看看它是什么，试一试，或者下载。",
+    "**Trained nets to take away.** Every lesson that trains has its nets here, trained with the tutorial's settings;"
+    " some of these make a net fail, and the lesson shows why. This server has checked the hash of every file, and"
+    " compared the nets and their recorded outputs with torch. Choose one to try it, to download it, and to open it in"
+    " its lesson.",
+    "**训练好的网络，可以带走**。每一课按教程设置训练出的网络都放在这里；有的设置会让网络失败，课程里说明了原因。"
+    "服务器已核对每个文件的哈希值，并把网络及其记录的输出与 torch 的结果比较过。"
+    "选一个，可以试用、下载，或在课程里打开。",
 )
+_BUSY = Text("Checking the files and comparing the nets with torch …", "正在核对文件，并把网络与 torch 比较……")
 _CHECKED = Text("{n} comparisons agree", "{n} 项比较全部一致")
 _FAILED = Text("{n} of {all} comparisons fail", "{all} 项比较中有 {n} 项不一致")
 _OPEN = Text("Open in its lesson", "在课程里打开")
-_OPEN_SAYS = Text(
-    "With the same settings: press Train there, and the same net comes out.",
-    "设置相同：在那里按“训练”，会得到同样的网络。",
-)
 _TRY = Text("Try it in the browser", "在浏览器里试")
-_TRY_SAYS = Text("Move the inputs, and see what net.onnx makes of them.", "移动输入，看 net.onnx 给出什么。")
+_HINT = Text(
+    "Its lesson opens with the same settings: press Train there, and the same net comes out. The page to try it lets"
+    " you move the inputs, and shows what net.onnx makes of them.",
+    "课程会以同样的设置打开：在那里按“训练”，会得到同样的网络。"
+    "试用页面（英文）可以调整输入，显示 net.onnx 给出的结果。",
+)
 _ZIP = Text("Download all (zip, {size} kB)", "全部下载（zip，{size} kB）")
 _FILES = Text("Files", "文件")
 _SETTINGS = Text("Settings", "设置")
 _METRICS = Text("Metrics", "指标")
-_PLOT = Text("What {name} learned", "{name} 学到了什么")
+_ON, _OFF = Text("on", "开"), Text("off", "关")
+_PLAIN = {"loss": LOSS, "test loss": TEST_LOSS}  # under a net's own title, which need not say whose
 _WHAT = {
     "net.onnx": Text("for onnxruntime and other runtimes", "供 onnxruntime 等运行环境使用"),
     "net_params.pkl": Text("the weights, as a state_dict", "权重（state_dict）"),
     "net.safetensors": Text("the weights, as safetensors", "权重（safetensors）"),
-    "net.pkl": Text("the whole model; loading it runs code", "整个模型；加载时会运行代码"),
+    "net.pkl": Text("the whole model; loading it can run code", "整个模型；加载时可能会运行代码"),
     "net.py": Text("the net's class", "网络的类"),
     "golden.npz": Text("inputs, and torch's outputs", "输入，以及 torch 的输出"),
     "parity.json": Text("every comparison", "全部比较"),
     "manifest.json": Text("settings, metrics, sizes, hashes", "设置、指标、大小、哈希值"),
-    "README.md": Text("the model card, with snippets", "模型说明，附用法"),
+    "README.md": Text("the model card, with snippets", "模型说明（英文），附用法"),
     "plot.png": Text("the plot", "图"),
-    "try.html": Text("a page to try it, offline but for its runtime", "试用页面"),
+    "try.html": Text("a page to try it; fetches its runtime", "试用页面（英文）；运行环境从网络获取"),
 }
 
-
-@dataclass(frozen=True, eq=False)
-class Shipped:
-    """A shipped bundle as this server found it: checked, or broken."""
-
-    name: str  # the path of its folder
-    bundle: Bundle | None
-    error: str = ""
-
-    @property
-    def title(self) -> Words:
-        """Its lesson, and the net's name where the lesson has several."""
-        assert self.bundle is not None
-        lesson, net = TRAININGS[self.bundle.manifest["lesson"]], self.bundle.manifest["net"]
-        return joined([lesson.title, net], " · ") if len(self.bundle.manifest["nets"]) > 1 else lesson.title
+Found = Bundle | BrokenFileError | NonFiniteError
 
 
 class CheckpointsTab:
     """Builds the tab in the Blocks it is made in. What it shows comes when it is first seen, and is made just once."""
 
     def __init__(self) -> None:
-        self._shipped: dict[str, Shipped] = {}
-        self._archives = tempfile.TemporaryDirectory(prefix="live-nets-")  # gone when the server is
-        gr.set_static_paths([CHECKPOINTS, Path(self._archives.name)])
+        self._found: dict[str, Found] = {}  # by the path of the folder
+        self._checking = asyncio.Lock()
+        self._archives = Path(tempfile.mkdtemp(prefix="live-nets-"))
+        weakref.finalize(self, shutil.rmtree, self._archives, ignore_errors=True)  # when the server ends, if not before
+        gr.set_static_paths([CHECKPOINTS, self._archives])
         gr.HTML(html.markdown(_SUMMARY), elem_classes="lesson-summary")
         self.cards = gr.HTML(
             js_on_load="window.liveNets.checkpoints(element, trigger);",
             html_template='<div class="checkpoints">${value}</div>',
             elem_classes="cards-view",
         )
-        self.detail = gr.HTML(elem_classes=["parity", "checkpoint"])
+        self.detail = gr.HTML(
+            js_on_load="window.liveNets.checkpoint(element, watch);", elem_classes=["parity", "checkpoint"]
+        )
         self.cards.submit(self.first_view, None, self.cards, **EVENT)
         self.cards.click(self.choose, None, self.detail, **EVENT)
 
-    async def first_view(self) -> str:
+    async def first_view(self) -> AsyncIterator[str]:
         """The cards of all bundles, each checked by now."""
-        for folder in sorted(find(CHECKPOINTS), key=_place):
-            name = folder.relative_to(CHECKPOINTS).as_posix()
-            if name not in self._shipped:
-                self._shipped[name] = await _checked(name, folder, Path(self._archives.name))
-        return "".join(map(_card, self._shipped.values()))
+        if not self._found:
+            yield f"<p role=status>{html.words(_BUSY)}</p>"
+        async with self._checking:  # whoever comes meanwhile waits for the same
+            for folder in sorted(find(CHECKPOINTS), key=_place):
+                name = folder.relative_to(CHECKPOINTS).as_posix()
+                if name not in self._found:
+                    self._found[name] = await self._checked(name, folder)
+        yield "".join(_card(name, found) for name, found in self._found.items())
 
     async def choose(self, event: gr.EventData) -> str:
         """All about one bundle."""
-        name = event._data.get("checkpoint") if isinstance(event._data, dict) else None
-        found = self._shipped.get(name) if isinstance(name, str) else None
-        if found is None:
-            raise gr.Error("checkpoint must be the name of one on this page.", print_exception=False)
-        if found.bundle is None:
-            return f'<p class="verdict failed" role="status">{escape(found.error)}</p>'
-        return _detail(found, found.bundle, Path(self._archives.name) / _zip_name(found.name))
+        name = sent(event, "checkpoint")
+        found = self._found.get(name) if isinstance(name, str) else None
+        match found:
+            case None:
+                raise gr.Error("checkpoint must be the name of one on this page.", print_exception=False)
+            case Bundle():
+                return await asyncio.to_thread(_detail, found, self._archive(str(name)))
+            case error:
+                return f'<p class="verdict failed" role="status">{escape(str(error))}</p>'
+
+    async def _checked(self, name: str, folder: Path) -> Found:
+        try:
+            found = await verified(folder)
+        except (BrokenFileError, NonFiniteError) as error:
+            return error
+        archive = await asyncio.to_thread(bundle.archive, [found])
+        await asyncio.to_thread(self._archive(name).write_bytes, archive)
+        return found
+
+    def _archive(self, name: str) -> Path:
+        return self._archives / f"live-nets-{name.replace('/', '-')}.zip"
 
 
 def _place(folder: Path) -> tuple[int, str]:
@@ -119,88 +138,88 @@ def _place(folder: Path) -> tuple[int, str]:
     return [*TRAININGS, lesson].index(lesson), folder.name
 
 
-async def _checked(name: str, folder: Path, archives: Path) -> Shipped:
-    try:
-        found = await verified(folder)
-    except (BrokenFileError, NonFiniteError) as error:
-        return Shipped(name, None, str(error))
-    (archives / _zip_name(name)).write_bytes(bundle.archive([found]))
-    return Shipped(name, found)
-
-
-def _zip_name(name: str) -> str:
-    return f"live-nets-{name.replace('/', '-')}.zip"
-
-
 def _url(path: Path) -> str:
     return escape(f"gradio_api/file={path}")
 
 
-def _card(shipped: Shipped) -> str:
-    if shipped.bundle is None:
-        told = f'<span class="verdict failed">{escape(shipped.error)}</span>'
-        return (
-            f'<button type="button" class="card" data-checkpoint="{shipped.name}"><b>{shipped.name}</b>{told}</button>'
-        )
-    described, parity = shipped.bundle.manifest, shipped.bundle.parity
-    figures = "".join(f"<span>{each}</span>" for each in _own_figures(described))
-    alt = _PLOT.format(name=shipped.title)
+def _title(described: Manifest) -> Words:
+    """Its lesson, and the net where the lesson has several."""
+    title = TRAININGS[described["lesson"]].title
+    return joined([title, Text(**described["label"])], " · ") if len(described["nets"]) > 1 else title
+
+
+def _card(name: str, found: Found) -> str:
+    if not isinstance(found, Bundle):
+        told = f'<b>{escape(name)}</b><span class="verdict failed">{escape(str(found))}</span>'
+        return f'<button type="button" class="card" data-checkpoint="{escape(name)}">{told}</button>'
+    figures = "".join(f"<span>{html.words(each)}</span>" for each in _figures(found.manifest))
     return f"""
-<button type="button" class="card" data-checkpoint="{shipped.name}">
-  <img src="{_url(shipped.bundle.folder / "plot.png")}" alt="{escape(alt.en)}" loading="lazy" width="300" height="150">
-  <b>{html.words(shipped.title)}</b>
+<button type="button" class="card" data-checkpoint="{escape(name)}">
+  <img src="{_url(found.folder / "plot.png")}" alt="" loading="lazy" width="300" height="150">
+  <b>{html.words(_title(found.manifest))}</b>
   <span class="figures">{figures}</span>
-  <span class="verdict {"passed" if parity.passed else "failed"}">{html.words(_verdict(parity.cases))}</span>
+  <span class="verdict {"passed" if found.parity.passed else "failed"}">{html.words(_verdict(found.parity))}</span>
 </button>"""
 
 
-def _verdict(cases: Any) -> Text:
-    failed = sum(not case.passed for case in cases)
-    return (_FAILED if failed else _CHECKED).format(n=failed or len(cases), all=len(cases))
+def _verdict(parity: Parity) -> Text:
+    failed = sum(not case.passed for case in parity.cases)
+    return (_FAILED if failed else _CHECKED).format(n=failed or len(parity.cases), all=len(parity.cases))
 
 
-def _own_figures(described: manifest.Manifest) -> list[str]:
-    """The metrics that are the net's own, by what they are called."""
+def _figures(described: Manifest) -> list[Words]:
+    """The net's own metrics, as people read them."""
     names = TRAININGS[described["lesson"]].metrics
-    own = {key: value for key, value in described["metrics"].items() if key.startswith(f"{described['net']} ")}
-    return [
-        html.words(Text("{name} {value}", "{name} {value}").format(name=names[key], value=live.number(key, value)))
-        for key, value in (own or described["metrics"]).items()
-    ]
+    figures = []
+    for name, value in manifest.own_metrics(described).items():
+        plain = name.removeprefix(f"{described['net']} ")
+        figures.append(joined([_PLAIN.get(plain, names[name]), live.number(plain, value)], " "))
+    return [*figures]
 
 
-def _detail(shipped: Shipped, made: Bundle, archive: Path) -> str:
+def _detail(made: Bundle, archive: Path) -> str:
     described = made.manifest
     lesson = TRAININGS[described["lesson"]]
-    size = Text("{size}", "{size}").format(size=f"{archive.stat().st_size / 1000:,.0f}")
     files = "".join(_file(made, name) for name in sorted([manifest.NAME, *described["files"]], key=_rank))
     controls = lesson.config.controls()
     settings = "".join(
-        f"<tr><td>{html.words(controls[name].label)}</td><td>{escape(str(value))}</td></tr>"
+        f"<tr><td>{html.words(controls[name].label)}</td><td>{_value(value)}</td></tr>"
         for name, value in described["settings"].items()
     )
-    metrics = "".join(f"<li>{each}</li>" for each in _own_figures(described))
+    metrics = "".join(f"<li>{html.words(each)}</li>" for each in _figures(described))
     try_it = ""
     if try_page.NAME in described["files"]:
         url = _url(made.folder / try_page.NAME)
-        try_it = f'<a class="action" href="{url}" target="_blank" title="{_TRY_SAYS.en}">{html.words(_TRY)}</a>'
-    wanted = escape(json.dumps(described["settings"]))
+        try_it = f'<a class="action" href="{url}" target="_blank">{html.words(_TRY)}</a>'
+    size = f"{archive.stat().st_size / 1000:,.0f}"
     return f"""
-<h3>{html.words(shipped.title)}</h3>
+<h3 tabindex="-1">{html.words(_title(described))}</h3>
 {bundle_view.verdict(made.parity)}
 <div class="actions">
   <a class="action primary" href="{_url(archive)}" download>{html.words(_ZIP.format(size=size))}</a>
-  <button type="button" class="action" data-open="{lesson.key}" data-settings="{wanted}">{html.words(_OPEN)}</button>
+  <a class="action" href="{escape(address(lesson.key, described["settings"]))}">{html.words(_OPEN)}</a>
   {try_it}
 </div>
-<p class="hint">{html.words(_OPEN)}: {html.words(_OPEN_SAYS)}</p>
+<p class="hint">{html.words(_HINT)}</p>
 <div class="about">
-  <img src="{_url(made.folder / "plot.png")}" alt="{escape(_PLOT.format(name=shipped.title).en)}">
+  <img src="{_url(made.folder / "plot.png")}" alt="">
   <section><h4>{html.words(_METRICS)}</h4><ul>{metrics}</ul>
   <h4>{html.words(_SETTINGS)}</h4><table>{settings}</table></section>
   <section class="files"><h4>{html.words(_FILES)}</h4><table>{files}</table></section>
 </div>
 {bundle_view.details([made])}"""
+
+
+def address(key: str, settings: Mapping[str, Any]) -> str:
+    """The end of an address that opens a lesson with these settings; page.js reads it."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return f"#{key}?{urlencode(texts)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return html.words(_ON if value else _OFF)
+    return escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _rank(name: str) -> int:

@@ -9,7 +9,7 @@ from nets.lesson import Computation
 from nets.settings import SettingError
 from runs.run import compute
 from tabs import controls, live
-from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates
+from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates, sent
 
 
 class ComputationTab(LessonTab):
@@ -21,7 +21,9 @@ class ComputationTab(LessonTab):
         super().__init__(lesson, language)
         changes = [control.change for control in self.controls]
         gr.on(changes, self.show, self.controls, self.chart, trigger_mode="always_last", **CHECKED)
-        self.ideas.click(self.try_idea, None, [self.chart, *self.controls], **EVENT)
+        outputs = [self.chart, *self.controls]
+        self.ideas.click(self.try_idea, None, outputs, **EVENT)
+        self.ideas.submit(self.open_with, None, outputs, **EVENT)
 
     def _build_run(self) -> None:
         self._build_chart()
@@ -41,8 +43,19 @@ class ComputationTab(LessonTab):
         try:
             config, values = self._tried(event)
         except SettingError as error:
-            return [live.problem(controls.told(error, self.lesson)), *[gr.skip()] * len(self.controls)]
+            return self._refused(error)
         return [live.computed(await compute(self.lesson, config)), *values]
+
+    async def open_with(self, event: gr.EventData) -> Updates:
+        """What the settings give that the page's address asks for, and the settings."""
+        try:
+            config = self.lesson.config.parse(sent(event, "settings"))
+        except SettingError as error:
+            return self._refused(error)
+        return [live.computed(await compute(self.lesson, config)), *self._values(config)]
+
+    def _refused(self, error: SettingError) -> Updates:
+        return [live.problem(controls.told(error, self.lesson)), *[gr.skip()] * len(self.controls)]
 
     async def _chart_on_show(self, request: gr.Request, values: tuple[object, ...]) -> Chart:
         return (await compute(self.lesson, self._config(values))).chart

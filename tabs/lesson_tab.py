@@ -123,7 +123,7 @@ class LessonTab(ABC):
 
     def _tried(self, event: gr.EventData) -> tuple[Config, Updates]:
         """The settings of the idea that was clicked, and each control's value for it. Raises SettingError."""
-        number = event._data.get("idea") if isinstance(event._data, dict) else None
+        number = sent(event, "idea")
         if type(number) is not int or number not in range(len(self._known_ideas)):
             raise SettingError("idea", Text("the number of one of this lesson", "本课里的编号"), number)
         config = self.lesson.config.parse(self._known_ideas[number].settings)
@@ -135,9 +135,9 @@ class LessonTab(ABC):
         return [controls.value_of(control, getattr(config, name)) for name, control in known]
 
 
-def settings_of(event: gr.EventData) -> Any:
-    """The settings that a click on another tab asks this lesson to be opened with."""
-    return event._data.get("settings") if isinstance(event._data, dict) else None
+def sent(event: gr.EventData, name: str) -> Any:
+    """What the page's code sends along with an event under that name; None without it."""
+    return event._data.get(name) if isinstance(event._data, dict) else None
 
 
 def _ideas(ideas: Sequence[Idea]) -> str:

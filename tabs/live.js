@@ -78,6 +78,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     structure = text;
     paint();
     word();
+    dispatchEvent(new Event("live-nets-open")); // what was asked of this lesson before it was seen
   }
 
   function entry({ mark, html, sign, colors }) {
@@ -254,7 +255,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   else trigger("submit");
 };
 
-// What there is to try: a click tells which. A click on another tab may ask the lesson to open with settings.
+// What there is to try: a click tells which. The page's address may ask the lesson to open with settings.
 window.liveNets.ideas = (element, trigger, key) => {
   const lesson = element.closest(".lesson");
   element.addEventListener("click", ({ target }) => {
@@ -265,13 +266,13 @@ window.liveNets.ideas = (element, trigger, key) => {
     if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // it may be screens above
   });
   const take = () => {
-    if (window.liveNets.asked?.lesson !== key) return;
+    // Not before the lesson shows its defaults, which would come on top.
+    if (window.liveNets.asked?.lesson !== key || !lesson.querySelector(".live-panels")?.dataset.count) return;
     const { settings } = window.liveNets.asked;
     window.liveNets.asked = undefined;
     trigger("submit", { settings });
   };
   addEventListener("live-nets-open", take);
-  take(); // what was asked before this lesson was ever seen
 };
 
 // The shipped nets: their cards come when the tab is seen, and a click tells which one is wanted.
@@ -280,13 +281,17 @@ window.liveNets.checkpoints = (element, trigger) => {
     const card = target.closest("[data-checkpoint]");
     if (!card) return;
     for (const each of element.querySelectorAll("[data-checkpoint]")) each.setAttribute("aria-pressed", String(each === card));
-    const detail = document.querySelector(".checkpoint");
-    const arrived = new MutationObserver(() => {
-      arrived.disconnect();
-      detail.scrollIntoView({ behavior: "smooth" });
-    });
-    arrived.observe(detail, { childList: true, subtree: true });
     trigger("click", { checkpoint: card.dataset.checkpoint });
   });
   trigger("submit");
+};
+
+// All about one of them, below the cards: to be seen, and read on from, once it is there.
+window.liveNets.checkpoint = (element, watch) => {
+  watch("value", () =>
+    requestAnimationFrame(() => {
+      element.querySelector("h3")?.focus({ preventScroll: true });
+      element.scrollIntoView({ behavior: "smooth" });
+    }),
+  );
 };

@@ -1,4 +1,5 @@
 // What belongs to the whole page: its language, its tabs' groups, the keys that move between tabs, and links to one.
+window.liveNets ??= {};
 (() => {
   const REMEMBERED = "live-nets-language";
   const root = document.documentElement;
@@ -90,6 +91,30 @@
     setTimeout(open, 50, key, tries - 1);
   }
 
+  // An address names a lesson, and may ask for settings: #regression?seed=7&steps=300. The lesson's own code takes
+  // them as soon as it is there; the server judges them.
+  const keyOf = (hash) => hash.slice(1).split("?")[0];
+
+  function follow() {
+    const key = keyOf(location.hash);
+    const query = location.hash.split("?")[1];
+    if (query) {
+      const settings = Object.fromEntries([...new URLSearchParams(query)].map(([name, text]) => [name, valueOf(text)]));
+      window.liveNets.asked = { lesson: key, settings };
+    }
+    open(key);
+    dispatchEvent(new Event("live-nets-open"));
+  }
+
+  // As JSON has it, or else a text.
+  function valueOf(text) {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return text;
+    }
+  }
+
   document.addEventListener("keydown", (event) => {
     const tab = event.target.closest?.("#lessons [role=tab]");
     if (!tab) return;
@@ -107,20 +132,11 @@
     const language = target.closest?.("[data-language]")?.dataset.language;
     if (language) choose(language);
     const tab = target.closest?.("#lessons [role=tab]");
-    if (tab) history.replaceState(null, "", `#${tab.dataset.tabId}`);
-    const button = target.closest?.("[data-open], [data-snippet], [data-copy]");
-    if (button?.dataset.open) openWith(button.dataset.open, JSON.parse(button.dataset.settings));
-    else if (button?.dataset.snippet) showSnippet(button);
+    if (tab && tab.dataset.tabId !== keyOf(location.hash)) history.replaceState(null, "", `#${tab.dataset.tabId}`);
+    const button = target.closest?.("[data-snippet], [data-copy]");
+    if (button?.dataset.snippet) showSnippet(button);
     else if (button) copy(button);
   });
-
-  // Another tab's lesson, with settings: its own code takes them, as soon as it is there.
-  function openWith(lesson, settings) {
-    window.liveNets.asked = { lesson, settings };
-    open(lesson);
-    scrollTo({ top: 0 });
-    dispatchEvent(new Event("live-nets-open"));
-  }
 
   function showSnippet(chip) {
     for (const each of chip.parentElement.children) each.setAttribute("aria-pressed", String(each === chip));
@@ -141,7 +157,7 @@
     [before.hidden, after.hidden] = [true, false];
     setTimeout(() => ([before.hidden, after.hidden] = [false, true]), 2000);
   }
-  addEventListener("hashchange", () => open(location.hash.slice(1)));
+  addEventListener("hashchange", follow);
 
   // The page is there when its tabs are.
   const arriving = new MutationObserver(() => {
@@ -154,7 +170,7 @@
     markStops();
     tellGradio();
     new MutationObserver(markStops).observe(bar(), { subtree: true, attributeFilter: ["aria-selected"] });
-    if (location.hash) open(location.hash.slice(1));
+    if (location.hash) follow();
   });
   arriving.observe(document, { childList: true, subtree: true });
 })();

@@ -1,5 +1,6 @@
 """The tab of a lesson that trains: the buttons that drive a run, its live chart, and what there is to take away."""
 
+import asyncio
 import inspect
 import logging
 import tempfile
@@ -22,7 +23,7 @@ from runs import visitors
 from runs.run import Run, State
 from tabs import controls, downloads, live
 from tabs.language import label
-from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates, settings_of
+from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates, sent
 
 _log = logging.getLogger(__name__)
 
@@ -176,9 +177,9 @@ class TrainingTab(LessonTab):
             return self._shown(live.problem(controls.told(error, self.lesson)))
 
     async def open_with(self, request: gr.Request, event: gr.EventData) -> Updates:
-        """Forget the run, and show the untrained net of the settings that the event asks for, and the settings."""
+        """Forget the run, and show the untrained net of the settings that the page's address asks for, and these."""
         try:
-            config = self.lesson.config.parse(settings_of(event))
+            config = self.lesson.config.parse(sent(event, "settings"))
         except SettingError as error:
             return self._shown(live.problem(controls.told(error, self.lesson)))
         return await self._begin_anew(request, config, self._values(config))
@@ -230,7 +231,7 @@ class TrainingTab(LessonTab):
         with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
             try:
                 bundles = await run.export(Path(folder))
-                shown = self.downloads.offered(bundles, Path(folder))
+                shown = await asyncio.to_thread(self.downloads.offered, bundles, Path(folder))
             except (NonFiniteError, ExportError) as error:
                 shown = self.downloads.refused(error.told)
             except Exception:  # noqa: BLE001  # a full disk, an export that torch refuses: told, logged, and no hang

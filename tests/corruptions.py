@@ -24,12 +24,16 @@ Model = onnx.ModelProto
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to go wrong. `net` or `model`, whichever is given, is changed before it is written to `file`."""
+    """One way to go wrong. `net` or `model`, whichever is given, is changed before it is written to `file`.
+
+    `caught_by` are the checks that each catch it alone: "outputs" for any that compares them, else a case's name.
+    """
 
     name: str
     lesson: str
     learner: str
     file: str
+    caught_by: frozenset[str]
     net: Callable[[Net], None] | None = None
     model: Callable[[Model], None] | None = None
 
@@ -150,27 +154,22 @@ def claim_another_seed(model: Model) -> None:
             entry.value = "3"
 
 
+BOTH, OUTPUTS, READ = frozenset({"tensors", "outputs"}), frozenset({"outputs"}), frozenset({"read"})
+TENSORS, MODE, METADATA = frozenset({"tensors"}), frozenset({"mode"}), frozenset({"metadata"})
+ALL = formats.MODEL_FILES
+
 CORRUPTIONS = (
-    *(
-        Corruption("weights rounded to float16", "regression", "net", file, net=to_half_and_back)
-        for file in formats.MODEL_FILES
-    ),
-    *(
-        Corruption("one weight's last bit", "regression", "net", file, net=change_last_bit)
-        for file in formats.MODEL_FILES
-    ),
-    *(
-        Corruption("one weight off by 1 %", "classification", "net", file, net=change_a_weight)
-        for file in formats.MODEL_FILES
-    ),
-    Corruption("inputs rounded to float16", "regression", "net", formats.ONNX, model=compute_in_half),
-    Corruption("batch norm's epsilon 2e-5 for 1e-5", "batchnorm", "batch_norm", formats.ONNX, model=change_epsilon),
-    Corruption("left in train mode", "dropout", "dropout", formats.ONNX, model=drop_out),
-    Corruption("left in train mode", "batchnorm", "batch_norm", formats.ONNX, model=normalize_by_batch),
-    Corruption("left in train mode", "dropout", "dropout", formats.PICKLE, net=to_train_mode),
-    Corruption("left in train mode", "regression", "net", formats.PICKLE, net=to_train_mode),
-    Corruption("outputs swapped", "classification", "net", formats.ONNX, model=swap_outputs),
-    Corruption("LeakyReLU for ReLU", "regression", "net", formats.ONNX, model=leak),
-    Corruption("batch axis frozen at 3", "regression", "net", formats.ONNX, model=freeze_batch),
-    Corruption("metadata of another seed", "regression", "net", formats.ONNX, model=claim_another_seed),
+    *(Corruption("weights rounded to float16", "regression", "net", file, BOTH, net=to_half_and_back) for file in ALL),
+    *(Corruption("one weight's last bit", "regression", "net", file, TENSORS, net=change_last_bit) for file in ALL),
+    *(Corruption("one weight off by 1 %", "classification", "net", file, BOTH, net=change_a_weight) for file in ALL),
+    Corruption("inputs rounded to float16", "regression", "net", formats.ONNX, OUTPUTS, model=compute_in_half),
+    Corruption("epsilon 2e-5 for 1e-5", "batchnorm", "batch_norm", formats.ONNX, OUTPUTS, model=change_epsilon),
+    Corruption("left in train mode", "dropout", "dropout", formats.ONNX, READ, model=drop_out),
+    Corruption("left in train mode", "batchnorm", "batch_norm", formats.ONNX, READ, model=normalize_by_batch),
+    Corruption("left in train mode", "dropout", "dropout", formats.PICKLE, MODE, net=to_train_mode),
+    Corruption("left in train mode", "regression", "net", formats.PICKLE, MODE, net=to_train_mode),
+    Corruption("outputs swapped", "classification", "net", formats.ONNX, OUTPUTS, model=swap_outputs),
+    Corruption("LeakyReLU for ReLU", "regression", "net", formats.ONNX, OUTPUTS, model=leak),
+    Corruption("batch axis frozen at 3", "regression", "net", formats.ONNX, READ, model=freeze_batch),
+    Corruption("metadata of another seed", "regression", "net", formats.ONNX, METADATA, model=claim_another_seed),
 )

@@ -208,6 +208,28 @@ def test_an_onnx_file_that_computes_something_else_fails_its_own_test(regression
     assert not case.passed
 
 
+def test_the_classes_of_a_classifier_are_compared_and_of_no_other(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "_other_class", lambda y, answer: 0)
+    (one,) = bundle.write(TRAININGS["classification"], train("classification"), tmp_path)
+    assert "chooses class" in one.parity.summary
+    assert "chooses class" in verify(one.folder).parity.summary  # of golden.npz; net.onnx was withheld
+    (other,) = bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
+    assert other.parity.passed
+    assert verify(other.folder).parity.passed
+
+
+def test_a_net_that_gives_no_numbers_fails_its_own_test(regression: Bundle) -> None:
+    model = onnx.load(regression.folder / "net.onnx")
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "predict.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([np.nan], np.float32), bias.name))
+    content = model.SerializeToString()
+    case = summary.self_test(content, summary.summarize(content))
+    assert case is not None
+    assert case.why == "does not give finite numbers of shape (17, 1), as torch did"
+
+
 def test_scaled_data_are_told_with_how_they_were_scaled(train: Train, tmp_path: Path) -> None:
     (one,) = bundle.write(TRAININGS["batches"], train("batches", scaled=True), tmp_path)
     scaling = one.manifest["inputs"][0]["scaling"]
@@ -555,6 +577,23 @@ from tests.conftest import trained
 manifest.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 bundle.write(TRAININGS["regression"], trained("regression", seed=9), Path(sys.argv[1]))
 """
+
+
+def test_a_bundle_that_cannot_be_put_in_its_place_leaves_the_old_one(
+    regression: Bundle, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename = contents(regression.folder), Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name == "regression" and target.name == "regression":
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="Permission denied"):
+        bundle.write(TRAININGS["regression"], train("regression", seed=9), regression.folder.parent)
+    assert contents(regression.folder) == before
+    assert [path.name for path in regression.folder.parent.iterdir()] == ["regression"]
 
 
 def test_a_killed_process_leaves_the_old_bundle_and_nothing_that_passes_for_one(regression: Bundle) -> None:

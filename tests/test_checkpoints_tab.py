@@ -1,5 +1,6 @@
 """The tab of the shipped nets: what it shows was checked by this server, and can be taken away or trained again."""
 
+import asyncio
 import io
 import json
 import re
@@ -13,8 +14,10 @@ import gradio as gr
 import pytest
 from playwright.sync_api import Page, expect
 
+from export.bundle import Bundle
 from export.verify import find
 from nets import TRAININGS
+from runs.run import verified
 from tabs import checkpoints_tab
 from tabs.checkpoints_tab import CHECKPOINTS, CheckpointsTab
 from tabs.training_tab import TrainingTab
@@ -77,7 +80,7 @@ def test_it_opens_in_its_lesson_with_the_same_settings_whatever_stood_there(show
     tab.expect_state("paused")
     shown.get_by_role("tab", name="Checkpoints", exact=True).click()
     choose(shown, "classification")
-    shown.get_by_role("button", name="Open in its lesson").click()
+    shown.get_by_role("link", name="Open in its lesson").click()
     tab.expect_state("idle")
     tab.expect_step(0)
     expect(rate).to_have_value("0.02")
@@ -90,9 +93,10 @@ def test_it_opens_in_its_lesson_with_the_same_settings_whatever_stood_there(show
 
 def test_it_opens_in_a_lesson_that_was_never_seen(shown: Page) -> None:
     choose(shown, "dropout/dropout")
-    shown.get_by_role("button", name="Open in its lesson").click()
+    shown.get_by_role("link", name="Open in its lesson").click()
     expect(shown.locator('[data-lesson="dropout"] .live-status')).to_contain_text("Ready: 500 steps")
-    assert shown.url.endswith("#dropout")
+    assert "#dropout?" in shown.url
+    assert "hidden_units=300&p=0.5&" in shown.url
 
 
 def test_its_graph_and_its_snippets_are_in_the_page(shown: Page) -> None:
@@ -136,6 +140,35 @@ def test_nothing_of_it_scrolls_sideways_on_a_phone(shown: Page) -> None:
     assert shown.evaluate("document.documentElement.scrollWidth") == 390
 
 
+def test_after_a_choice_the_keyboard_goes_on_from_its_details(shown: Page) -> None:
+    shown.locator('[data-checkpoint="regression"]').focus()
+    shown.keyboard.press("Enter")
+    expect(shown.locator(".checkpoint h3")).to_be_focused()
+    shown.keyboard.press("Tab")
+    expect(shown.get_by_role("link", name="Download all")).to_be_focused()
+
+
+def test_a_link_opens_a_lesson_with_settings(page: Page, app_url: str) -> None:
+    page.goto(f"{app_url}#classification?steps=7&learning_rate=0.5")
+    page.reload()
+    expect(page.locator('[data-lesson="classification"] .live-status')).to_contain_text("Ready: 7 steps")
+    expect(page.locator("#classification .setting-learning_rate input")).to_have_value("0.5")
+
+
+def test_a_link_opens_a_lesson_that_computes_with_settings_too(page: Page, app_url: str) -> None:
+    page.goto(f"{app_url}#activations?which=[%22tanh%22]")
+    page.reload()
+    expect(page.locator("#activations .setting-which input:checked")).to_have_count(1)
+
+
+def test_a_link_with_a_bad_setting_says_so_and_shows_the_lesson(page: Page, app_url: str) -> None:
+    page.goto(f"{app_url}#regression?steps=0")
+    page.reload()
+    status = page.locator('[data-lesson="regression"] .live-status')
+    expect(status).to_have_text("Steps must be a whole number from 1 to 2000, not 0.")
+    expect(page.locator("#regression .bk-Figure")).to_have_count(2)
+
+
 def event(data: object) -> Any:
     return SimpleNamespace(_data=data)
 
@@ -151,8 +184,31 @@ def tab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointsTab:
         return CheckpointsTab()
 
 
+async def cards_of(tab: CheckpointsTab) -> str:
+    """What the tab shows at the end."""
+    return [shown async for shown in tab.first_view()][-1]
+
+
+def test_each_bundle_is_checked_once_however_many_look_at_the_same_time(
+    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    async def noted(folder: Path) -> Bundle:
+        checked.append(folder.name)
+        return await verified(folder)
+
+    monkeypatch.setattr(checkpoints_tab, "verified", noted)
+
+    async def story() -> list[str]:
+        return await asyncio.gather(*(cards_of(tab) for _ in range(5)))
+
+    assert len(set(go(story()))) == 1
+    assert checked == ["regression", "classification"]
+
+
 def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(tab: CheckpointsTab) -> None:
-    cards = go(tab.first_view())
+    cards = go(cards_of(tab))
     assert cards.count("51 comparisons agree") == 1
     assert "net.pkl has 7 bytes and not" in cards
     detail = go(tab.choose(event({"checkpoint": "classification"})))
@@ -162,7 +218,7 @@ def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(tab: CheckpointsT
 
 @pytest.mark.parametrize("data", [None, {}, {"checkpoint": "../../etc"}, {"checkpoint": 3}, {"checkpoint": ["a"]}, "x"])
 def test_a_checkpoint_that_is_not_there_is_refused(data: object, tab: CheckpointsTab) -> None:
-    go(tab.first_view())
+    go(cards_of(tab))
     with pytest.raises(gr.Error, match="checkpoint must be the name of one on this page"):
         go(tab.choose(event(data)))
 

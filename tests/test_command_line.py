@@ -205,6 +205,17 @@ def test_inspect_names_a_file_that_is_no_onnx(
     assert "mine.onnx cannot be read: " in capsys.readouterr().out
 
 
+def test_inspect_shows_what_is_whole_beside_what_is_broken(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "optimizers", "--set", "epochs=1", "--out", str(written)]) == Exit.OK
+    for name in ("sgd", "adam"):
+        (written / "optimizers" / name / "net.pkl").write_bytes(b"")
+    capsys.readouterr()
+    assert main(["inspect", str(written)]) == Exit.BROKEN
+    printed = capsys.readouterr().out
+    assert printed.count("net.pkl has 0 bytes") == 2
+    assert printed.count("Its own test: ok") == 3
+
+
 def test_inspect_ends_with_2_if_the_files_own_test_fails(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written / "regression" / "net.onnx"
     model = onnx.load(path)

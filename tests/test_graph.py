@@ -1,7 +1,6 @@
 """ONNX graphs: shipped ones fit every net of every lesson, others come from a process of their own, and once."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from export import formats, graph
 from export.graph import ExportError, architecture, fill, onnx_bytes, prepare
-from export.torch_onnx import export, trainers
+from export.ship import ship, trainers
+from export.torch_onnx import export
 from nets import TRAININGS
 from nets.regression import Net
 from nets.training import Trainer
@@ -62,6 +62,7 @@ def test_a_shipped_graph_is_what_torch_exports_today_whatever_the_width(key: str
         model = export(learner.net, trainer.x)
         state = graph.inference_state(learner.net.state_dict())
         fill(model, {name: tensor.detach().numpy() for name, tensor in state.items()})
+        assert architecture(learner.net) in graph._shipped()
         assert onnx_bytes(learner.net, trainer.x) == model.SerializeToString(deterministic=True)
 
 
@@ -89,11 +90,12 @@ def test_a_graph_is_filled_only_with_tensors_of_its_own_names_shapes_and_dtypes(
         fill(model, {"hidden.weight": state["hidden.weight"]})
 
 
-def test_tensors_whose_sizes_do_not_go_together_are_refused() -> None:
-    net = Net(1, 10, 1)
-    net.predict = nn.Linear(11, 1)
-    with pytest.raises((RuntimeError, onnx.checker.ValidationError)):
-        onnx_bytes(net, ONE)
+def test_a_graph_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load_model_from_string(onnx_bytes(Net(1, 10, 1), ONE))
+    model.graph.node[0].attribute.add(name="transB", i=0)  # now 1 by 10 would have to go into 1 by 10
+    monkeypatch.setattr(graph, "_graph", lambda net, x: model)
+    with pytest.raises(ExportError, match="the graph of Net does not hold: "):
+        onnx_bytes(Net(1, 10, 1), ONE)
 
 
 def test_another_net_is_exported_once_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +165,26 @@ def test_a_net_with_batch_norm_and_dropout_exports_as_it_evaluates() -> None:
     torch.testing.assert_close(torch.from_numpy(opened.predict(x.numpy())), net.eval()(x))
 
 
-def test_shipping_again_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {path.name: path.read_bytes() for path in graph.GRAPHS.glob("*.onnx")}
-    code = f"import pathlib, export.torch_onnx as t; t.GRAPHS = pathlib.Path({str(tmp_path)!r}); t.ship()"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parent.parent)
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.onnx")} == before
+def test_an_export_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "_PATIENCE", 0.01)
+    with pytest.raises(ExportError, match=r"torch\.onnx\.export of Tanh took more than 0\.01 seconds"):
+        prepare(Tanh(1, 77, 1), ONE)
+
+
+def test_only_so_many_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "_KEPT", 2)
+    monkeypatch.setattr(graph, "_exported", {})
+    monkeypatch.setattr(graph, "_export_elsewhere", lambda net, x: onnx.ModelProto())
+    for size in range(1, 5):
+        prepare(Tanh(1, size, 1), ONE)
+    assert len(graph._exported) == 2
+
+
+def test_shipping_again_changes_no_byte(tmp_path: Path) -> None:
+    ship(tmp_path)
+    assert contents(tmp_path) == contents(graph.GRAPHS)
+    assert len(contents(tmp_path)) > len(TRAININGS)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.onnx")}

@@ -119,7 +119,7 @@ def test_a_run_shows_its_graph_and_how_to_use_it_in_the_tab(regression: Tab) -> 
     expect(details.locator(".tall text.label:visible")).to_have_text(["x", "Gemm hidden", "Relu", "Gemm predict", "y"])
     details.get_by_text("How to use it").click()
     expect(details.locator(".snippet > div:visible")).to_contain_text('InferenceSession("net.onnx")')
-    details.get_by_role("button", name="JavaScript, onnxruntime-web").click()
+    details.get_by_role("button", name="Node.js, onnxruntime-web").click()
     expect(details.locator(".snippet > div:visible")).to_contain_text("npm install onnxruntime-web")
 
 

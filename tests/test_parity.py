@@ -28,20 +28,21 @@ def compare(net: nn.Module, x: torch.Tensor, exported: nn.Module) -> list[Case]:
 
 
 @keys
-def test_a_faithful_onnx_file_raises_no_alarm_in_fifty_seeds(key: str, train: Train) -> None:
-    for seed in range(50):
+def test_a_faithful_onnx_file_raises_no_alarm_and_leaves_room(key: str, train: Train) -> None:
+    for seed in range(10):  # fifty, trained to the end, are measured by benchmarks/exporting.py
         trainer = train(key, seed=seed)
         for learner in trainer.learners:
-            assert [case for case in compare(learner.net, trainer.x, learner.net) if not case.passed] == []
+            cases = compare(learner.net, trainer.x, learner.net)
+            assert len(cases) == 9
+            assert [case for case in cases if not case.passed] == []
+            assert max(case.share for case in cases) < 0.75
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.label)
 def test_what_is_wrong_with_a_file_is_caught(corruption: Corruption, train: Train) -> None:
     steps = 200 if corruption.learner == "batch_norm" else 20  # at first its statistics are those of one batch
     failed = [case for case in compared(train(corruption.lesson, steps=steps), corruption) if not case.passed]
-    assert failed
-    assert {case.file for case in failed} == {corruption.file}
-    assert all(case.why for case in failed)
+    assert corruption.caught_by <= {case.case if not case.shape else "outputs" for case in failed}
 
 
 def round_to_half(net: nn.Module) -> None:

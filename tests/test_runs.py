@@ -1,6 +1,7 @@
 """A live run: its states, its pace, and what becomes of it when its visitor leaves."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,11 @@ import pytest
 import torch
 
 from charts import browser
+from export import bundle
+from export.bundle import Draft
 from nets import LESSONS, TRAININGS
 from nets.lesson import Computation, Snapshot
+from nets.training import Learner, Trainer
 from runs import visitors
 from runs.run import FULL_SPEED, Frame, Run, State, compute
 
@@ -169,6 +173,35 @@ def test_steps_asked_for_at_once_past_the_last_end_the_run_well() -> None:
         return (await run.step()).state
 
     assert go(story()) is State.DONE
+
+
+def test_a_graph_that_is_missing_is_exported_before_and_not_where_nets_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def noted(trainer: Trainer[Any]) -> None:
+        threads.append(threading.current_thread().name)
+
+    monkeypatch.setattr(bundle, "prepare", noted)
+    checked = Draft.check
+
+    def check(self: Draft, learner: Learner) -> None:
+        threads.append(threading.current_thread().name)
+        checked(self, learner)
+
+    monkeypatch.setattr(Draft, "check", check)
+
+    async def story() -> None:
+        run = await make(steps=2)
+        await watch(run)
+        await run.export(tmp_path)
+
+    go(story())
+    prepared, *others = threads
+    assert not prepared.startswith("trainer")
+    assert others
+    assert all(name.startswith("trainer") for name in others)
 
 
 def test_only_one_is_told_to_export() -> None:

@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 import torch
 
-from charts.text import Text
+from charts.text import Text, said
 from export import bundle, formats
 from export.bundle import Bundle
 from export.graph import onnx_bytes
@@ -158,8 +158,9 @@ def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train
     assert "3 operators, 31 parameters" in details
     assert ">Gemm hidden</text>" in details
     for each in snippets(json.loads((tmp_path / "regression" / "manifest.json").read_text()), formats.MODEL_FILES):
-        assert each.title in details
-    assert details.count("data-copy") == 2 * 7 - 1  # C++ has nothing to install
+        assert said(each.title, "en") in details
+        assert said(each.title, "zh") in details
+    assert details.count("data-copy") == 2 * 8 - 2  # C++ and the web page have nothing to install
 
 
 def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""`python -m export.ship`: the graphs of all nets of the lessons, written to `graphs/`, as `make checkpoints` does."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
+
+import copy
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from export.graph import ANY, ARCHITECTURE, GRAPHS, architecture
+from export.torch_onnx import export
+from nets import TRAININGS
+from nets.lesson import Training
+from nets.settings import Choice, Switch
+from nets.training import Trainer
+
+
+def open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without its weights and sizes, for all nets of its architecture."""
+    model = copy.deepcopy(model)
+    for tensor in model.graph.initializer:
+        empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[ANY] * len(tensor.dims))
+        tensor.CopyFrom(empty)
+    for port in (*model.graph.input, *model.graph.output):
+        for dim in port.type.tensor_type.shape.dim[1:]:
+            dim.Clear()
+    return model
+
+
+def ship(folder: Path = GRAPHS) -> None:
+    """Write the graph of every net of every lesson, whatever is chosen and switched, in place of those before."""
+    for path in folder.glob("*.onnx"):
+        path.unlink()
+    written: set[str] = set()
+    for lesson in TRAININGS.values():
+        for chosen, trainer in trainers(lesson):
+            for learner in trainer.learners:
+                key = architecture(learner.net)
+                if key in written:
+                    continue
+                written.add(key)
+                model = open_sizes(export(learner.net, trainer.x))
+                onnx.helper.set_model_props(model, {ARCHITECTURE: key})
+                name = "-".join([lesson.key, learner.name, *chosen])
+                (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+                print(name)
+
+
+def trainers(lesson: Training) -> Iterator[tuple[list[str], Trainer[Any]]]:
+    """A trainer of the lesson for every combination of what can be chosen and switched, and what differs from default.
+
+    The defaults come first.
+    """
+    offered: list[list[tuple[str, Any]]] = []
+    for name, control in lesson.config.controls().items():
+        options: list[Any] = []
+        if isinstance(control, Choice) and not control.view:
+            options = list(control.options)
+        elif isinstance(control, Switch) and not control.view:
+            options = [False, True]
+        if options:
+            offered.append([(name, each) for each in sorted(options, key=lambda each: each != control.default)])
+    for values in itertools.product(*offered):
+        defaults = {each[0] for each in offered}
+        chosen = [f"{name}={value}" for name, value in values if (name, value) not in defaults]
+        yield chosen, lesson.trainer(lesson.config.parse(dict(values)))
+
+
+if __name__ == "__main__":
+    ship()
