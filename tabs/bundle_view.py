@@ -50,9 +50,9 @@ _HEAD = (
 _AGREES, _FAILED = Text("agrees", "一致"), Text("failed: {why}", "不一致：{why}")
 _GRAPH = Text("The ONNX graph{whose}", "ONNX 计算图{whose}")
 _GRAPH_SAYS = Text(
-    "{operators} operators, {parameters} parameters, {size} bytes; opset {opset}, IR version {ir}."
+    "{operators} operators, {parameters} parameters; opset {opset}, IR version {ir}."
     " *batch* stands for any number of rows.",
-    "{operators} 个算子，{parameters} 个参数，{size} 字节；opset {opset}，IR 版本 {ir}。*batch* 表示任意行数。",
+    "{operators} 个算子，{parameters} 个参数；opset {opset}，IR 版本 {ir}。*batch* 表示任意行数。",
 )
 _USE = Text("How to use it", "怎么用")
 _USE_SAYS = Text(
@@ -128,7 +128,6 @@ def _graph(found: Summary) -> str:
     told = _GRAPH_SAYS.format(
         operators=len(found.operators),
         parameters=f"{found.parameters:,}",
-        size=f"{found.size:,}",
         opset=found.opset,
         ir=found.ir_version,
     )

@@ -163,6 +163,13 @@ def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train
     assert details.count("data-copy") == 2 * 8 - 2  # C++ and the web page have nothing to install
 
 
+def test_nets_with_the_same_graph_have_it_drawn_once(part: Downloads, train: Train, tmp_path: Path) -> None:
+    offered = by_label(
+        part, part.offered(bundle.write(TRAININGS["optimizers"], train("optimizers"), tmp_path), tmp_path)
+    )
+    assert "The ONNX graph: sgd, momentum, rmsprop, adam" in offered["details"]["value"]
+
+
 def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: Path) -> None:
     (one,) = bundle.write(LESSON, train("regression"), tmp_path)
     nets = [Bundle(one.folder, {**one.manifest, "net": name, "nets": ["a", "b"]}, one.parity) for name in "ab"]
