@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from export import graph
 from export.graph import inference_state, onnx_bytes
 from export.parity import Float32, Predict
 
@@ -29,12 +30,16 @@ MODEL_FILES = (PICKLE, PARAMS, SAFETENSORS, ONNX)
 
 State = Mapping[str, Tensor]
 
+MOST_TOLD = 300  # letters of a reason
+
 
 class BrokenFileError(ValueError):
     """A file that does not hold what its name promises; `file` is its name, the message says why."""
 
     def __init__(self, file: str, why: str) -> None:
-        super().__init__(f"{file} {why}")
+        # Parsers quote what they stumble over: a terminal is not to obey it, nor a page to be filled by it.
+        told = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in why)
+        super().__init__(f"{file} {told if len(told) <= MOST_TOLD else told[:MOST_TOLD] + ' …'}")
         self.file = file
 
 
@@ -159,6 +164,7 @@ def read_onnx(content: bytes) -> Opened:
     model = parsed(content)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # small nets: threads cost more than they give
+    options.log_severity_level = 4  # what is wrong is raised
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     ports = [[(port.name, port.type) for port in side] for side in (session.get_inputs(), session.get_outputs())]
     if ports != [[("x", "tensor(float)")], [("y", "tensor(float)")]]:
@@ -175,18 +181,28 @@ def read_onnx(content: bytes) -> Opened:
     return Opened(predict, state, metadata={each.key: each.value for each in model.metadata_props})
 
 
+def refuse_strangers(content: bytes) -> None:
+    """Raise ValueError for an ONNX file with an operator that no net of the lessons has: not to be run.
+
+    Others may draw random numbers, or make gigabytes of a few bytes.
+    """
+    strangers = {node.op_type for node in parsed(content).graph.node} - graph.known_operators()
+    if strangers:
+        raise ValueError(f"it needs {', '.join(sorted(strangers))}, which no net of the lessons has")
+
+
 def parsed(content: bytes) -> onnx.ModelProto:
     """An ONNX file as its parts, of which nothing has been run. Raises ValueError for one that is not plain.
 
     Plain is one file of operators that every runtime has: none of another domain than ai.onnx, none that is defined
-    in the file, holds a graph of its own or is in train mode, and no tensor that lies in another file.
+    in the file, holds a graph of its own or is in train mode; and no tensor that lies in another file or is an input.
     """
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
         raise ValueError("it is no ONNX file") from error
-    graph = model.graph
-    for node in graph.node:
+    main = model.graph
+    for node in main.node:
         if node.domain not in ("", "ai.onnx"):
             raise ValueError(f"it needs the operator {node.op_type} of {node.domain}, which is not plain ai.onnx")
         if any(each.HasField("g") or each.graphs for each in node.attribute):
@@ -195,10 +211,12 @@ def parsed(content: bytes) -> onnx.ModelProto:
         trains = any(each.name == "training_mode" and each.i for each in node.attribute)
         if trains or (node.op_type == "Dropout" and len(node.input) > 2):
             raise ValueError(f"its operator {node.op_type} is in train mode")
-    if model.functions or graph.sparse_initializer:
-        raise ValueError("it defines operators or sparse tensors of its own, which is not plain ai.onnx")
-    constants = [tensor for node in graph.node for each in node.attribute for tensor in (each.t, *each.tensors)]
-    for tensor in (*graph.initializer, *constants):
+    if model.functions or main.sparse_initializer or model.training_info:
+        raise ValueError("it has operators, sparse tensors or a training of its own, which is not plain ai.onnx")
+    if {port.name for port in main.input} & {tensor.name for tensor in main.initializer}:
+        raise ValueError("its weights are inputs too, and so no weights to rely on")
+    constants = [tensor for node in main.node for each in node.attribute for tensor in (each.t, *each.tensors)]
+    for tensor in (*main.initializer, *constants):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ValueError(f"its tensor {tensor.name} lies in another file, and is not looked for")
     onnx.checker.check_model(model)  # for what is left out or makes no sense

@@ -164,6 +164,11 @@ def _shipped() -> dict[str, onnx.ModelProto]:
     return made
 
 
+def known_operators() -> set[str]:
+    """The operators of all graphs that are at hand."""
+    return {node.op_type for model in (*_shipped().values(), *_exported.values()) for node in model.graph.node}
+
+
 def _export_elsewhere(net: nn.Module, x: Tensor) -> onnx.ModelProto:
     """The graph from `export.torch_onnx` in a process of its own."""
     net = copy.deepcopy(net).eval()

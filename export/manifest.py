@@ -152,7 +152,7 @@ def read(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
 
 def _parse(content: bytes) -> Manifest:
     with formats.blaming(NAME, "is no manifest"):
-        manifest = json.loads(content)
+        manifest = json.loads(content, parse_constant=_refuse_constant)
         if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
             raise BrokenFileError(NAME, "was altered: its digest does not match its content")
     if manifest.get("format") != FORMAT:
@@ -167,11 +167,16 @@ def _parse(content: bytes) -> Manifest:
     return manifest
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _is_entry(item: tuple[str, Any]) -> bool:
     name, entry = item
     # No path, and nothing that only some systems take for one: backslash, drive letter, NUL.
     plain = Path(name).name == name and name not in ("", "..", NAME) and not {*name} & {*"\\:\0"}
-    return plain and isinstance(entry, dict) and {"size", "sha256"} <= {*entry}
+    listed = isinstance(entry, dict) and type(entry.get("size")) is int and isinstance(entry.get("sha256"), str)
+    return plain and listed
 
 
 def _content(folder: Path, name: str) -> bytes:

@@ -135,20 +135,20 @@ def _print_inspection(found: Inspection, console: Console) -> None:
             table.add_row(*map(Text, (name, str(entry["size"]), entry["sha256"])))
         console.print(table)
         console.print("  Every file has the size and the hash that manifest.json lists.")
-    ports = [f"{port.name}: {port.dtype} {_sizes(port.shape)}" for port in (*summary.inputs, *summary.outputs)]
+    ports = [f"{_shown(port.name)}: {port.dtype} {_sizes(port.shape)}" for port in (*summary.inputs, *summary.outputs)]
     console.print(
         f"  ONNX, {summary.size} bytes, opset {summary.opset}, IR version {summary.ir_version};"
         f" {', '.join(ports)}; {summary.parameters} parameters"
     )
     table = Table("operator", "weights", "parameters", "gives")
     for each in summary.operators:
-        weights = ", ".join(f"{name} {_sizes(shape)}" for name, shape in each.weights.items())
+        weights = _shown(", ".join(f"{name} {_sizes(shape)}" for name, shape in each.weights.items()))
         table.add_row(*map(Text, (each.operator, weights or "-", str(each.parameters or "-"), _sizes(each.shape))))
     console.print(table)
     if summary.metadata:
         told = Table("what it says of itself", "")
         for key, value in summary.metadata.items():
-            told.add_row(Text(key), Text(value if len(value) <= 200 else f"{value[:200]} …"))
+            told.add_row(Text(_shown(key)), Text(_shown(value)))
         console.print(told)
     if found.test is None:
         console.print("  It carries no sample to test itself with.")
@@ -159,5 +159,11 @@ def _print_inspection(found: Inspection, console: Console) -> None:
         console.print(f"  Its own test: {verdict}{measured}; {test.why}.")
 
 
+def _shown(text: str) -> str:
+    """A text from a file: short, and with nothing that a terminal would obey."""
+    short = text if len(text) <= 200 else f"{text[:200]} …"
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in short)
+
+
 def _sizes(shape: Sequence[int | str]) -> str:
-    return "×".join(map(str, shape)) or "-"
+    return _shown("×".join(map(str, shape)) or "-")

@@ -117,6 +117,7 @@ def self_test(content: bytes, summary: Summary, name: str = ONNX) -> Case | None
         sample = json.loads(summary.metadata[SELF_TEST])
         x, y = (np.array(sample[axis], np.float32) for axis in "xy")
         tolerance = np.array(sample["tolerance"], np.float64)
+        formats.refuse_strangers(content)
         given = formats.read_onnx(content).predict(x)
         if not given.shape == y.shape == tolerance.shape or not np.isfinite(given).all():
             return Case.of_words(name, SELF_TEST, f"does not give finite numbers of shape {y.shape}, as torch did")

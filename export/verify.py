@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from export import formats, manifest, parity
+from export import formats, graph, manifest, parity
 from export.bundle import Bundle, NonFiniteError, compare
 from export.formats import BrokenFileError
 from export.parity import Parity
@@ -38,11 +38,16 @@ def verify(folder: Path) -> Bundle:
     """Measure a bundle's parity anew, on this machine, and hold its golden outputs against its net.
 
     Raises BrokenFileError for a file that is missing, altered or unreadable, before anything in it is used;
-    NonFiniteError for weights that are not finite. A file that computes something else than the net that the
-    manifest describes shows in `Bundle.parity`. Nothing is unpickled but the classes of that net.
+    NonFiniteError for weights that are not finite; ExportError for a net of an architecture that is not shipped and
+    that torch cannot export. A file that computes something else than the net that the manifest describes shows in
+    `Bundle.parity`. Nothing is unpickled but the classes of that net, and no operator runs that no net of ours has.
     """
     described, contents = manifest.read(folder)
     trainer, net = rebuild(described, contents)
+    graph.prepare(net, trainer.x)  # its operators are known by it
+    if formats.ONNX in contents:
+        with formats.blaming(formats.ONNX, "cannot be read"):
+            formats.refuse_strangers(contents[formats.ONNX])
     classifies = bool(TRAININGS[described["lesson"]].classes)
     answers = parity.references(net, parity.inputs(trainer.x), classifies=classifies)
     cases = []

@@ -201,7 +201,7 @@ def test_an_onnx_file_tests_itself(made: Bundle) -> None:
 
 def test_an_onnx_file_that_computes_something_else_fails_its_own_test(regression: Bundle) -> None:
     model = onnx.load(regression.folder / "net.onnx")
-    model.graph.node[1].op_type = "Sigmoid"
+    model.graph.node[1].op_type = "Tanh"
     content = model.SerializeToString()
     case = summary.self_test(content, summary.summarize(content))
     assert case is not None
@@ -466,6 +466,8 @@ def test_weights_that_are_not_finite_are_refused(regression: Bundle) -> None:
         {"format": 99},
         {"files": {}},
         {"metrics": 1},
+        {"steps": float("inf")},
+        {"files": {"golden.npz": {"size": "big", "sha256": "0"}, "net.onnx": {"size": 1, "sha256": "0"}}},
     ],
     ids=str,
 )
@@ -475,6 +477,16 @@ def test_a_manifest_that_makes_no_sense_is_named(forged: dict[str, Any], regress
     (regression.folder / "manifest.json").write_text(json.dumps(described))
     with pytest.raises(BrokenFileError, match=r"^manifest\.json "):
         verify(regression.folder)
+
+
+def test_what_a_file_says_neither_commands_a_terminal_nor_fills_it(regression: Bundle) -> None:
+    model = onnx.load(regression.folder / "net.onnx")
+    model.graph.node[1].domain = "\x1b[31mred\n" + 999 * "!"
+    forge(regression.folder, {"net.onnx": model.SerializeToString()})
+    with pytest.raises(BrokenFileError) as error:
+        verify(regression.folder)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b", "..", ""])
@@ -632,6 +644,24 @@ def drop_out_of_nothing(model: onnx.ModelProto) -> None:
     model.graph.node.append(onnx.helper.make_node("Dropout", ["x", "r", "t"], ["z"]))
 
 
+def training(model: onnx.ModelProto) -> None:
+    model.training_info.add()
+
+
+def weights_as_inputs(model: onnx.ModelProto) -> None:
+    model.graph.input.append(onnx.helper.make_tensor_value_info("hidden.bias", 1, [10]))
+
+
+def random_numbers(model: onnx.ModelProto) -> None:
+    model.graph.node.append(onnx.helper.make_node("RandomNormalLike", ["x"], ["noise"]))
+
+
+def gigabytes(model: onnx.ModelProto) -> None:
+    shape = onnx.numpy_helper.from_array(np.array([10**9]), "shape")
+    constant = onnx.helper.make_node("Constant", [], ["shape"], value=shape)
+    model.graph.node.extend([constant, onnx.helper.make_node("ConstantOfShape", ["shape"], ["much"])])
+
+
 def inner_graph(model: onnx.ModelProto) -> None:
     inner = onnx.helper.make_graph([], "inner", [], [])
     model.graph.node.append(onnx.helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner))
@@ -642,7 +672,11 @@ def inner_graph(model: onnx.ModelProto) -> None:
     [
         (external, r"its tensor .* lies in another file, and is not looked for"),
         (external_constant, r"its tensor away lies in another file"),
-        (own_operator, r"it defines operators or sparse tensors of its own"),
+        (own_operator, r"it has operators, sparse tensors or a training of its own"),
+        (training, r"it has operators, sparse tensors or a training of its own"),
+        (weights_as_inputs, r"its weights are inputs too"),
+        (random_numbers, r"it needs RandomNormalLike, which no net of the lessons has"),
+        (gigabytes, r"it needs Constant, ConstantOfShape, which no net of the lessons has"),
         (foreign_operator, r"it needs the operator Relu of com\.microsoft"),
         (inner_graph, r"its operator If holds a graph of its own"),
         (drop_out_of_nothing, r"its operator Dropout is in train mode"),
@@ -659,8 +693,8 @@ def test_an_onnx_file_that_is_not_plain_is_refused_before_any_of_it_runs(
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)  # would be called to run it
     with pytest.raises(BrokenFileError, match=rf"^net\.onnx cannot be read: {told}"):
         verify(regression.folder)
-    with pytest.raises(BrokenFileError, match=rf"^net\.onnx cannot be read: {told}"):
-        summary.summarize(content)
+    with pytest.raises(BrokenFileError, match=rf"^net\.onnx cannot be (read|tested): {told}"):
+        summary.self_test(content, summary.summarize(content))
 
 
 def test_a_diverged_run_is_not_written(train: Train, tmp_path: Path) -> None:
