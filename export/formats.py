@@ -96,14 +96,15 @@ def read(file: str, content: bytes, architecture: nn.Module) -> Opened:
                 training = any(module.training for module in net.modules())
                 return Opened(_torch_predict(net), net.state_dict(), training)
             case "net_params.pkl":
-                net = _with_state(architecture, _unpickled(content, set()))
+                state = _unpickled(content, set())
             case "net.safetensors":
-                net = _with_state(architecture, safetensors.torch.load(content))
+                state = safetensors.torch.load(content)
             case "net.onnx":
                 return read_onnx(content)
             case _:
                 raise ValueError("no such model file in a bundle")
-        return Opened(_torch_predict(net.eval()), net.state_dict())
+        # The state as it is in the file: the net would make float32 of whatever it is given.
+        return Opened(_torch_predict(_with_state(architecture, state).eval()), state)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -374,6 +375,19 @@ def test_a_file_with_another_nets_weights_fails_parity_and_no_other_does(
     report = verify(regression.folder).parity
     assert report.failed_files == [name]
     assert f"1 of 5 files do not agree with the net: {name} (tensors: hidden.weight" in report.summary
+
+
+@pytest.mark.parametrize("name", ["net_params.pkl", "net.safetensors"])
+def test_weights_of_another_dtype_fail_parity_though_torch_would_take_them(name: str, regression: Bundle) -> None:
+    state = torch.load(regression.folder / "net_params.pkl")
+    double = {key: tensor.double() for key, tensor in state.items()}
+    file = io.BytesIO()
+    torch.save(double, file)
+    content = file.getvalue() if name == "net_params.pkl" else safetensors.torch.save(double)
+    forge(regression.folder, {name: content})
+    report = verify(regression.folder).parity
+    assert report.failed_files == [name]
+    assert "torch.float64 (10, 1) and not torch.float32 (10, 1)" in report.summary
 
 
 def spoil(net: Net, name: str, value: object) -> bytes:
