@@ -542,9 +542,10 @@ def npy(header: str) -> bytes:
         zipped(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 1)}\n")),
         zipped(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (\n")),
         zipped(npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n")),
+        zipped(bytes(2**23), zipfile.ZIP_DEFLATED),
         zipped(b"x" * 999, zipfile.ZIP_DEFLATED).replace(b"K", b"L"),
     ],
-    ids=["empty", "no zip", "no arrays", "too large", "open bracket", "objects", "corrupt"],
+    ids=["empty", "no zip", "no arrays", "too large", "open bracket", "objects", "bomb", "corrupt"],
 )
 def test_golden_arrays_that_cannot_be_read_are_named(content: bytes, regression: Bundle) -> None:
     forge(regression.folder, {"golden.npz": content})
