@@ -6,6 +6,7 @@ equal bytes. Nothing is unpickled but classes that the net's own architecture co
 
 import copy
 import io
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,7 +138,16 @@ def same_tensors(file: str, found: State, wanted: State) -> str:
     return ""
 
 
+def refuse_packed(content: bytes) -> None:
+    """Raise ValueError for a zip that unpacks to more than it is: torch and numpy pack nothing, and a bomb would."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > len(content):
+        raise ValueError(f"it unpacks to {size} bytes, more than it has")
+
+
 def _unpickled(content: bytes, classes: set[type[nn.Module]]) -> Any:
+    refuse_packed(content)
     with torch.serialization.safe_globals(list(classes)):
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(content))
         if foreign:

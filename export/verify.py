@@ -1,7 +1,6 @@
 """Check a bundle on disk, which may have come from anywhere: hashes first, then all that `write` checks."""
 
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from nets.settings import SettingError
 from nets.training import Trainer, is_finite
 
 GOLDEN = "golden.npz"
-MOST_BYTES = 2**26  # of the arrays in golden.npz, which have some kilobytes: a small file may unpack to gigabytes
 
 
 def find(root: Path) -> list[Path]:
@@ -82,10 +80,7 @@ def rebuild(described: manifest.Manifest, contents: Mapping[str, bytes]) -> tupl
 
 def _compare_golden(content: bytes, net: nn.Module, names: set[str], *, classifies: bool) -> list[parity.Case]:
     with formats.blaming(GOLDEN, "must hold the inputs and outputs of every case"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MOST_BYTES:
-            raise ValueError(f"it unpacks to {size} bytes, and {MOST_BYTES} are more than enough")
+        formats.refuse_packed(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             golden = {name: (arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in sorted(names)}
         answers = parity.references(net, {name: x for name, (x, _) in golden.items()}, classifies=classifies)

@@ -377,6 +377,16 @@ def test_a_file_with_another_nets_weights_fails_parity_and_no_other_does(
     assert f"1 of 5 files do not agree with the net: {name} (tensors: hidden.weight" in report.summary
 
 
+@pytest.mark.parametrize("name", ["net.pkl", "net_params.pkl"])
+def test_a_pickle_that_unpacks_to_more_than_it_has_is_refused(name: str, regression: Bundle) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**20))
+    forge(regression.folder, {name: file.getvalue()})
+    with pytest.raises(BrokenFileError, match=rf"^{name} cannot be read: it unpacks to 1048576 bytes"):
+        verify(regression.folder)
+
+
 @pytest.mark.parametrize("name", ["net_params.pkl", "net.safetensors"])
 def test_weights_of_another_dtype_fail_parity_though_torch_would_take_them(name: str, regression: Bundle) -> None:
     state = torch.load(regression.folder / "net_params.pkl")
