@@ -25,6 +25,8 @@ NAME = "manifest.json"
 FORMAT = 2  # a reader that knows only this one refuses others
 SAMPLE = "train_17"  # the golden case that the manifest and net.onnx hold, so that either can be tested by itself
 
+MOST_LETTERS = 300  # of a file's name; disks take fewer
+
 Manifest = dict[str, Any]
 
 
@@ -175,13 +177,17 @@ def _is_entry(item: tuple[str, Any]) -> bool:
     name, entry = item
     # No path, and nothing that only some systems take for one: backslash, drive letter, NUL.
     plain = Path(name).name == name and name not in ("", "..", NAME) and not {*name} & {*"\\:\0"}
+    plain = plain and name.isprintable() and len(name) <= MOST_LETTERS
     listed = isinstance(entry, dict) and type(entry.get("size")) is int and isinstance(entry.get("sha256"), str)
     return plain and listed
 
 
 def _content(folder: Path, name: str) -> bytes:
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise BrokenFileError(name, "is no file")
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise BrokenFileError(name, "is missing") from error
     except OSError as error:

@@ -138,7 +138,7 @@ def prepare(checked: Bundle, repo: str, private: bool) -> Publication:
     """
     files = _files(checked)
     with formats.blaming(manifest.NAME, "must name its nets and its seed"):
-        message = f"Bundle of Live Nets: {checked.name}, seed {checked.manifest['seed']}"
+        message = f"Bundle of Live Nets: {checked.name}, seed {checked.manifest['settings']['seed']}"
     front_matter, metadata = _card(files)
     return Publication(repo, private, message, files, front_matter, metadata)
 

@@ -452,6 +452,13 @@ def test_a_listed_name_too_long_for_the_disk_is_named(regression: Bundle) -> Non
         verify(regression.folder)
 
 
+def test_a_pipe_in_the_place_of_a_file_is_named(regression: Bundle) -> None:
+    (regression.folder / "net.py").unlink()
+    os.mkfifo(regression.folder / "net.py")
+    with pytest.raises(BrokenFileError, match=r"^net\.py is no file"):
+        verify(regression.folder)
+
+
 def test_a_link_to_a_folder_is_looked_into(regression: Bundle, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "link").symlink_to(regression.folder)
@@ -513,7 +520,7 @@ def test_what_a_file_says_neither_commands_a_terminal_nor_fills_it(regression: B
     assert len(str(error.value)) < 400
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b", "..", ""])
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b", "..", "", "\x1b[31mred", "a\nb", "n" * 301])
 def test_a_manifest_never_leads_out_of_its_folder(name: str, regression: Bundle) -> None:
     forge(regression.folder, {}, files={**regression.manifest["files"], name: {"size": 1, "sha256": "0"}})
     with pytest.raises(BrokenFileError, match=r"^manifest\.json must list files as plain names"):
