@@ -180,16 +180,45 @@ def read_onnx(content: bytes) -> Opened:
     ports = [[(port.name, port.type) for port in side] for side in (session.get_inputs(), session.get_outputs())]
     if ports != [[("x", "tensor(float)")], [("y", "tensor(float)")]]:
         raise ValueError(f"it must take x and give y, both of float32, not {ports}")
-    # numpy_helper's arrays may be read-only views, which torch would warn of.
-    state = {
-        tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor))) for tensor in model.graph.initializer
-    }
+    state = _tensors(model)
 
     def predict(x: Float32) -> Float32:
         y: Float32 = session.run(["y"], {"x": x})[0]
         return y
 
     return Opened(predict, state, metadata={each.key: each.value for each in model.metadata_props})
+
+
+def tensors(content: bytes) -> State:
+    """The tensors of an ONNX file, of which nothing is run. Raises BrokenFileError."""
+    with blaming(ONNX, "cannot be read"):
+        return _tensors(parsed(content))
+
+
+def _tensors(model: onnx.ModelProto) -> State:
+    # numpy_helper's arrays may be read-only views, which torch would warn of.
+    return {
+        tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor))) for tensor in model.graph.initializer
+    }
+
+
+def other_graph(content: bytes, net: nn.Module, x: Tensor) -> str:
+    """Empty if an ONNX file is, but for weights and words, what the net exports to; else what is wrong with it.
+
+    Outputs alone cannot tell: operators may be added that act only where nobody compares.
+    """
+    found, wanted = (_bare(each) for each in (content, onnx_bytes(net, x)))
+    return "" if found == wanted else "has other operators, versions or axes than the net exports to"
+
+
+def _bare(content: bytes) -> bytes:
+    model = parsed(content)
+    model.producer_version = ""
+    del model.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+    bare: bytes = model.SerializeToString(deterministic=True)
+    return bare
 
 
 def refuse_strangers(content: bytes) -> None:

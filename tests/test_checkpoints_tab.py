@@ -45,7 +45,7 @@ def test_every_shipped_net_is_shown_with_its_plot_its_figures_and_the_verdict_of
     for name in NAMES:
         card = shown.locator(f'[data-checkpoint="{name}"]')
         card.scroll_into_view_if_needed()
-        expect(card.locator(".verdict.passed")).to_have_text("51 comparisons agree", use_inner_text=True)
+        expect(card.locator(".verdict.passed")).to_have_text("52 comparisons agree", use_inner_text=True)
         expect(card.locator(".figures")).to_contain_text("loss")
         card.locator("img").evaluate("image => image.decode()")  # fails for one that is no picture
     first = shown.locator("[data-checkpoint]").first
@@ -209,7 +209,7 @@ def test_each_bundle_is_checked_once_however_many_look_at_the_same_time(
 
 def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(tab: CheckpointsTab) -> None:
     cards = go(cards_of(tab))
-    assert cards.count("51 comparisons agree") == 1
+    assert cards.count("52 comparisons agree") == 1
     assert "net.pkl has 7 bytes and not" in cards
     detail = go(tab.choose(event({"checkpoint": "classification"})))
     assert "net.pkl has 7 bytes and not" in detail
