@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before huggingface_hub is: the Hub is told what is published, no more
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -208,6 +209,9 @@ def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Pr
 
 def command() -> int:
     """`main`, for a terminal: an output that cannot be written and Ctrl-C end it without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()

@@ -120,8 +120,9 @@ class Draft:
         folder = self._root / place(self._lesson.key, learner.name, self._names)
         folder.mkdir(parents=True)
         answers = parity.references(learner.net, parity.inputs(trainer.x), classifies=bool(self._lesson.classes))
-        if not np.isfinite(answers[manifest.SAMPLE].y).all():
-            raise _non_finite(self._lesson, trainer, f"outputs of {learner.name}")
+        # Weights so large that sums overflow: where, hangs on the order of adding, which no runtime promises.
+        if not all(np.isfinite(each.y).all() for each in answers.values() if np.isfinite(each.x).all()):
+            raise _non_finite(self._lesson, trainer, f"outputs of {learner.name}, near and far,")
         described = manifest.describe(self._lesson, trainer, learner, self._snapshot, answers[manifest.SAMPLE])
         trainer.restored[learner.name] = {}
         cases: list[Case] = []

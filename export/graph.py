@@ -36,6 +36,7 @@ _FREE: dict[type[nn.Module], set[str]] = {
     nn.BatchNorm1d: {"num_features", "momentum"},
     nn.Dropout: {"p", "inplace"},
 }
+_OF_EVERY_MODULE = set(vars(nn.Module()))  # its mode, hooks, parameters and the like
 _KEPT = 64  # graphs besides the shipped ones; each is a few kilobytes
 _PATIENCE = 300  # seconds that an export may take; a busy machine needs ten
 
@@ -129,8 +130,8 @@ def architecture(net: nn.Module) -> str:
     lines = [f"torch {torch.__version__.partition('+')[0]}, onnx {onnx.__version__}"]
     for name, module in net.named_modules():
         cls: Any = type(module)
-        kept = sorted(name for name in vars(module).keys() - _FREE.get(cls, set()) if not name.startswith("_"))
-        values = ", ".join(f"{name}={vars(module)[name]!r}" for name in kept if name != "training")
+        kept = sorted(vars(module).keys() - _OF_EVERY_MODULE - _FREE.get(cls, set()))
+        values = ", ".join(f"{name}={vars(module)[name]!r}" for name in kept)
         lines.append(f"{name}: {cls.__module__}.{cls.__qualname__}({values}) {_source_hash(cls)}".strip())
     lines += [f"{name}: {tensor.dtype}, {tensor.ndim} axes" for name, tensor in net.state_dict().items()]
     return "\n".join(lines)

@@ -555,6 +555,25 @@ def test_golden_outputs_of_another_net_fail_parity(regression: Bundle) -> None:
     assert verify(regression.folder).parity.failed_files == ["golden.npz"]
 
 
+def test_golden_inputs_of_somebodys_choice_are_refused(regression: Bundle) -> None:
+    with np.load(regression.folder / "golden.npz") as golden:
+        arrays = {key: golden[key] for key in golden.files}
+    arrays["x_train_1024"][0] = 1e30  # whose error would allow any other output
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    forge(regression.folder, {"golden.npz": file.getvalue()})
+    with pytest.raises(BrokenFileError, match=r"^golden\.npz must hold .*: x_train_1024 is not what the lesson's data"):
+        verify(regression.folder)
+
+
+def test_a_net_whose_far_outputs_overflow_is_not_written(train: Train, tmp_path: Path) -> None:
+    trainer = train("classification", learning_rate=10, noise=2, hidden_units=30, seed=5, steps=16)
+    assert not trainer.diverged
+    with pytest.raises(NonFiniteError, match="the outputs of net, near and far, must be finite"):
+        bundle.write(TRAININGS["classification"], trainer, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def zipped(content: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
     """A golden.npz whose every entry is that content."""
     file = io.BytesIO()

@@ -234,6 +234,14 @@ def test_inspect_refuses_an_altered_bundle_before_it_reads_its_onnx(
     assert "net.onnx has 1 bytes and not" in capsys.readouterr().out
 
 
+def test_a_terminal_without_its_letters_gets_the_report_all_the_same(written: Path) -> None:
+    words = [sys.executable, "-m", "export", "verify", str(written)]
+    done = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == Exit.OK
+    assert b"Traceback" not in done.stderr
+    assert b"agree with the net" in done.stdout
+
+
 def test_a_disk_that_is_full_ends_with_one_sentence_and_no_half_bundle(tmp_path: Path) -> None:
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000));"

@@ -119,6 +119,10 @@ def test_nets_that_differ_in_more_than_sizes_do_not_share_a_graph() -> None:
         nn.Sequential(nn.Linear(1, 5), nn.BatchNorm1d(5), nn.Linear(5, 1)),
         nn.Sequential(nn.Linear(1, 5), nn.BatchNorm1d(5, eps=1e-3), nn.Linear(5, 1)),
     ]
+    private = [Net(1, 5, 1), Net(1, 5, 1)]
+    for net, slope in zip(private, (1.0, 2.0), strict=True):
+        net._slope = slope  # type: ignore[assignment]
+    nets += private
     assert len(set(map(architecture, nets))) == len(nets)
 
 
