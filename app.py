@@ -1,12 +1,22 @@
 """Live Nets: learn PyTorch by running it. `python app.py` serves the page."""
 
 import os
+import signal
 import sys
+import threading
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is: nothing leaves this machine
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# After every event, Gradio has pandas sum up all events for a page of statistics that is switched off here.
+os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"], os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = str(10**9), "1"
 
+from tabs import files
+
+files.own_cache()  # before gradio is imported, which remembers where it was
+
+from runs import logs
+from tabs import service, visitor
 from tabs.page import build, launch_options
 
 demo = build()
@@ -22,8 +32,22 @@ def port() -> int | None:
     return int(text)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve until the process is told to end."""
+    logs.set_up()
+    visitor.proxies()  # what is wrong with the environment is told now, and not to the first visitor
+    service.worker_count()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
     try:
-        demo.launch(server_port=port(), **launch_options())
+        demo.launch(server_port=port(), prevent_thread_lock=True, **launch_options())
     except OSError as error:  # the port is taken
         sys.exit(f"{error} Or set PORT to another.")
+    while not ended.wait(1):  # by the second, since Windows hands no signal to a wait without an end
+        pass
+    service.close(demo)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,8 +8,9 @@ from benchmarks.timing import compare
 from charts import figure
 from nets import TRAININGS
 from nets.lesson import Training
+from runs.engine import Engine
 from runs.run import Frame, State
-from tabs.live import Encoder
+from tabs import live
 
 
 def run() -> None:
@@ -19,17 +20,16 @@ def run() -> None:
 
 
 def _measure(lesson: Training) -> None:
-    trainer = lesson.trainer(lesson.config())
-    beginning = Frame(1, State.IDLE, trainer.steps, trainer.snapshot())
-    for _ in range(trainer.steps // 2):
-        trainer.step()
-    encoder, plot = Encoder(lesson, beginning), gr.Plot(render=False)
+    engine, plot = Engine(), gr.Plot(render=False)
+    steps = engine.begin(1, lesson.key, {}).steps
+    engine.advance(1, steps // 2, 60, 60)
 
     def ours() -> str:
-        return encoder.frame(Frame(1, State.RUNNING, trainer.steps, trainer.snapshot()))
+        return live.frame(lesson, Frame(1, State.RUNNING, steps, engine.look(1)))
 
     def plain() -> str:
-        value = plot.postprocess(figure.draw(trainer.snapshot().chart))
+        engine.look(1)
+        value = plot.postprocess(figure.draw(engine.chart(1)))
         assert value is not None
         return json.dumps(value.model_dump())
 

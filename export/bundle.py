@@ -74,6 +74,11 @@ def write(lesson: Training, trainer: Trainer[Any], out: Path) -> list[Bundle]:
         return draft.seal(trainer.snapshot())  # anew, as a lesson may show what was read back
 
 
+def is_prepared(trainer: Trainer[Any]) -> bool:
+    """Whether `prepare` has nothing to do. Raises ExportError."""
+    return all(graph.is_at_hand(learner.net, trainer.x) for learner in trainer.learners)
+
+
 def prepare(trainer: Trainer[Any]) -> None:
     """Have at hand what takes long for a net of a new architecture; on any thread. Raises ExportError."""
     for learner in trainer.learners:

@@ -99,6 +99,11 @@ def fill(model: onnx.ModelProto, state: Mapping[str, npt.NDArray[Any]]) -> None:
         found[name].CopyFrom(numpy_helper.from_array(array, name))
 
 
+def is_at_hand(net: nn.Module, x: Tensor) -> bool:
+    """Whether `prepare` has nothing to do for this net. Raises ExportError."""
+    return architecture(net) in _shipped() or _exact(net, x) in _exported
+
+
 def prepare(net: nn.Module, x: Tensor) -> None:
     """Have the graph of the net's architecture at hand, so that `onnx_bytes` takes no time. Raises ExportError.
 

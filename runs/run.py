@@ -1,45 +1,45 @@
 """One live run: its state, its commands, and its frames at a steady pace.
 
-All state is written on the event loop; training happens on one thread of its own, in slices short enough
-that every run gets its turn and a command takes effect at once. One thread, because small nets under
-Python's lock train slower on two, and because a run's turn at torch's random numbers must not overlap another's.
+All state is written on the event loop; the net trains where a Runner has it, in slices short enough that every run
+gets its turn and a command takes effect at once.
 """
 
 import asyncio
+import itertools
 import logging
-import math
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-import torch
-
-from charts.text import Text
-from export import bundle
+from charts.text import Language, Text
 from export.bundle import Bundle
-from export.verify import verify
-from nets.lesson import Computation, Snapshot, Training, View
+from nets.lesson import Lesson, Training
 from nets.settings import Config
+from runs import pace, pool
+from runs.engine import Beginning, Look, Progress
+from runs.pool import LostError, Runner
 
-FRAME_SECONDS = 1 / 25
-SLICE_SECONDS = 0.02
+FRAME_SECONDS = 1 / 25  # when nobody else is about; `pace` has it last longer
+SLICE_SECONDS = 0.02  # at most; runs that train beside each other share it
+SHORTEST_SLICE = 0.002
 FULL_SPEED = 0  # the speed that sets no number of steps to a frame
+AT_ONCE = 0.0
 
 SILENT = Text("", "")
 BROKEN = Text(
     "Something went wrong on our side, and this run is lost. Press Train to start anew.",
     "我们这边出了问题，这次训练没有了。请按“训练”重新开始。",
 )
+LOST = Text(
+    "The process that trained this net has ended, and this run is lost. Your settings are kept: press Train again.",
+    "训练这个网络的进程意外结束，这次训练没有了。设置都还在：请再按一次“训练”。",
+)
 
 _log = logging.getLogger(__name__)
-_trainer_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
-
-T = TypeVar("T")
+_numbers = itertools.count(1)
 
 
 class State(StrEnum):
@@ -60,36 +60,59 @@ class Frame:
     run: int
     state: State
     steps: int
-    snapshot: Snapshot
+    look: Look
     message: Text = SILENT
 
 
-class Run:
-    """A run from its settings to its bundle. Beside other runs, make one with `await Run.create(...)`."""
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """What brings a run onto a page: its chart's structure and its first frame, which later ones build on."""
 
-    def __init__(self, lesson: Training, config: Config) -> None:
+    frame: Frame
+    structure: str
+
+
+class Run:
+    """A run from its settings to its bundle; `await Run.create(...)` makes one, and `free` gives its memory back."""
+
+    def __init__(self, lesson: Training, config: Config, runner: Runner, number: int) -> None:
         self.lesson = lesson
         self.config = config
         self.speed = FULL_SPEED
         self.state = State.IDLE
-        self._trainer = lesson.trainer(config)
-        self._shown = _new_id(), self._trainer.snapshot()  # as one, since two threads read and write them
+        self.beginning: Opening  # at step 0, or when it was last looked at in another way
+        self._runner = runner
+        self._number = number
         self._message = SILENT
         self._turn = 0
         self._abandoned = False
+        self._freed = False
         self._export_claimed = False
-        self.beginning = self.frame  # at step 0, or when it was last looked at in another way
 
     @classmethod
     async def create(cls, lesson: Training, config: Config) -> "Run":
-        """A run at step 0, in state idle, made where all training happens."""
-        return await _on_trainer_thread(lambda: cls(lesson, config))
+        """A run at step 0, in state idle. Raises LostError."""
+        number = next(_numbers)
+        runner = await pool.runner()
+        try:
+            begun = await runner.call("begin", number, lesson.key, config.to_dict())
+        except LostError:
+            runner = await pool.runner()
+            begun = await runner.call("begin", number, lesson.key, config.to_dict())
+        run = cls(lesson, config, runner, number)
+        run._begin(begun)
+        runner.runs += 1
+        return run
+
+    def _begin(self, begun: Beginning) -> None:
+        self._steps, self._nets = begun.steps, begun.nets
+        self._id, self._look = _new_id(), begun.look
+        self.beginning = Opening(self.frame, begun.structure)
 
     @property
     def frame(self) -> Frame:
         """The latest frame; makes no new one."""
-        number, snapshot = self._shown
-        return Frame(number, self.state, self._trainer.steps, snapshot, self._message)
+        return Frame(self._id, self.state, self._steps, self._look, self._message)
 
     def start(self) -> bool:
         """Let the run go on, if it can: one that is on or over, or abandoned, stays as it is."""
@@ -101,23 +124,30 @@ class Run:
     async def frames(self) -> AsyncIterator[Frame]:
         """Train while the run is on, and give a frame every FRAME_SECONDS; the last frame shows how it rests.
 
-        A run that cannot keep that pace gives fewer frames, each after training on, and never waits. Only the
-        latest iterator drives a run: an earlier one ends, and gives no last frame. Nor does one of a run that is
-        abandoned. Closing the iterator pauses the run.
+        Where `pace` has frames come less often, each has more steps, and the run takes no longer. A run that cannot
+        keep that pace gives fewer frames, each after training on, and never waits. Only the latest iterator drives a
+        run: an earlier one ends, and gives no last frame. Nor does one of a run that is abandoned. Closing the
+        iterator pauses the run.
         """
         self._turn += 1
         turn, due = self._turn, time.monotonic()
         moved = False
+        owed = 0.0  # steps
+        self._runner.active += 1
         try:
             while self.state is State.RUNNING and turn == self._turn:
                 moved = True
-                due = max(due + FRAME_SECONDS, time.monotonic())
-                await self._train_until(due)
-                await self._look()
-                if self.state is State.RUNNING:
+                stretch = pace.stretch()
+                due = max(due + FRAME_SECONDS * stretch, time.monotonic())
+                owed += self.speed * stretch
+                steps = self._steps if self.speed == FULL_SPEED else max(1, int(owed))
+                owed = max(0.0, owed - steps)
+                await self._train(steps, due)
+                if self.state is State.RUNNING and turn == self._turn:
                     yield self.frame
                     await asyncio.sleep(due - time.monotonic())
         finally:
+            self._runner.active -= 1
             if turn == self._turn:
                 self.pause()
         if moved and turn == self._turn and not self._abandoned:
@@ -126,10 +156,8 @@ class Run:
     async def step(self) -> Frame:
         """Take one step and pause; a run that is on or over stays as it is."""
         if self.start():
-            await self._attempt(lambda: self._slice(1))
-            self._settle()
+            await self._train(1, AT_ONCE)
             self.pause()
-            await self._look()
         return self.frame
 
     def pause(self) -> None:
@@ -140,31 +168,47 @@ class Run:
     async def stop(self) -> Frame:
         """End the run early; what it has learned counts."""
         if self.state in (State.RUNNING, State.PAUSED):
-            self.state = State.DONE  # ends a slice that is on, so that the look comes after its last step
-            await self._look()
+            self.state = (
+                State.DONE
+            )  # no slice follows the one that is on, and the look comes after that one's last step
+            await self._look_again()
         return self.frame
 
     def abandon(self) -> None:
-        """End the run for good, and show nothing more of it."""
+        """End the run for good, show nothing more of it, and free what it holds."""
         self.state = State.IDLE
         self._abandoned = True
+        self._free()
 
-    async def show_as(self, config: Config) -> Frame:
+    def end(self, message: Text) -> None:
+        """End the run for a reason that its visitor is told, and free what it holds."""
+        self.state = State.ERROR
+        self._message = message
+        self._free()
+
+    def _free(self) -> None:
+        if not self._freed:
+            self._freed = True
+            self._runner.runs -= 1
+            self._runner.tell("forget", self._number)
+
+    async def show_as(self, config: Config) -> Opening:
         """Look at the run in another way, from now on: `config` differs from its own in views alone.
 
         To a page it is another run, which begins at this moment. Raises ValueError for settings of another run.
         """
         if not config.same_run(self.config):
             raise ValueError("only views can change while a run stands")
-        self.config = config
-        await self._attempt(lambda: self._look_as(config))
-        self.beginning = self.frame
+        begun = await self._attempt("look_as", config.to_dict())
+        if begun is not None:
+            self.config = config
+            self._begin(begun)
         return self.beginning
 
-    def end(self, message: Text) -> None:
-        """End the run for a reason that its visitor is told."""
-        self.state = State.ERROR
-        self._message = message
+    @property
+    def is_kept(self) -> bool:
+        """Whether its net is still in memory."""
+        return not self._freed
 
     def claim_export(self) -> bool:
         """Whether there is something to export and nobody has begun to. Whoever is told so has to do it."""
@@ -172,82 +216,91 @@ class Run:
         self._export_claimed |= claimed
         return claimed
 
-    async def export(self, out: Path) -> list[Bundle]:
-        """Write the run's bundles under `out`, and look again. Raises what `bundle.prepare` and `bundle.Draft` raise.
+    async def export(self, out: Path) -> tuple[list[Bundle], bytes]:
+        """Write the run's bundles under `out`, look again, and give a zip of them too.
 
-        The nets are computed with where all training happens, one after the other; the rest is done beside it.
+        Raises what `bundle.prepare` and `bundle.Draft` raise, and LostError.
         """
-        await asyncio.to_thread(bundle.prepare, self._trainer)
-        with bundle.Draft(self.lesson, self._trainer, self.frame.snapshot, out) as draft:
-            for learner in self._trainer.learners:
-                await _on_trainer_thread(partial(draft.check, learner))
-            await _on_trainer_thread(self._take_snapshot)  # a lesson may show what was read back
-            return await asyncio.to_thread(draft.seal, self.frame.snapshot)
-
-    async def _train_until(self, due: float) -> None:
-        left = self.speed or self._trainer.steps
-        while self.state is State.RUNNING and left > 0:
-            before = self._trainer.step_number
-            await self._attempt(lambda left=left: self._slice(left))  # type: ignore[misc]
-            left -= self._trainer.step_number - before
-            self._settle()
-            if time.monotonic() >= due:  # asked last, so that every frame has moved on, however late it is
-                return
-
-    def _slice(self, most: int) -> None:
-        end = time.monotonic() + SLICE_SECONDS
-        for _ in range(most):
-            if self._trainer.done or self.state is not State.RUNNING:
-                return
-            self._trainer.step()
-            if time.monotonic() > end:
-                return
-
-    async def _attempt(self, work: Callable[[], None]) -> None:
+        call, number = self._runner.call, self._number
         try:
-            await _on_trainer_thread(work)
+            if not await call("is_prepared", number):
+                await call("prepare", number)
+            for net in range(self._nets):
+                await call("check", number, net, str(out))
+            self._look = await call("look", number)  # a lesson may show what was read back
+            bundles, archive = await call("seal", number)
+            return bundles, archive
+        finally:
+            self._runner.tell("cancel", number)
+
+    async def draw(self, language: Language) -> Mapping[str, bytes]:
+        """The chart on show as files, by their kind; empty if there is none. Raises LostError."""
+        chart = await self._runner.call("chart", self._number)
+        drawn: Mapping[str, bytes] = await self._runner.call("draw", chart, language)
+        return drawn
+
+    async def _train(self, steps: int, due: float) -> None:
+        """Up to that many steps in slices, as long as the run is on and nothing is due, and a look at the end."""
+        while self.state is State.RUNNING:
+            length = max(SHORTEST_SLICE, SLICE_SECONDS / max(1, self._runner.active))
+            made: Progress | None = await self._attempt("advance", steps, length, due - time.monotonic())
+            if made is None:
+                return
+            steps -= made.taken
+            if made.look is not None:
+                self._see(made.look)
+                if made.done and self.state in (State.RUNNING, State.PAUSED):
+                    self.state = State.DONE if made.look.advice is None else State.DIVERGED
+                    self._message = made.look.advice or SILENT
+                return
+        if not self._abandoned and self.state is not State.ERROR:  # held in the middle of a frame
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        look: Look | None = await self._attempt("look")
+        if look is not None:
+            self._see(look)
+            if self.state is State.DONE and look.advice is not None:
+                self.state = State.DIVERGED
+                self._message = look.advice
+
+    def _see(self, look: Look) -> None:
+        if look.step >= self._look.step:  # an answer that was overtaken shows less
+            self._look = look
+
+    async def _attempt(self, method: str, *arguments: object) -> Any:
+        """What the method gives for this run; None where that has ended it."""
+        try:
+            return await self._runner.call(method, self._number, *arguments)
+        except LostError:
+            self.end(LOST)
         except Exception:  # noqa: BLE001  # whatever a net's code raises ends this run, is told, and stays out of others
-            _log.exception("run of %s failed", self.lesson.key)
+            if self._freed:  # it is asked of a run that was put away meanwhile
+                return None
+            _log.exception("run failed lesson=%s method=%s", self.lesson.key, method)
             self.end(BROKEN)
-
-    def _settle(self) -> None:
-        if self._trainer.done and self.state in (State.RUNNING, State.PAUSED):
-            self.state = State.DIVERGED if self._trainer.diverged else State.DONE
-            self._message = self._trainer.advice if self._trainer.diverged else SILENT
-
-    async def _look(self) -> None:
-        await self._attempt(self._take_snapshot)
-        if self.state is State.DONE and not all(map(math.isfinite, self._shown[1].metrics.values())):
-            self.state = State.DIVERGED
-            self._message = self._trainer.advice
-
-    def _take_snapshot(self) -> None:
-        self._shown = self._shown[0], self._trainer.snapshot()
-
-    def _look_as(self, config: Config) -> None:
-        self._trainer.config = config
-        self._shown = _new_id(), self._trainer.snapshot()
+        return None
 
 
-async def compute(lesson: Computation, config: Config) -> View:
-    """What a lesson that trains nothing shows for these settings. Raises what its `compute` raises."""
+async def preview(lesson: Lesson, config: Config) -> Opening:
+    """What these settings begin with, or, where nothing trains, compute. Raises LostError."""
+    begun: Beginning = await pool.call("preview", lesson.key, config.to_dict())
+    return Opening(Frame(_new_id(), State.IDLE, begun.steps, begun.look), begun.structure)
 
-    def work() -> View:
-        with torch.random.fork_rng(devices=[]):
-            return lesson.compute(config)
 
-    return await _on_trainer_thread(work)
+async def draw(lesson: Lesson, config: Config, language: Language) -> Mapping[str, bytes]:
+    """The chart of `preview` as files, by their kind; empty if there is none. Raises LostError."""
+    chart = await pool.call("chart_of", lesson.key, config.to_dict())
+    drawn: Mapping[str, bytes] = await pool.call("draw", chart, language)
+    return drawn
 
 
 async def verified(folder: Path) -> Bundle:
-    """The bundle in that folder, checked anew. Raises what `export.verify.verify` raises."""
-    return await _on_trainer_thread(partial(verify, folder))
+    """The bundle in that folder, checked anew. Raises what `export.verify.verify` raises, and LostError."""
+    checked: Bundle = await pool.call("verify", str(folder))
+    return checked
 
 
 def _new_id() -> int:
     """Of two runs on a page, the later has the larger."""
     return time.time_ns() // 1000
-
-
-async def _on_trainer_thread(work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_trainer_thread, work)

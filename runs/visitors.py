@@ -1,22 +1,46 @@
-"""Who runs what: at most one run to a visitor's page and lesson, and none once the page is closed."""
+"""Who runs what: at most one run to a visitor's page and lesson, none once the page is closed or left alone for long.
+
+And who trains when: so many runs at once, of one address no more than it has a share of, and the others in a line.
+"""
 
 import asyncio
-from collections import OrderedDict
+import logging
+import time
+from collections import Counter, OrderedDict
 from weakref import WeakValueDictionary
 
 from charts.text import Text
-from runs.run import Run
+from runs.run import Run, State
 
 MOST_RUNS = 512  # kept in memory; beyond it the run that was touched longest ago is ended
+IDLE_SECONDS = 15 * 60  # that a run may stand without a click
+MOST_TRAINING = 64  # at once
+MOST_OF_ADDRESS = 40  # of these; a class shares an address
+LONGEST_LINE = 200  # of those who wait
+LONGEST_LINE_OF_ADDRESS = 100
 
 CROWDED = Text(
     "So many visitors are here that this run had to end. Press Train again.",
     "访客太多，这次训练只好结束。请再按一次“训练”。",
 )
+PUT_AWAY = Text(
+    "This run was put away after 15 minutes without a click. Press Train to start anew.",
+    "这次训练 15 分钟没有操作，已被清理。请按“训练”重新开始。",
+)
+FULL = Text(
+    "Too many runs are waiting already. Please press Train again in a minute.",
+    "排队的训练已经太多。请过一分钟再按“训练”。",
+)
 
+_log = logging.getLogger(__name__)
 _runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
+_touched: dict[tuple[str, str], float] = {}
 
 _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()  # each lives while it is held
+
+
+class FullError(RuntimeError):
+    """Neither a place to train nor one in the line is free."""
 
 
 def turn(session: str, lesson: str) -> asyncio.Lock:
@@ -29,20 +53,25 @@ def current(session: str, lesson: str) -> Run | None:
     key = (session, lesson)
     if key in _runs:
         _runs.move_to_end(key)
+        _touched[key] = time.monotonic()
     return _runs.get(key)
 
 
 def put(session: str, run: Run) -> None:
     """Make it the visitor's run of its lesson; a former one ends."""
     discard(session, run.lesson.key)
-    _runs[session, run.lesson.key] = run
+    key = (session, run.lesson.key)
+    _runs[key], _touched[key] = run, time.monotonic()
     if len(_runs) > MOST_RUNS:
-        _runs.popitem(last=False)[1].end(CROWDED)
+        oldest, crowded_out = _runs.popitem(last=False)
+        del _touched[oldest]
+        crowded_out.end(CROWDED)
 
 
 def discard(session: str, lesson: str) -> None:
     """End the visitor's run of that lesson and forget it."""
     run = _runs.pop((session, lesson), None)
+    _touched.pop((session, lesson), None)
     if run is not None:
         run.abandon()
 
@@ -52,3 +81,89 @@ def close(session: str) -> None:
     for owner, lesson in list(_runs):
         if owner == session:
             discard(owner, lesson)
+
+
+def end_all(message: Text) -> None:
+    """End every run that is on, for a reason that its visitor is told."""
+    for run in _runs.values():
+        if run.state is State.RUNNING:
+            run.end(message)
+
+
+def put_away_idle() -> None:
+    """End the runs that have stood without a click for IDLE_SECONDS; visitors who come back are told."""
+    before = time.monotonic() - IDLE_SECONDS
+    for key, run in list(_runs.items()):
+        if run.state is State.ERROR and _touched[key] < before - IDLE_SECONDS:  # nobody came back to be told
+            discard(*key)
+        elif run.state not in (State.RUNNING, State.ERROR) and _touched[key] < before:
+            run.end(PUT_AWAY)
+            _log.info("run put away lesson=%s", run.lesson.key)
+
+
+def kept() -> int:
+    """How many runs are kept in memory."""
+    return len(_runs)
+
+
+class Place:
+    """A place to train, or for now one in the line for it: `with Place(address) as place:`.
+
+    Entering raises FullError. `rank` is how many wait before this one, itself included; 0 means go.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.rank = 0
+        self.moved = asyncio.Event()  # whenever the rank has changed; whoever waits for it clears it
+
+    def __enter__(self) -> "Place":
+        waiting = [place for place in _places if place.rank]
+        of_address = sum(place.address == self.address for place in waiting)
+        if len(waiting) >= LONGEST_LINE or of_address >= LONGEST_LINE_OF_ADDRESS:
+            raise FullError(FULL.en)
+        self.rank = len(waiting) + 1
+        _places.append(self)
+        _move_up()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _places.remove(self)
+        _move_up()
+
+    async def ready(self) -> None:
+        """Wait until it is a place to train."""
+        while self.rank:
+            await self.moved.wait()
+            self.moved.clear()
+
+
+_places: list[Place] = []  # in the order in which they were asked for
+
+
+def _move_up() -> None:
+    """Give free places to those who wait longest, passing over addresses that have their share."""
+    training = Counter(place.address for place in _places if not place.rank)
+    rank = 0
+    for place in _places:
+        if not place.rank:
+            continue
+        if training.total() < MOST_TRAINING and training[place.address] < MOST_OF_ADDRESS:
+            training[place.address] += 1
+            now = 0
+        else:
+            rank += 1
+            now = rank
+        if now != place.rank:
+            place.rank = now
+            place.moved.set()
+
+
+def training() -> int:
+    """How many runs train now."""
+    return sum(not place.rank for place in _places)
+
+
+def waiting() -> int:
+    """How many wait for a place."""
+    return sum(bool(place.rank) for place in _places)

@@ -1,19 +1,23 @@
 """The API for gradio_client: /lessons and /train."""
 
-import tempfile
-from collections.abc import AsyncIterator
-from pathlib import Path
+import logging
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
-from export import bundle
 from export.bundle import NonFiniteError
 from export.graph import ExportError
 from nets import LESSONS, TRAININGS
-from nets.settings import Control, SettingError
-from runs.run import Run, State
+from nets.settings import Config, Control, SettingError
+from runs.pool import LostError
+from runs.run import LOST, Run, State
+from runs.visitors import FullError, Place
+from tabs import files
+from tabs.training_tab import NOT_WRITTEN
+from tabs.visitor import address
+
+_log = logging.getLogger(__name__)
 
 
 def lessons() -> list[dict[str, Any]]:
@@ -33,7 +37,7 @@ def _described(name: str, control: Control) -> dict[str, Any]:
     return {"name": name, "label": control.label.en, **control.schema()}
 
 
-async def train(lesson: object, settings: object) -> AsyncIterator[tuple[dict[str, float], Any, str]]:
+async def train(lesson: object, settings: object, request: gr.Request) -> tuple[dict[str, float], Any, str]:
     """Train a lesson to its end.
 
     `lesson` is a key of /lessons that trains, `settings` a JSON object of its controls' names and values, defaults for
@@ -41,30 +45,44 @@ async def train(lesson: object, settings: object) -> AsyncIterator[tuple[dict[st
     break a rule, and runs that diverge, are answered by an error of one sentence.
     """
     try:
-        run = await _trained(lesson, settings)
-        with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
-            bundles = await run.export(Path(folder))
-            archive = Path(folder) / f"live-nets-{run.lesson.key}.zip"
-            archive.write_bytes(bundle.archive(bundles))
-            reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
-            yield dict(run.frame.snapshot.metrics), reports, str(archive)  # Gradio copies it before it goes on
-    except (SettingError, NonFiniteError, ExportError) as error:
+        with Place(address(request)) as place:
+            config = _config(lesson, settings)
+            await place.ready()
+            run = await Run.create(TRAININGS[str(lesson)], config)
+            try:
+                await _train(run)
+                folder = files.new_folder()
+                with files.work_in(folder) as work:
+                    bundles, archive = await run.export(work)
+            finally:
+                run.abandon()
+        path = folder / f"live-nets-{run.lesson.key}.zip"
+        path.write_bytes(archive)
+        reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
+        return dict(run.frame.look.metrics), reports, str(path)
+    except (SettingError, NonFiniteError, ExportError, FullError) as error:
         raise gr.Error(str(error), print_exception=False) from error
+    except LostError as error:
+        raise gr.Error(LOST.en, print_exception=False) from error
+    except OSError as error:
+        _log.exception("export failed")
+        raise gr.Error(NOT_WRITTEN.en, print_exception=False) from error
 
 
-async def _trained(key: object, settings: object) -> Run:
+def _config(key: object, settings: object) -> Config:
     if not isinstance(key, str) or key not in TRAININGS:
         raise SettingError("lesson", f"one of {', '.join(TRAININGS)}", key)
-    lesson = TRAININGS[key]
-    run = await Run.create(lesson, lesson.config.parse(settings))
+    return TRAININGS[key].config.parse(settings)
+
+
+async def _train(run: Run) -> None:
     run.start()
     async for _ in run.frames():
         pass
     if run.state is State.DIVERGED:
-        raise NonFiniteError(f"{key}: {run.frame.message.en}")
+        raise NonFiniteError(f"{run.lesson.key}: {run.frame.message.en}")
     if run.state is not State.DONE:
         raise gr.Error(run.frame.message.en, print_exception=False)
-    return run
 
 
 def build() -> None:
@@ -79,5 +97,4 @@ def build() -> None:
             outputs,
             api_name="train",
             preprocess=False,
-            concurrency_limit=4,
         )

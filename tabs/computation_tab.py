@@ -1,15 +1,15 @@
 """The tab of a lesson that trains nothing: what it shows follows its controls."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
-from charts.chart import Chart
+from charts.text import Language
 from nets.lesson import Computation
-from nets.settings import SettingError
-from runs.run import compute
-from tabs import controls, live
-from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates, sent
+from runs.run import draw, preview
+from tabs import live
+from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates, sent
 
 
 class ComputationTab(LessonTab):
@@ -34,28 +34,28 @@ class ComputationTab(LessonTab):
     async def show(self, *values: object) -> str:
         """What these settings give."""
         try:
-            return live.computed(await compute(self.lesson, self._config(values)))
-        except SettingError as error:
-            return live.problem(controls.told(error, self.lesson))
+            return live.computed(await preview(self.lesson, self._config(values)))
+        except REFUSED as error:
+            return self._problem(error)
 
     async def try_idea(self, event: gr.EventData) -> Updates:
         """What the settings of an idea give, and the settings."""
         try:
             config, values = self._tried(event)
-        except SettingError as error:
+            return [live.computed(await preview(self.lesson, config)), *values]
+        except REFUSED as error:
             return self._refused(error)
-        return [live.computed(await compute(self.lesson, config)), *values]
 
     async def open_with(self, event: gr.EventData) -> Updates:
         """What the settings give that the page's address asks for, and the settings."""
         try:
             config = self.lesson.config.parse(sent(event, "settings"))
-        except SettingError as error:
+            return [live.computed(await preview(self.lesson, config)), *self._values(config)]
+        except REFUSED as error:
             return self._refused(error)
-        return [live.computed(await compute(self.lesson, config)), *self._values(config)]
 
-    def _refused(self, error: SettingError) -> Updates:
-        return [live.problem(controls.told(error, self.lesson)), *[gr.skip()] * len(self.controls)]
+    def _refused(self, error: Exception) -> Updates:
+        return [self._problem(error), *[gr.skip()] * len(self.controls)]
 
-    async def _chart_on_show(self, request: gr.Request, values: tuple[object, ...]) -> Chart:
-        return (await compute(self.lesson, self._config(values))).chart
+    async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
+        return await draw(self.lesson, self._config(values), language)

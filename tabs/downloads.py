@@ -8,7 +8,7 @@ import gradio as gr
 
 from charts import html
 from charts.text import Text, Words
-from export import bundle, formats
+from export import formats
 from export.bundle import Bundle
 from nets.lesson import Training
 from tabs import bundle_view
@@ -70,10 +70,10 @@ class Downloads:
     def _told(self, text: str) -> Updates:
         return [gr.update(value=text, visible=True), *[gr.update(visible=False)] * (len(self.components) - 1)]
 
-    def offered(self, bundles: list[Bundle], folder: Path) -> Updates:
+    def offered(self, bundles: list[Bundle], zipped: bytes, folder: Path) -> Updates:
         """The report and every file that passed, copied into `folder` under names that tell them apart."""
         archive = folder / f"live-nets-{self.lesson.key}.zip"
-        archive.write_bytes(bundle.archive(bundles))
+        archive.write_bytes(zipped)
         # Single files are for lessons of one net; several nets are told apart by their folders in the zip.
         files = [_offer(bundles, name, folder) for name in LABELS]
         report = gr.update(value=_report(bundles), visible=True)

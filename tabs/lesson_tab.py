@@ -1,22 +1,22 @@
 """What every lesson's tab has: its words, its controls, its chart, things to try, and the code that runs."""
 
-import asyncio
 import inspect
-import tempfile
+import logging
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import gradio as gr
 
 from charts import html
-from charts.chart import Chart
-from charts.text import Text
+from charts.text import Language, Text
 from nets.lesson import Idea, Lesson, Training
 from nets.settings import Config, SettingError
-from tabs import controls, live
+from runs.pool import LostError
+from runs.visitors import FULL, FullError
+from tabs import controls, files, live
 from tabs.language import SEND_LANGUAGE, label, language_of
 
 Updates = list[Any]
@@ -25,10 +25,19 @@ TRY = Text("Try this", "试一试")
 CODE = Text("The code that runs here", "本课运行的代码")
 FIGURE = Text("Figure", "图片")
 SAVE_FIGURE = Text("Save figure", "保存图片")
+NOT_SAVED = Text("The figure could not be written. Please try again.", "图片没有写成。请再试一次。")
+BUSY = Text(
+    "The processes that compute are starting anew. Nothing is lost: please try again.",
+    "计算进程正在重新启动。什么也没有丢：请再试一次。",
+)
 NO_CHART = Text("This lesson has no chart to save.", "本课没有可以保存的图。")
 DEFAULTS = Idea(
     Text("The tutorial's settings", "教程的设置"), Text("Back to where this lesson began.", "回到本课最初的设置。"), {}
 )
+
+REFUSED = (SettingError, LostError, FullError)  # what a handler tells the visitor, and goes no further
+
+_log = logging.getLogger(__name__)
 
 # preprocess=False: values arrive as they were sent, and Config alone judges them, in its own words.
 EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -85,36 +94,50 @@ class LessonTab(ABC):
 
     async def first_view(self) -> Updates:
         """The chart, the text and the code of a tab that is seen first: the same for every visitor."""
+        try:
+            return [await live.first_view(self.lesson), *self._reading]
+        except LostError as error:
+            return [self._problem(error), *self._reading]
+
+    @cached_property
+    def _reading(self) -> list[str]:
+        """The lesson's text and its code, highlighted: made just once."""
         code = f"<h3>{html.words(CODE)}</h3>{''.join(map(html.code, self._sources()))}"
-        return [await live.first_view(self.lesson), html.markdown(self.lesson.text), code]
+        return [html.markdown(self.lesson.text), code]
 
     @abstractmethod
-    async def _chart_on_show(self, request: gr.Request, values: tuple[object, ...]) -> Chart:
-        """What the page shows. Raises SettingError."""
+    async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
+        """What the page shows as files, by their kind. Raises what REFUSED has."""
+
+    def _problem(self, error: Exception) -> str:
+        """What is said of one of REFUSED: a frame that changes no picture."""
+        match error:
+            case SettingError():
+                return live.problem(controls.told(error, self.lesson))
+            case FullError():
+                return live.problem(FULL)
+            case _:
+                return live.problem(BUSY)
 
     def _sources(self) -> list[str]:
         return [textwrap.dedent(inspect.getsource(source)) for source in self.lesson.sources]
 
-    async def save_figure(
-        self, request: gr.Request, language: object, *values: object
-    ) -> AsyncIterator[tuple[Any, Any]]:
+    async def save_figure(self, request: gr.Request, language: object, *values: object) -> tuple[Any, Any]:
         """The chart on show as files, in the page's language."""
         try:
-            said_in = language_of(language)
-            chart = await self._chart_on_show(request, values)
-        except SettingError as error:
-            yield live.problem(controls.told(error, self.lesson)), gr.skip()
-            return
-        if not chart.panels:  # the page offers no such button, but a request need not come from it
-            yield live.problem(NO_CHART), gr.skip()
-            return
-        from charts import figure  # matplotlib takes half a second to import, which the page's start need not wait for
-
-        with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
-            files = [Path(folder) / f"{self.lesson.key}.{kind}" for kind in figure.FORMATS]
-            for file, kind in zip(files, figure.FORMATS, strict=True):
-                file.write_bytes(await asyncio.to_thread(figure.save, chart, kind, said_in))
-            yield gr.skip(), gr.update(value=[str(file) for file in files], visible=True)
+            drawn = await self._drawn(request, values, language_of(language))
+            if not drawn:  # the page offers no such button, but a request need not come from it
+                return live.problem(NO_CHART), gr.skip()
+            folder = files.new_folder()
+            made = [folder / f"{self.lesson.key}.{kind}" for kind in drawn]
+            for file, content in zip(made, drawn.values(), strict=True):
+                file.write_bytes(content)
+        except REFUSED as error:
+            return self._problem(error), gr.skip()
+        except OSError:
+            _log.exception("figure not written lesson=%s", self.lesson.key)
+            return live.problem(NOT_SAVED), gr.skip()
+        return gr.skip(), gr.update(value=[str(file) for file in made], visible=True)
 
     def _config(self, values: tuple[object, ...]) -> Config:
         """The settings of the controls, which are the last of `values`. Raises SettingError."""

@@ -10,10 +10,9 @@ from typing import Any
 import bokeh
 import gradio as gr
 
-from charts import browser, html
 from charts.text import Text, Words, both, joined
-from nets.lesson import Computation, Lesson, Training, View
-from runs.run import SILENT, Frame, Run, State, compute
+from nets.lesson import Lesson, Training
+from runs.run import SILENT, Frame, Opening, State, preview
 
 BOKEH_JS = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
 
@@ -33,6 +32,10 @@ _PHRASES = {
     State.RUNNING: Text("Step {step} of {steps}", "第 {step} 步，共 {steps} 步"),
     State.PAUSED: Text("Paused at step {step} of {steps}", "暂停在第 {step} 步，共 {steps} 步"),
 }
+_WAITING = Text(
+    "Many are training. You are number {rank} in line; your run starts by itself.",
+    "训练的人很多。您排在第 {rank} 位，轮到时会自动开始。",
+)
 _DONE = Text("Done, {steps} steps", "完成，共 {steps} 步")
 _STOPPED = Text("Stopped at step {step} of {steps}", "停在第 {step} 步，共 {steps} 步")
 _NOT_FINITE = Text("not a finite number", "不是有限的数")
@@ -43,7 +46,7 @@ COMPUTED = 1  # in place of a run's number, for what is computed
 def component(lesson: Lesson) -> gr.HTML:
     """The chart on the page, empty; as soon as its tab is seen it submits, to be given its first frame.
 
-    Feed it `start` or `start_computed` for that, and then what an Encoder makes of a run's frames, or `computed`.
+    Feed it `first_view` or `start` for that, and then what `frame` makes of a run's frames, or `computed`.
     """
     return gr.HTML(
         value="",
@@ -55,11 +58,9 @@ def component(lesson: Lesson) -> gr.HTML:
     )
 
 
-def start(lesson: Training, frame: Frame) -> dict[str, Any]:
+def start(lesson: Training, beginning: Opening) -> dict[str, Any]:
     """The update that brings a run onto the page: the chart's structure, and the run's first frame as its base."""
-    view = frame.snapshot.view
-    base = _encoded(lesson, frame, browser.arrays(view.chart), html.blocks(view.blocks))
-    return gr.update(value="", base=base, structure=browser.structure(view.chart))
+    return gr.update(value="", base=frame(lesson, beginning.frame), structure=beginning.structure)
 
 
 _first_views: dict[str, dict[str, Any]] = {}
@@ -68,41 +69,19 @@ _first_views: dict[str, dict[str, Any]] = {}
 async def first_view(lesson: Lesson) -> dict[str, Any]:
     """The update for a tab that is seen first: the lesson with its defaults, the same for all, so made just once."""
     if lesson.key not in _first_views:
-        config = lesson.config()
+        shown = await preview(lesson, lesson.config())
         if isinstance(lesson, Training):
-            made = start(lesson, (await Run.create(lesson, config)).frame)
+            made = start(lesson, shown)
         else:
-            assert isinstance(lesson, Computation)
-            made = start_computed(await compute(lesson, config))
+            made = gr.update(value="", base=computed(shown), structure=shown.structure)
         _first_views[lesson.key] = made
     return _first_views[lesson.key]
 
 
-class Encoder:
-    """Frames of one run, each as the text that carries what differs from the run's beginning."""
-
-    def __init__(self, lesson: Training, beginning: Frame) -> None:
-        self.run = beginning.run
-        self._lesson = lesson
-        self._base = browser.arrays(beginning.snapshot.chart)
-        self._blocks = html.blocks(beginning.snapshot.view.blocks)
-
-    def frame(self, frame: Frame, note: Words = "") -> str:
-        """The frame for the page, and a note to add to its words; a string, since the queue compares it in one."""
-        arrays = browser.changed(self._base, browser.arrays(frame.snapshot.chart))
-        blocks = html.blocks(frame.snapshot.view.blocks)
-        return _encoded(self._lesson, frame, arrays, None if blocks == self._blocks else blocks, note)
-
-
-def start_computed(view: View) -> dict[str, Any]:
-    """The update that brings onto the page what a lesson that trains nothing shows at first."""
-    return gr.update(value="", base=computed(view), structure=browser.structure(view.chart))
-
-
-def computed(view: View) -> str:
-    """The frame of such a lesson, whole: its chart's structure never changes."""
+def computed(shown: Opening) -> str:
+    """The frame of a lesson that trains nothing, whole: its chart's structure never changes."""
     told: dict[str, Any] = {"run": COMPUTED, "step": 0, "state": State.IDLE, "text": both("")}
-    return json.dumps({**told, "arrays": browser.arrays(view.chart), "blocks": html.blocks(view.blocks), "notes": ""})
+    return _joined(told, shown.frame.look.body)
 
 
 def problem(message: Text) -> str:
@@ -113,31 +92,34 @@ def problem(message: Text) -> str:
     return json.dumps(told)
 
 
-def _encoded(lesson: Training, frame: Frame, arrays: dict[str, str], blocks: str | None, note: Words = "") -> str:
+def frame(lesson: Training, now: Frame, note: Words = "") -> str:
+    """The frame for the page, and a note to add to its words; a string, since the queue compares it in one."""
     names = {key: lesson.metrics[key] for key in lesson.headline or lesson.metrics}
-    parts: list[Words] = [describe(frame, names), note]
-    told: dict[str, Any] = {
-        "run": frame.run,
-        "step": frame.snapshot.step,
-        "state": frame.state,
-        "text": both(joined([part for part in parts if part], " ")),
-        "notes": html.blocks(frame.snapshot.diagnosis),
-        "arrays": arrays,
-    }
-    if blocks is not None:
-        told["blocks"] = blocks
-    return json.dumps(told)
+    parts: list[Words] = [describe(now, names), note]
+    text = both(joined([part for part in parts if part], " "))
+    return _joined({"run": now.run, "step": now.look.step, "state": now.state, "text": text}, now.look.body)
+
+
+def waiting(lesson: Training, now: Frame, rank: int) -> str:
+    """The same for a run that waits for a place to train."""
+    text = both(_WAITING.format(rank=rank))
+    return _joined({"run": now.run, "step": now.look.step, "state": now.state, "text": text}, now.look.body)
+
+
+def _joined(head: dict[str, Any], body: str) -> str:
+    """One JSON object of two, the second as it came from where the net trains: a frame is read by the page alone."""
+    return f"{json.dumps(head)[:-1]}, {body[1:]}"
 
 
 def describe(frame: Frame, names: Mapping[str, Words]) -> Text:
     """The frame in a line of words: step and the metrics that `names` has, or why the run ended badly."""
     if frame.message is not SILENT:
         return frame.message
-    step, steps = frame.snapshot.step, frame.steps
+    step, steps = frame.look.step, frame.steps
     place = _PHRASES.get(frame.state, _DONE if step == steps else _STOPPED).format(step=step, steps=steps)
     metrics: list[Words] = [
         Text("{name} {value}", "{name} {value}").format(name=names[key], value=number(key, value))
-        for key, value in frame.snapshot.metrics.items()
+        for key, value in frame.look.metrics.items()
         if key in names
     ]
     return joined([place, *metrics], " · ")

@@ -12,8 +12,9 @@ from charts.text import Text, both
 from nets import LESSONS
 from nets.lesson import GROUPS, Computation, Lesson, Training
 from runs import visitors
-from tabs import api, checkpoints_tab, language, live
+from tabs import api, checkpoints_tab, files, language, live, service
 from tabs.computation_tab import ComputationTab
+from tabs.lean import Page
 from tabs.training_tab import TrainingTab
 
 # Gradio's themes fetch their fonts from the network. Each system has its own font with Chinese.
@@ -21,7 +22,6 @@ CHINESE = ("PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC")
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", *CHINESE, "sans-serif")
 MONO_FONTS = ("ui-monospace", "Consolas", "Liberation Mono", *CHINESE, "monospace")
 
-FILE_AGE = 3600  # seconds that a visitor's downloads stay
 FIRST = "regression"  # the first lesson worth pressing Train on
 
 WELCOME = Text(
@@ -65,19 +65,28 @@ def theme() -> gr.themes.Base:
 LAUNCH: dict[str, Any] = {
     "ssr_mode": False,  # it needs Node, and a page that is drawn by its server first shows its charts later
     "run_history": False,  # runs are the visitor's own
-    "enable_monitoring": False,
+    "enable_monitoring": False,  # it would show everybody which events there were
     "show_error": False,  # errors meant for visitors are shown all the same; others are for the log
     "max_file_size": "1kb",  # nothing is uploaded here
+    "strict_cors": True,  # no other site's script, nor a file's, may use a server on the visitor's own machine
+    "allowed_paths": [],  # what is served: Gradio's cache, and what set_static_paths names
+    "state_session_capacity": 1000,  # pages whose components' values are remembered; a page that is forgotten works on
     "footer_links": ["api"],
     "pwa": False,
-    "max_threads": 200,  # as many events as Gradio lets run at once, async ones too; a live run is one for all its time
+    "mcp_server": False,
+    "share": False,
+    # As many events as Gradio lets run at once, async ones too. A live run is one for all its time, and one that waits
+    # in the line as well: room for all of these, and for what is clicked beside them.
+    "max_threads": visitors.MOST_TRAINING + visitors.LONGEST_LINE + 200,
+    "app_kwargs": service.APP,
 }
 
 
 def build() -> gr.Blocks:
     """The page of all lessons."""
     gr.set_static_paths([live.BOKEH_JS])
-    with gr.Blocks(title="Live Nets", analytics_enabled=False, delete_cache=(600, FILE_AGE)) as demo:
+    kept = files.SWEEP_SECONDS, files.FILE_AGE
+    with Page(title="Live Nets", analytics_enabled=False, delete_cache=kept) as demo:
         # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other. Asked for
         # while the page is still empty, since this goes through all of it.
         demo.queue(default_concurrency_limit=None, max_size=1000)
@@ -124,6 +133,7 @@ def _header() -> str:
 
 async def _close(request: gr.Request) -> None:
     visitors.close(str(request.session_hash))
+    service.forget(str(request.session_hash))
 
 
 def launch_options() -> dict[str, Any]:

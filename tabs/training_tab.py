@@ -3,32 +3,37 @@
 import asyncio
 import inspect
 import logging
-import tempfile
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from charts.chart import Chart
-from charts.text import Text
+from charts.text import Language, Text
 from export.bundle import NonFiniteError
 from export.graph import ExportError
 from nets.lesson import Training
 from nets.settings import Config, SettingError
 from nets.training import Trainer
-from runs import visitors
-from runs.run import Run, State
-from tabs import controls, downloads, live
+from runs import pace, visitors
+from runs.run import Run, State, draw, preview
+from runs.visitors import FullError, Place
+from tabs import controls, downloads, files, live
 from tabs.language import label
-from tabs.lesson_tab import CHECKED, EVENT, LessonTab, Updates, sent
+from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates, sent
+from tabs.visitor import address, session
 
 _log = logging.getLogger(__name__)
 
 ACTIVE = (State.RUNNING, State.PAUSED)
 CHANGED = Text("· Settings have changed since: press Train for a new run.", "· 设置已改动：按“训练”开始新一轮训练。")
+BUSY_PACE = Text(
+    "· Many are training: fewer frames a second, as many steps.", "· 训练的人很多：每秒帧数减少，步数不变。"
+)
+LOOK_SECONDS = 1  # in the line, how often it is looked whether the run is still to start
+
 NOT_WRITTEN = Text(
     "The files could not be written, so none is offered. Train again.", "文件没有写成，因此不提供下载。请再训练一次。"
 )
@@ -108,29 +113,52 @@ class TrainingTab(LessonTab):
     async def train(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Start a run, or go on with one that is paused; `stream` shows it."""
         try:
-            pace = controls.speed_of(speed)
+            chosen = controls.speed_of(speed)
             run, new = await self._run_to_go_on(request, values)
-        except SettingError as error:
-            return self._shown(live.problem(controls.told(error, self.lesson)))
+        except REFUSED as error:
+            return self._shown(self._problem(error))
         if not run.start():
             return self._shown(gr.skip())
-        run.speed = pace
+        run.speed = chosen
         return self._shown(live.start(self.lesson, run.beginning) if new else gr.skip(), State.RUNNING, clear=new)
 
     async def stream(self, request: gr.Request) -> AsyncIterator[Any]:
         """The frames of the run that is on, until it rests."""
         run = self._current(request)
-        shown = False
+        shown: Any = gr.skip()  # a generator that ends without a yield would blank its outputs
         if run is not None and run.state is State.RUNNING:
-            encoder = live.Encoder(self.lesson, run.beginning)
-            async for frame in run.frames():
-                shown = True
-                if frame.run != encoder.run:  # it is looked at in another way since
-                    encoder = live.Encoder(self.lesson, run.beginning)
-                    yield live.start(self.lesson, run.beginning)
-                yield encoder.frame(frame)
-        if not shown:
-            yield gr.skip()  # a generator that ends without a yield would blank its outputs
+            try:
+                with Place(address(request)) as place:
+                    async for shown in self._in_line(run, place):
+                        yield shown
+                    async for shown in self._frames(run):
+                        yield shown
+            except FullError as error:
+                run.pause()
+                shown = self._problem(error)
+                yield shown
+        if shown == gr.skip():
+            yield shown
+
+    async def _in_line(self, run: Run, place: Place) -> AsyncIterator[Any]:
+        """How long the line is before the run, whenever that changes, until it is its turn or it is paused or ended."""
+        while place.rank and run.state is State.RUNNING:
+            yield gr.update(value=live.waiting(self.lesson, run.frame, place.rank))
+            place.moved.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await place.moved.wait()
+        if run.state is State.PAUSED:
+            yield gr.update(value=live.frame(self.lesson, run.frame))
+
+    async def _frames(self, run: Run) -> AsyncIterator[Any]:
+        shown = run.beginning.frame.run
+        async for frame in run.frames():
+            if frame.run != shown:  # it is looked at in another way since
+                shown = frame.run
+                yield live.start(self.lesson, run.beginning)
+            note = BUSY_PACE if pace.is_busy() and frame.state is State.RUNNING else ""
+            yield gr.update(value=live.frame(self.lesson, frame, note))
 
     async def rest(self, request: gr.Request) -> Updates:
         """The buttons and controls that go with the state that the run has come to."""
@@ -141,17 +169,15 @@ class TrainingTab(LessonTab):
         """Take one step, of a new run if there is none to go on with."""
         try:
             run, new = await self._run_to_go_on(request, values)
-        except SettingError as error:
-            return self._shown(live.problem(controls.told(error, self.lesson)))
+        except REFUSED as error:
+            return self._shown(self._problem(error))
         if run.state is State.RUNNING:
             return self._shown(gr.skip())
         frame = await run.step()
         if run is not self._current(request) or frame.state is State.RUNNING:
             return self._shown(gr.skip())  # another click has overtaken this one, and shows what came of it
         chart = live.start(self.lesson, run.beginning) if new else {}
-        return self._shown(
-            {**chart, **gr.update(value=live.Encoder(self.lesson, run.beginning).frame(frame))}, frame.state, clear=new
-        )
+        return self._shown({**chart, **gr.update(value=live.frame(self.lesson, frame))}, frame.state, clear=new)
 
     async def pause(self, request: gr.Request) -> None:
         """Hold the run; whoever shows its frames sees it and shows the last."""
@@ -167,28 +193,28 @@ class TrainingTab(LessonTab):
         frame = await run.stop()
         if run is not self._current(request):
             return self._shown(gr.skip())
-        return self._shown(live.Encoder(self.lesson, run.beginning).frame(frame), frame.state)
+        return self._shown(live.frame(self.lesson, frame), frame.state)
 
     async def reset(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Forget the run, and show the untrained net of the settings as they stand; bad settings keep the run."""
         try:
             return await self._begin_anew(request, self._config(values))
-        except SettingError as error:
-            return self._shown(live.problem(controls.told(error, self.lesson)))
+        except REFUSED as error:
+            return self._shown(self._problem(error))
 
     async def open_with(self, request: gr.Request, event: gr.EventData) -> Updates:
         """Forget the run, and show the untrained net of the settings that the page's address asks for, and these."""
         try:
             config = self.lesson.config.parse(sent(event, "settings"))
-        except SettingError as error:
-            return self._shown(live.problem(controls.told(error, self.lesson)))
-        return await self._begin_anew(request, config, self._values(config))
+            return await self._begin_anew(request, config, self._values(config))
+        except REFUSED as error:
+            return self._shown(self._problem(error))
 
     async def _begin_anew(self, request: gr.Request, config: Config, values: Updates | None = None) -> Updates:
-        async with visitors.turn(_session(request), self.lesson.key):
-            untrained = await Run.create(self.lesson, config)
-            visitors.discard(_session(request), self.lesson.key)
-            return self._shown(live.start(self.lesson, untrained.frame), State.IDLE, clear=True, values=values)
+        async with visitors.turn(session(request), self.lesson.key):
+            untrained = await preview(self.lesson, config)
+            visitors.discard(session(request), self.lesson.key)
+            return self._shown(live.start(self.lesson, untrained), State.IDLE, clear=True, values=values)
 
     async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
         """Show the untrained net of other settings; beside a run that is over, only say that they are others."""
@@ -201,24 +227,24 @@ class TrainingTab(LessonTab):
         try:
             config = self._config(values)
         except SettingError as error:
-            return gr.skip() if run.state in ACTIVE else live.problem(controls.told(error, self.lesson))
+            return gr.skip() if run.state in ACTIVE else self._problem(error)
         if config.same_run(run.config):
             if config != run.config:
                 return live.start(self.lesson, await run.show_as(config))
         elif run.state in ACTIVE:
             return gr.skip()
         note = "" if config.same_run(run.config) else CHANGED
-        return live.Encoder(self.lesson, run.beginning).frame(run.frame, note=note)
+        return live.frame(self.lesson, run.frame, note=note)
 
     async def change_speed(self, request: gr.Request, speed: object) -> Any:
         """Set the pace of the run that is on."""
         run = self._current(request)
         try:
-            pace = controls.speed_of(speed)
+            chosen = controls.speed_of(speed)
         except SettingError as error:
-            return live.problem(controls.told(error, self.lesson))
+            return self._problem(error)
         if run is not None:
-            run.speed = pace
+            run.speed = chosen
         return gr.skip()
 
     async def take_away(self, request: gr.Request) -> AsyncIterator[Updates]:
@@ -228,57 +254,61 @@ class TrainingTab(LessonTab):
             yield [gr.skip(), *self.downloads.skipped()]
             return
         yield [gr.skip(), *self.downloads.busy()]
-        with tempfile.TemporaryDirectory(prefix="live-nets-") as folder:
-            try:
-                bundles = await run.export(Path(folder))
-                shown = await asyncio.to_thread(self.downloads.offered, bundles, Path(folder))
-            except (NonFiniteError, ExportError) as error:
-                shown = self.downloads.refused(error.told)
-            except Exception:  # noqa: BLE001  # a full disk, an export that torch refuses: told, logged, and no hang
-                _log.exception("export of %s failed", self.lesson.key)
-                shown = self.downloads.refused(NOT_WRITTEN)
-            # Gradio copies the files before it goes on. The files of a run that was reset meanwhile are not shown.
+        try:
+            folder = files.new_folder()
+            with files.work_in(folder) as work:
+                bundles, archive = await run.export(work)
+                shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
+        except (NonFiniteError, ExportError) as error:
+            shown = self.downloads.refused(error.told)
+        except Exception:  # noqa: BLE001  # a full disk, a lost worker, an export that torch refuses: told, and no hang
             if run is self._current(request):
-                yield [live.Encoder(self.lesson, run.beginning).frame(run.frame), *shown]
-            else:
-                yield [gr.skip(), *self.downloads.skipped()]
+                _log.exception("export failed lesson=%s", self.lesson.key)
+            shown = self.downloads.refused(NOT_WRITTEN)
+        # The files of a run that was reset meanwhile are not shown.
+        if run is self._current(request):
+            yield [gr.update(value=live.frame(self.lesson, run.frame)), *shown]
+        else:
+            yield [gr.skip(), *self.downloads.skipped()]
 
-    async def _chart_on_show(self, request: gr.Request, values: tuple[object, ...]) -> Chart:
-        run = self._current(request) or await Run.create(self.lesson, self._config(values))
-        return run.frame.snapshot.chart
+    async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
+        run = self._current(request)
+        if run is not None and run.is_kept:
+            return await run.draw(language)
+        return await draw(self.lesson, self._config(values), language)
 
     async def try_idea(self, request: gr.Request, event: gr.EventData, speed: object) -> Updates:
         """Start a run with the settings of an idea, and show them."""
         try:
-            pace = controls.speed_of(speed)
+            chosen = controls.speed_of(speed)
             config, values = self._tried(event)
-        except SettingError as error:
-            return self._shown(live.problem(controls.told(error, self.lesson)))
-        async with visitors.turn(_session(request), self.lesson.key):
-            run = await Run.create(self.lesson, config)
-            visitors.put(_session(request), run)
+            async with visitors.turn(session(request), self.lesson.key):
+                run = await Run.create(self.lesson, config)
+                visitors.put(session(request), run)
+        except REFUSED as error:
+            return self._shown(self._problem(error))
         run.start()
-        run.speed = pace
+        run.speed = chosen
         return self._shown(live.start(self.lesson, run.beginning), State.RUNNING, clear=True, values=values)
 
     def _current(self, request: gr.Request) -> Run | None:
-        return visitors.current(_session(request), self.lesson.key)
+        return visitors.current(session(request), self.lesson.key)
 
     async def _run_to_go_on(self, request: gr.Request, values: tuple[object, ...]) -> tuple[Run, bool]:
-        """The visitor's run if it is not over, or else a new one, and whether it is new. Raises SettingError."""
-        async with visitors.turn(_session(request), self.lesson.key):
+        """The visitor's run if it is not over, or else a new one, and whether it is new. Raises what REFUSED has."""
+        async with visitors.turn(session(request), self.lesson.key):
             run = self._current(request)
             if run is not None and run.state in (State.IDLE, *ACTIVE):
                 return run, False
             run = await Run.create(self.lesson, self._config(values))
-            visitors.put(_session(request), run)
+            visitors.put(session(request), run)
             return run, True
 
     async def _untrained(self, values: tuple[object, ...]) -> Any:
         try:
-            return live.start(self.lesson, (await Run.create(self.lesson, self._config(values))).frame)
-        except SettingError as error:
-            return live.problem(controls.told(error, self.lesson))
+            return live.start(self.lesson, await preview(self.lesson, self._config(values)))
+        except REFUSED as error:
+            return self._problem(error)
 
     def _shown(
         self, chart: Any, state: State | None = None, *, clear: bool = False, values: Updates | None = None
@@ -288,6 +318,8 @@ class TrainingTab(LessonTab):
         settings = [gr.skip()] * len(self.controls) if state is None else self._settings(state, values)
         files = gr.update(visible=False) if clear else gr.skip()
         files_of_all = [files] * (1 + len(self.downloads.components))
+        if isinstance(chart, str):
+            chart = gr.update(value=chart)
         return [chart, *buttons, *settings, *files_of_all]
 
     def _settings(self, state: State, values: Updates | None) -> Updates:
@@ -310,10 +342,3 @@ def _buttons(state: State) -> Updates:
         gr.update(interactive=running or paused),
         gr.update(interactive=True),
     ]
-
-
-def _session(request: gr.Request) -> str:
-    """The visitor's page, by the name that Gradio gave it. Raises gr.Error for a caller that has none."""
-    if not request.session_hash:
-        raise gr.Error("This belongs to an open page; use /train instead.", print_exception=False)
-    return str(request.session_hash)

@@ -237,4 +237,4 @@ def test_settings_that_another_tab_could_not_send_are_refused_by_name(data: obje
         lesson = TrainingTab(TRAININGS["regression"], gr.Textbox())
     request: Any = SimpleNamespace(session_hash="somebody")
     chart, *_ = go(lesson.open_with(request, event(data)))
-    assert told in json.loads(chart)["text"]["en"]
+    assert told in json.loads(chart["value"])["text"]["en"]

@@ -16,7 +16,7 @@ FORBIDDEN = {
     "charts": {"torch", "gradio", "onnx", "onnxruntime"},
     "nets": {"gradio", "bokeh", "matplotlib", "onnx", "onnxruntime", "charts.browser", "charts.figure"},
     "export": {"gradio", "bokeh", "charts.browser"},
-    "runs": {"gradio", "bokeh", "matplotlib", "charts.browser", "charts.figure"},
+    "runs": {"gradio", "bokeh", "matplotlib"},
     "tabs": set(),
     "app": {"torch"},
 }

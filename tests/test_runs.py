@@ -1,8 +1,10 @@
 """A live run: its states, its pace, and what becomes of it when its visitor leaves."""
 
 import asyncio
+import io
 import threading
 import time
+import zipfile
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,14 +13,14 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from charts import browser
 from export import bundle
 from export.bundle import Draft
 from nets import LESSONS, TRAININGS
 from nets.lesson import Computation, Snapshot
 from nets.training import Learner, Trainer
-from runs import visitors
-from runs.run import FULL_SPEED, Frame, Run, State, compute
+from runs import pool, visitors
+from runs import run as run_module
+from runs.run import FULL_SPEED, Frame, Run, State, preview
 
 T = TypeVar("T")
 LESSON = TRAININGS["regression"]
@@ -39,6 +41,12 @@ async def make(speed: int = FULL_SPEED, **settings: float) -> Run:
     return run
 
 
+def trainer_of(run: Run) -> Trainer[Any]:
+    """A run of these tests trains in this process."""
+    assert isinstance(run._runner, pool.Here)
+    return run._runner.engine._runs[run._number].trainer
+
+
 async def watch(run: Run) -> list[Frame]:
     run.start()
     return [frame async for frame in run.frames()]
@@ -53,9 +61,11 @@ def test_a_run_is_idle_then_running_then_done() -> None:
 
 
 @pytest.mark.parametrize(("speed", "frames"), [(1, 20), (5, 4), (20, 1)])
-def test_the_speed_is_the_steps_of_a_frame(speed: int, frames: int) -> None:
+def test_the_speed_is_the_steps_of_a_frame(speed: int, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "FRAME_SECONDS", 0.1)  # a frame on a busy machine may be cut short
+
     async def steps() -> list[int]:
-        return [frame.snapshot.step for frame in await watch(await make(speed=speed, steps=20))]
+        return [frame.look.step for frame in await watch(await make(speed=speed, steps=20))]
 
     assert go(steps()) == [speed * (i + 1) for i in range(frames)]
 
@@ -77,11 +87,11 @@ def test_pausing_holds_the_run_and_going_on_ends_it() -> None:
         run.start()
         async for frame in run.frames():
             seen.append(frame.state)
-            if frame.snapshot.step == 4:
+            if frame.look.step == 4:
                 run.pause()
         assert seen[-1] is State.PAUSED
-        assert run.frame.snapshot.step == 4
-        assert (await run.step()).snapshot.step == 5
+        assert run.frame.look.step == 4
+        assert (await run.step()).look.step == 5
         assert (await watch(run))[-1].state is State.DONE
 
     go(story())
@@ -92,7 +102,7 @@ def test_stopping_counts_as_done() -> None:
         run = await make(speed=1, steps=10)
         await run.step()
         frame = await run.stop()
-        assert (frame.state, frame.snapshot.step, frame.steps) == (State.DONE, 1, 10)
+        assert (frame.state, frame.look.step, frame.steps) == (State.DONE, 1, 10)
 
     go(story())
 
@@ -101,7 +111,7 @@ def test_a_run_that_is_over_stays_as_it_is() -> None:
     async def story() -> None:
         run = await make(steps=2)
         await watch(run)
-        assert (await run.step()).snapshot.step == 2
+        assert (await run.step()).look.step == 2
         assert await watch(run) == []
         run.pause()
         assert (await run.stop()).state is State.DONE
@@ -115,7 +125,7 @@ def test_commands_that_come_at_once_do_not_disturb_each_other() -> None:
         await asyncio.gather(watch(run), run.step(), watch(run), run.step())
         await watch(run)  # a step among them may have left it paused
         assert run.state is State.DONE
-        assert run.frame.snapshot.step == 8
+        assert run.frame.look.step == 8
 
     go(story())
 
@@ -133,7 +143,7 @@ async def watch_one(**settings: float) -> list[Frame]:
 def test_a_run_stopped_when_its_loss_had_overflowed_counts_as_diverged() -> None:
     async def story() -> State:
         run = await make(learning_rate=10)
-        while run._trainer.step_number < 14:
+        while trainer_of(run).step_number < 14:
             await run.step()
         return (await run.stop()).state
 
@@ -143,14 +153,14 @@ def test_a_run_stopped_when_its_loss_had_overflowed_counts_as_diverged() -> None
 def test_a_run_too_slow_for_the_pace_still_moves_on_with_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps() -> list[int]:
         run = await make(speed=1, steps=6)
-        look = run._trainer.snapshot
+        look = trainer_of(run).snapshot
 
         def slow_look() -> Snapshot:
             time.sleep(0.06)  # longer than a frame may take
             return look()
 
-        monkeypatch.setattr(run._trainer, "snapshot", slow_look)
-        return [frame.snapshot.step for frame in await watch(run)]
+        monkeypatch.setattr(trainer_of(run), "snapshot", slow_look)
+        return [frame.look.step for frame in await watch(run)]
 
     assert go(steps()) == [1, 2, 3, 4, 5, 6]
 
@@ -160,7 +170,7 @@ def test_an_abandoned_run_does_not_come_back() -> None:
         run = await make(steps=5)
         run.abandon()
         assert await watch(run) == []
-        assert (await run.step()).snapshot.step == 0
+        assert (await run.step()).look.step == 0
 
     go(story())
 
@@ -175,19 +185,21 @@ def test_steps_asked_for_at_once_past_the_last_end_the_run_well() -> None:
     assert go(story()) is State.DONE
 
 
+@pytest.mark.parametrize("at_hand", [True, False])
 def test_a_graph_that_is_missing_is_exported_before_and_not_where_nets_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_hand: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
 
-    def noted(trainer: Trainer[Any]) -> None:
+    def noted(*_: object) -> None:
         threads.append(threading.current_thread().name)
 
+    monkeypatch.setattr(bundle, "is_prepared", lambda trainer: at_hand)
     monkeypatch.setattr(bundle, "prepare", noted)
     checked = Draft.check
 
     def check(self: Draft, learner: Learner) -> None:
-        threads.append(threading.current_thread().name)
+        noted()
         checked(self, learner)
 
     monkeypatch.setattr(Draft, "check", check)
@@ -198,10 +210,7 @@ def test_a_graph_that_is_missing_is_exported_before_and_not_where_nets_train(
         await run.export(tmp_path)
 
     go(story())
-    prepared, *others = threads
-    assert not prepared.startswith("trainer")
-    assert others
-    assert all(name.startswith("trainer") for name in others)
+    assert [name.startswith("trainer") for name in threads] == ([True] if at_hand else [False, True])
 
 
 def test_only_one_is_told_to_export() -> None:
@@ -217,7 +226,7 @@ def test_only_one_is_told_to_export() -> None:
 def test_an_error_ends_this_run_and_is_told_without_its_insides(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> Frame:
         run = await make()
-        monkeypatch.setattr(run._trainer, "step", lambda: 1 / 0)
+        monkeypatch.setattr(trainer_of(run), "step", lambda: 1 / 0)
         return (await watch(run))[-1]
 
     frame = go(story())
@@ -264,7 +273,7 @@ def test_runs_side_by_side_end_with_the_weights_of_each_alone() -> None:
         alone = LESSON.trainer(LESSON.config.parse({"seed": seed}))
         while not alone.done:
             alone.step()
-        assert frame.snapshot.metrics == alone.snapshot().metrics
+        assert frame.look.metrics == alone.snapshot().metrics
 
 
 def test_a_long_run_leaves_others_their_turn() -> None:
@@ -284,10 +293,11 @@ def test_a_run_exports_what_it_learned(tmp_path: Path) -> None:
     async def story() -> None:
         run = await make(steps=5)
         await watch(run)
-        (made,) = await run.export(tmp_path)
+        (made,), archive = await run.export(tmp_path)
+        assert zipfile.is_zipfile(io.BytesIO(archive))
         assert made.parity.passed
         net = torch.load(made.folder / "net_params.pkl")
-        assert torch.equal(net["hidden.weight"], run._trainer.learners[0].net.state_dict()["hidden.weight"])
+        assert torch.equal(net["hidden.weight"], trainer_of(run).learners[0].net.state_dict()["hidden.weight"])
 
     go(story())
 
@@ -305,11 +315,11 @@ def test_looking_in_another_way_goes_on_with_the_same_run_as_another_picture() -
         before = await run.step()
         after = await run.show_as(run.lesson.config.parse({"epochs": 1, "scale": "log"}))
         assert after is run.beginning
-        assert after.run > before.run  # to the page it is another, and frames of the old picture are too late
-        assert after.snapshot.step == 1
-        assert after.snapshot.chart.panels[0].y_scale == "log"
+        assert after.frame.run > before.run  # to the page it is another, and frames of the old picture are too late
+        assert after.frame.look.step == 1
+        assert '"LogScale"' in after.structure
         frames = await watch(run)
-        assert {frame.run for frame in frames} == {after.run}
+        assert {frame.run for frame in frames} == {after.frame.run}
         assert frames[-1].state is State.DONE
 
     go(story())
@@ -320,9 +330,9 @@ def test_another_view_changes_nothing_of_what_is_learned() -> None:
         run = await make_race(epochs=1)
         run.start()
         async for frame in run.frames():
-            if looked and frame.snapshot.step == 3:
+            if looked and frame.look.step == 3:
                 await run.show_as(run.lesson.config.parse({"epochs": 1, "smoothed": True}))
-        return run._trainer.learners[0].losses
+        return trainer_of(run).learners[0].losses
 
     assert go(losses(looked=True)) == go(losses(looked=False))
 
@@ -340,9 +350,9 @@ def test_what_is_computed_leaves_the_random_numbers_of_the_process_alone() -> No
     lesson = LESSONS["random"]
     assert isinstance(lesson, Computation)
     before = torch.get_rng_state()
-    one, two = (go(compute(lesson, lesson.config())) for _ in range(2))
+    one, two = (go(preview(lesson, lesson.config())) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
-    assert browser.arrays(one.chart) == browser.arrays(two.chart)
+    assert one.frame.look.body == two.frame.look.body
 
 
 @pytest.fixture
@@ -370,7 +380,7 @@ def test_closing_the_page_ends_its_runs_and_no_others() -> None:
         await anext(yours.frames())
         visitors.close("me")
         assert State.IDLE not in [frame.state for frame in await watching]
-        assert mine.frame.snapshot.step < 100
+        assert mine.frame.look.step < 100
         assert visitors.current("you", "regression") is yours
         visitors.close("you")
 

@@ -1,10 +1,10 @@
 """What the page says and offers, without a browser."""
 
 import asyncio
-import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -20,6 +20,7 @@ from nets import TRAININGS
 from nets.regression import Net
 from nets.settings import SettingError
 from runs import visitors
+from runs.engine import Look
 from runs.run import SILENT, Frame, Run, State
 from tabs import live
 from tabs.controls import speed_of, told
@@ -32,10 +33,7 @@ LESSON = TRAININGS["regression"]
 
 
 def frame(state: State, metrics: dict[str, float] | None = None, message: Text = SILENT) -> Frame:
-    run = Run(LESSON, LESSON.config())
-    view = dataclasses.replace(run.frame.snapshot.view, metrics=metrics or {"loss": 0.25})
-    snapshot = dataclasses.replace(run.frame.snapshot, step=7, view=view)
-    return dataclasses.replace(run.frame, state=state, snapshot=snapshot, message=message)
+    return Frame(1, state, 100, Look(7, metrics or {"loss": 0.25}, "{}", None), message)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +61,14 @@ def test_metrics_are_told_as_people_read_them() -> None:
 
 
 def test_a_frame_carries_only_what_moved() -> None:
-    run = Run(LESSON, LESSON.config())
-    encoder = live.Encoder(LESSON, run.beginning)
-    assert json.loads(encoder.frame(run.frame))["arrays"] == {}
-    moved = json.loads(encoder.frame(go(run.step())))
-    assert set(moved["arrays"]) == {"0.1.y", "1.0.x", "1.0.y"}  # the fit and the loss curve
-    assert moved["step"] == 1
+    async def story() -> None:
+        run = await Run.create(LESSON, LESSON.config())
+        assert set(json.loads(live.frame(LESSON, run.frame))["arrays"]) >= {"0.0.x", "0.1.y", "1.0.x", "1.0.y"}
+        moved = json.loads(live.frame(LESSON, await run.step()))
+        assert set(moved["arrays"]) == {"0.1.y", "1.0.x", "1.0.y"}  # the fit and the loss curve
+        assert (moved["run"], moved["step"], moved["state"]) == (run.beginning.frame.run, 1, "paused")
+
+    go(story())
 
 
 @pytest.fixture
@@ -81,13 +81,13 @@ def part() -> Downloads:
 
 
 def visitor(name: str) -> gr.Request:
-    return gr.Request(session_hash=name)
+    return gr.Request(session_hash=name, client=SimpleNamespace(host="127.0.0.1"), headers={})
 
 
 async def tab_with_a_run(name: str) -> tuple[TrainingTab, Run]:
     with gr.Blocks():
         tab = TrainingTab(LESSON, gr.Textbox())
-    run = Run(LESSON, LESSON.config())
+    run = await Run.create(LESSON, LESSON.config())
     visitors.put(name, run)
     return tab, run
 
@@ -97,7 +97,7 @@ def test_a_reset_to_bad_settings_keeps_the_run() -> None:
         tab, run = await tab_with_a_run("resetting")
         good = list(LESSON.config().to_dict().values())
         refused = await tab.reset(visitor("resetting"), 1, 11, *good[1:])
-        assert json.loads(refused[0])["text"] == {
+        assert json.loads(refused[0]["value"])["text"] == {
             "en": "Learning rate must be a number from 0.0001 to 10, not 11.",
             "zh": "学习率必须是 0.0001 到 10 之间的数，不能是 11。",
         }
@@ -129,8 +129,12 @@ def by_label(part: Downloads, updates: list[Any]) -> dict[str, Any]:
     return dict(zip(labels, updates, strict=True))
 
 
+def offered_by(part: Downloads, bundles: list[Bundle], folder: Path) -> list[Any]:
+    return part.offered(bundles, bundle.archive(bundles), folder)
+
+
 def test_all_that_passed_is_offered(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(part, part.offered(bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    offered = by_label(part, offered_by(part, bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
     assert all(update["visible"] for update in offered.values())
     assert Path(offered["ONNX"]["value"]).read_bytes() == (tmp_path / "regression" / "net.onnx").read_bytes()
 
@@ -140,7 +144,7 @@ def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
 ) -> None:
     other = onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1))
     monkeypatch.setattr(formats, "onnx_bytes", lambda net, x, metadata: other)
-    offered = by_label(part, part.offered(bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    offered = by_label(part, offered_by(part, bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
     assert not offered["ONNX"]["visible"]
     assert all(offered[label]["visible"] for label in ("zip", "state_dict", "safetensors", "Pickle"))
     report = offered["report"]["value"]
@@ -153,7 +157,7 @@ def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
 
 
 def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(part, part.offered(bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    offered = by_label(part, offered_by(part, bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
     details = offered["details"]["value"]
     assert "3 operators, 31 parameters" in details
     assert ">Gemm hidden</text>" in details
@@ -165,7 +169,7 @@ def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train
 
 def test_nets_with_the_same_graph_have_it_drawn_once(part: Downloads, train: Train, tmp_path: Path) -> None:
     offered = by_label(
-        part, part.offered(bundle.write(TRAININGS["optimizers"], train("optimizers"), tmp_path), tmp_path)
+        part, offered_by(part, bundle.write(TRAININGS["optimizers"], train("optimizers"), tmp_path), tmp_path)
     )
     assert "The ONNX graph: sgd, momentum, rmsprop, adam" in offered["details"]["value"]
 
@@ -173,7 +177,7 @@ def test_nets_with_the_same_graph_have_it_drawn_once(part: Downloads, train: Tra
 def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: Path) -> None:
     (one,) = bundle.write(LESSON, train("regression"), tmp_path)
     nets = [Bundle(one.folder, {**one.manifest, "net": name, "nets": ["a", "b"]}, one.parity) for name in "ab"]
-    offered = by_label(part, part.offered(nets, tmp_path))
+    offered = by_label(part, offered_by(part, nets, tmp_path))
     assert offered["zip"]["visible"]
     assert not any(offered[label]["visible"] for label in LABELS.values())
     assert offered["report"]["value"].count('class="verdict passed"') == 2

@@ -1,0 +1,290 @@
+"""Who trains: worker processes, each of them kept alive, or this process itself.
+
+A run stays with the worker that it began on. The processes are asyncio's own: the pools of concurrent.futures and
+loky give a call to any worker, and lose all of them with one; multiprocessing would import the page into each.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import pickle
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from charts.chart import Chart
+from nets import TRAININGS
+from runs.engine import ASIDE, Engine
+from runs.worker import LENGTH, packed
+
+ASK_EVERY = 0.25  # seconds
+PATIENCE = 10  # seconds that a worker may leave everything unanswered before it is taken to hang
+START_PATIENCE = 120  # the same while it starts, which on a busy machine takes long
+ASIDE_PATIENCE = 400  # for one call that runs aside; an export of a new architecture may take 300
+WORKERS = 2
+
+WARM_FIRST = sorted(TRAININGS, key="regression".__ne__)  # all lessons that train, the page's first one first
+
+_log = logging.getLogger(__name__)
+
+
+class LostError(RuntimeError):
+    """The worker that a call went to is gone, and what it held is lost."""
+
+
+class Runner(ABC):
+    """Where an Engine is called. `runs` counts the runs that stay with it, `active` those of them that train."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.active = 0
+
+    @abstractmethod
+    async def call(self, method: str, *arguments: object) -> Any:
+        """What the method gives. Raises what it raises, and LostError."""
+
+    @abstractmethod
+    def tell(self, method: str, *arguments: object) -> None:
+        """Have the method called, and wait for nothing."""
+
+
+class Here(Runner):
+    """This process: for tests, and wherever no pool was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = Engine()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+
+    async def call(self, method: str, *arguments: object) -> Any:
+        work = getattr(self.engine, method)
+        thread = None if method in ASIDE else self._thread
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+
+    def tell(self, method: str, *arguments: object) -> None:
+        self._thread.submit(getattr(self.engine, method), *arguments)
+
+
+class Worker(Runner):
+    """A process. Its calls come from one event loop, and are answered in their order, but for those that run aside."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._calls, self._answers = process, process.stdin, process.stdout
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self.alive = True
+        self.delay = 0.0  # seconds that a call has lately waited for those before it
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls) -> "Worker":
+        """A worker that answers. Raises LostError for one that does not."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "runs.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parent.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            limit=2**20,
+        )
+        worker = cls(process)
+        try:
+            await worker.answers(START_PATIENCE)
+        except BaseException:
+            await worker.end()
+            raise
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    async def call(self, method: str, *arguments: object) -> Any:
+        if not self.alive:
+            raise LostError(f"{method} was asked of a worker that is gone")
+        number = next(self._numbers)
+        self._waiting[number] = future = asyncio.get_running_loop().create_future()
+        # Not drained: a worker that has stopped reading is found out soon, and what is asked meanwhile is small.
+        self._calls.write(packed((number, method, arguments)))
+        try:
+            if method not in ASIDE:
+                return await future
+            async with asyncio.timeout(ASIDE_PATIENCE):
+                return await future
+        except TimeoutError:
+            self.kill(f"{method} took more than {ASIDE_PATIENCE} s")
+            raise LostError(f"{method} did not end") from None
+        finally:
+            self._waiting.pop(number, None)
+
+    def tell(self, method: str, *arguments: object) -> None:
+        if self.alive:
+            self._calls.write(packed((next(self._numbers), method, arguments)))  # nobody waits for this number
+
+    async def answers(self, patience: float) -> None:
+        """Wait until all that was asked before is answered. Raises LostError if that takes too long."""
+        start = time.monotonic()
+        try:
+            async with asyncio.timeout(patience):
+                await self.call("ping")
+            self.delay = time.monotonic() - start
+        except TimeoutError:
+            self.kill(f"it left everything unanswered for {patience} s")
+            raise LostError("the worker hung") from None
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                (length,) = LENGTH.unpack(await self._answers.readexactly(LENGTH.size))
+                content = await self._answers.readexactly(length)
+                number, well, value = pickle.loads(content)  # noqa: S301  # from the process that this one started
+                future = self._waiting.get(number)
+                if future is not None and not future.done():
+                    if well:
+                        future.set_result(value)
+                    else:
+                        future.set_exception(value)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.alive = False
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(LostError("the worker is gone"))
+
+    def kill(self, why: str) -> None:
+        """End it at once; its calls raise LostError."""
+        if self.alive:
+            _log.error("worker killed pid=%d why=%s", self.pid, why)
+            self._end_process()
+
+    def _end_process(self) -> None:
+        self.alive = False
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            self._process.kill()
+
+    async def gone(self) -> int:
+        """Wait until its process has ended, asking all the while whether it hangs; the process's exit code."""
+        while self.alive:
+            try:
+                await self.answers(PATIENCE)
+            except LostError:
+                break
+            await asyncio.wait([self._listening], timeout=ASK_EVERY)
+        self._end_process()  # should it have done no more than close its pipe
+        return await self._process.wait()
+
+    async def end(self) -> None:
+        """End it in good order, and at once if it does not."""
+        self.alive = False
+        self._calls.close()
+        try:
+            async with asyncio.timeout(2):
+                await self._process.wait()
+        except TimeoutError:
+            self._end_process()
+            await self._process.wait()
+        await self._listening
+
+
+class Pool:
+    """Workers, each replaced when it is gone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._workers: list[Worker] = []
+        self._changed = asyncio.Event()
+        self._keeping: list[asyncio.Task[None]] = []
+
+    def open(self) -> None:
+        """Start the workers, and wait for none of them."""
+        self._keeping = [asyncio.create_task(self._keep()) for _ in range(self.size)]
+
+    async def close(self) -> None:
+        """End them all."""
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Those that are alive."""
+        return [worker for worker in self._workers if worker.alive]
+
+    async def least_busy(self) -> Worker:
+        """The worker with the fewest runs that train, and of these with the fewest runs; waits while there is none."""
+        while not self.workers:
+            self._changed.clear()
+            await self._changed.wait()
+        return min(self.workers, key=lambda worker: (worker.active, worker.runs))
+
+    async def _keep(self) -> None:
+        while True:
+            start = time.monotonic()
+            worker = None
+            try:
+                worker = await Worker.start()
+                self._workers.append(worker)
+                self._changed.set()
+                _log.info("worker started pid=%d seconds=%.1f", worker.pid, time.monotonic() - start)
+                for key in WARM_FIRST:
+                    worker.tell("warm", key)
+                worker.tell("draw", Chart(()), "en")  # which imports matplotlib
+                code = await worker.gone()
+                _log.error("worker gone pid=%d exit=%d runs=%d", worker.pid, code, worker.runs)
+            except LostError:
+                _log.exception("worker did not start")
+            finally:
+                if worker is not None:
+                    self._workers = [each for each in self._workers if each is not worker]
+                    await worker.end()
+            await asyncio.sleep(max(0.0, start + 1 - time.monotonic()))  # not in a circle, if none can live
+
+
+_here = Here()
+_pool: Pool | None = None
+
+
+@asynccontextmanager
+async def opened(size: int) -> AsyncIterator[Pool | None]:
+    """While within, `runner` gives workers of a pool of that size; with 0, this process."""
+    global _pool
+    if size == 0:
+        yield None
+        return
+    _pool = Pool(size)
+    _pool.open()
+    try:
+        yield _pool
+    finally:
+        pool, _pool = _pool, None
+        await pool.close()
+
+
+async def runner() -> Runner:
+    """Where a new run should begin."""
+    return _here if _pool is None else await _pool.least_busy()
+
+
+def workers() -> list[Worker]:
+    """The workers that are alive; none where no pool was opened."""
+    return [] if _pool is None else _pool.workers
+
+
+async def call(method: str, *arguments: object) -> Any:
+    """What any runner gives; asked of another if the first is lost. For methods that need no run. Raises LostError."""
+    try:
+        return await (await runner()).call(method, *arguments)
+    except LostError:
+        return await (await runner()).call(method, *arguments)

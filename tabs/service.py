@@ -1,0 +1,125 @@
+"""What goes on while the page is served: workers, the pace of frames, sweeping up, and word of the server's health."""
+
+import asyncio
+import logging
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import gradio as gr
+from gradio.routes import App
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from charts.text import Text
+from runs import VERSION, pace, pool, visitors
+from tabs import files, live
+from tabs.gate import Gate
+from tabs.kept import Kept
+from tabs.lean import Sessions, make_lean
+
+IDLE_SWEEP_SECONDS = 15
+CLOSE_SECONDS = 1  # that open connections are given to end by themselves
+
+CLOSING = Text(
+    "The server is closing, and this run ended with it. Your settings are kept: press Train again in a minute.",
+    "服务器正在关闭，这次训练随之结束。设置都还在：请过一分钟再按“训练”。",
+)
+
+INSTANCE = secrets.token_hex(4)  # tells the replicas of a server apart
+
+_log = logging.getLogger(__name__)
+_loop: asyncio.AbstractEventLoop | None = None  # that the page is served on
+_sessions: Sessions | None = None
+
+
+def worker_count() -> int:
+    """How many processes train: LIVE_NETS_WORKERS, or 2; with 0, the page's own. Ends the program for other values."""
+    text = os.environ.get("LIVE_NETS_WORKERS", str(pool.WORKERS))
+    if not text.isascii() or not text.isdigit() or int(text) > 64:
+        sys.exit(f"LIVE_NETS_WORKERS must be a whole number from 0 to 64, not {text!r}.")
+    return int(text)
+
+
+@asynccontextmanager
+async def lifespan(app: App) -> AsyncIterator[None]:
+    """While the page is served."""
+    global _loop, _sessions
+    _sessions = make_lean(app)
+    _loop = asyncio.get_running_loop()
+    async with pool.opened(worker_count()):
+        tasks = [asyncio.create_task(work) for work in (pace.keep(), _sweep_files(), _sweep_runs())]
+        _log.info("server started version=%s instance=%s", VERSION, INSTANCE)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            _loop = None
+    _log.info("server ended")
+
+
+async def _sweep_files() -> None:
+    while True:
+        await asyncio.sleep(files.SWEEP_SECONDS)
+        removed = await asyncio.to_thread(files.sweep)
+        if removed:
+            _log.info("files removed folders=%d", removed)
+
+
+async def _sweep_runs() -> None:
+    while True:
+        await asyncio.sleep(IDLE_SWEEP_SECONDS)
+        visitors.put_away_idle()
+
+
+async def _health(request: Request) -> JSONResponse:
+    """How the server is doing; 503 while no worker is alive, in which case a proxy should try another replica."""
+    alive = len(pool.workers())
+    told: dict[str, Any] = {
+        "version": VERSION,
+        "instance": INSTANCE,
+        "workers": alive,
+        "runs": visitors.training(),
+        "waiting": visitors.waiting(),
+        "kept": visitors.kept(),
+        "frames_per_second": round(25 / pace.stretch(), 1),
+    }
+    return JSONResponse(told, 200 if alive or not worker_count() else 503, {"Cache-Control": "no-store"})
+
+
+APP: dict[str, Any] = {  # for FastAPI
+    "lifespan": lifespan,
+    "routes": [Route("/health", _health)],
+    "middleware": [Middleware(Gate), Middleware(Kept, fixed=lambda path: path == f"/gradio_api/file={live.BOKEH_JS}")],
+    "docs_url": None,
+    "redoc_url": None,
+}
+
+
+def forget(session: str) -> None:
+    """Keep nothing of a page that is closed."""
+    if _sessions is not None:
+        _sessions.forget(session)
+        # Gradio's own list of it, which it would keep for ever.
+        _sessions.blocks._queue.pending_event_ids_session.pop(session, None)
+
+
+def close(demo: gr.Blocks) -> None:
+    """End all runs, tell those who watch them, and stop serving: in a few seconds, whoever is connected."""
+    loop = _loop
+    if loop is not None:
+        asyncio.run_coroutine_threadsafe(_end_runs(), loop).result(CLOSE_SECONDS)
+    demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
+    demo.close(verbose=False)
+
+
+async def _end_runs() -> None:
+    visitors.end_all(CLOSING)
+    await asyncio.sleep(0.2)  # for the last frames to go out
