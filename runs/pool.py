@@ -24,7 +24,7 @@ from runs.engine import ASIDE, Engine
 from runs.worker import LENGTH, packed
 
 ASK_EVERY = 0.25  # seconds
-PATIENCE = 10  # seconds that a worker may leave everything unanswered before it is taken to hang
+PATIENCE = 30  # seconds that a worker may leave all unanswered before it is taken to hang; a busy machine takes ten
 START_PATIENCE = 120  # the same while it starts, which on a busy machine takes long
 ASIDE_PATIENCE = 400  # for one call that runs aside; an export of a new architecture may take 300
 WORKERS = 2
@@ -238,10 +238,9 @@ class Pool:
                 self._workers.append(worker)
                 self._changed.set()
                 _log.info("worker started pid=%d seconds=%.1f", worker.pid, time.monotonic() - start)
-                for key in WARM_FIRST:
-                    worker.tell("warm", key)
-                worker.tell("draw", Chart(()), "en")  # which imports matplotlib
+                warming = asyncio.create_task(_warm(worker))
                 code = await worker.gone()
+                await warming
                 _log.error("worker gone pid=%d exit=%d runs=%d", worker.pid, code, worker.runs)
             except LostError:
                 _log.exception("worker did not start")
@@ -250,6 +249,14 @@ class Pool:
                     self._workers = [each for each in self._workers if each is not worker]
                     await worker.end()
             await asyncio.sleep(max(0.0, start + 1 - time.monotonic()))  # not in a circle, if none can live
+
+
+async def _warm(worker: Worker) -> None:
+    """Have a new worker ready for what its first visitors would wait for, one thing after the other, theirs between."""
+    with suppress(LostError):
+        for key in WARM_FIRST:
+            await worker.call("warm", key)
+        await worker.call("draw", Chart(()), "en")  # which imports matplotlib
 
 
 _here = Here()

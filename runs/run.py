@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,7 +121,7 @@ class Run:
         self.state = State.RUNNING
         return True
 
-    async def frames(self) -> AsyncIterator[Frame]:
+    async def frames(self) -> AsyncGenerator[Frame, None]:
         """Train while the run is on, and give a frame every FRAME_SECONDS; the last frame shows how it rests.
 
         Where `pace` has frames come less often, each has more steps, and the run takes no longer. A run that cannot

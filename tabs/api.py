@@ -51,13 +51,12 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
             run = await Run.create(TRAININGS[str(lesson)], config)
             try:
                 await _train(run)
-                folder = files.new_folder()
-                with files.work_in(folder) as work:
+                with files.new_folder() as (folder, work):
                     bundles, archive = await run.export(work)
+                    path = folder / f"live-nets-{run.lesson.key}.zip"
+                    path.write_bytes(archive)
             finally:
                 run.abandon()
-        path = folder / f"live-nets-{run.lesson.key}.zip"
-        path.write_bytes(archive)
         reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
         return dict(run.frame.look.metrics), reports, str(path)
     except (SettingError, NonFiniteError, ExportError, FullError) as error:

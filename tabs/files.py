@@ -26,18 +26,21 @@ def cache() -> Path:
     return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
 
 
-def new_folder() -> Path:
-    """A folder for one visitor's files. Raises OSError where none can be made."""
+@contextmanager
+def new_folder() -> Iterator[tuple[Path, Path]]:
+    """A folder for one visitor's files, gone at once if they cannot be made, and one within that is gone at the end.
+
+    Raises OSError where none can be made.
+    """
     folder = cache() / secrets.token_urlsafe(24)
     folder.mkdir(parents=True)
-    return folder
-
-
-@contextmanager
-def work_in(folder: Path) -> Iterator[Path]:
-    """A folder within for what is not offered, gone at the end, or swept away later if a worker is still at it."""
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as made:
-        yield Path(made)
+    try:
+        # A worker may still be at it, of whose run nobody wants to know any more: what is left is swept away later.
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as work:
+            yield folder, Path(work)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def sweep(age: float = FILE_AGE) -> int:

@@ -95,7 +95,7 @@ class Kept:
     def _keep(self, key: tuple[str, ...], answer: _Answer) -> None:
         if len(key) > 2:  # of pages, those of the hosts that were asked for last
             pages = [each for each in self._kept if len(each) > 2]
-            for oldest in pages[: len(pages) - MOST_HOSTS + 1]:
+            for oldest in pages[: max(0, len(pages) - MOST_HOSTS + 1)]:
                 self._bytes -= len(self._kept.pop(oldest).body)
         if self._bytes + len(answer.body) <= MOST_BYTES:
             self._kept[key] = answer

@@ -128,10 +128,10 @@ class LessonTab(ABC):
             drawn = await self._drawn(request, values, language_of(language))
             if not drawn:  # the page offers no such button, but a request need not come from it
                 return live.problem(NO_CHART), gr.skip()
-            folder = files.new_folder()
-            made = [folder / f"{self.lesson.key}.{kind}" for kind in drawn]
-            for file, content in zip(made, drawn.values(), strict=True):
-                file.write_bytes(content)
+            with files.new_folder() as (folder, _):
+                made = [folder / f"{self.lesson.key}.{kind}" for kind in drawn]
+                for file, content in zip(made, drawn.values(), strict=True):
+                    file.write_bytes(content)
         except REFUSED as error:
             return self._problem(error), gr.skip()
         except OSError:

@@ -4,8 +4,8 @@ import asyncio
 import inspect
 import logging
 import textwrap
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,10 +128,9 @@ class TrainingTab(LessonTab):
         shown: Any = gr.skip()  # a generator that ends without a yield would blank its outputs
         if run is not None and run.state is State.RUNNING:
             try:
-                with Place(address(request)) as place:
-                    async for shown in self._in_line(run, place):
-                        yield shown
-                    async for shown in self._frames(run):
+                # Closed at once when the visitor goes: a run that nobody watches rests.
+                async with aclosing(self._frames(run, address(request))) as frames:
+                    async for shown in frames:
                         yield shown
             except FullError as error:
                 run.pause()
@@ -151,14 +150,18 @@ class TrainingTab(LessonTab):
         if run.state is State.PAUSED:
             yield gr.update(value=live.frame(self.lesson, run.frame))
 
-    async def _frames(self, run: Run) -> AsyncIterator[Any]:
-        shown = run.beginning.frame.run
-        async for frame in run.frames():
-            if frame.run != shown:  # it is looked at in another way since
-                shown = frame.run
-                yield live.start(self.lesson, run.beginning)
-            note = BUSY_PACE if pace.is_busy() and frame.state is State.RUNNING else ""
-            yield gr.update(value=live.frame(self.lesson, frame, note))
+    async def _frames(self, run: Run, whose: str) -> AsyncGenerator[Any, None]:
+        with Place(whose) as place:
+            async for shown in self._in_line(run, place):
+                yield shown
+            on_show = run.beginning.frame.run
+            async with aclosing(run.frames()) as frames:
+                async for frame in frames:
+                    if frame.run != on_show:  # it is looked at in another way since
+                        on_show = frame.run
+                        yield live.start(self.lesson, run.beginning)
+                    note = BUSY_PACE if pace.is_busy() and frame.state is State.RUNNING else ""
+                    yield gr.update(value=live.frame(self.lesson, frame, note))
 
     async def rest(self, request: gr.Request) -> Updates:
         """The buttons and controls that go with the state that the run has come to."""
@@ -255,8 +258,7 @@ class TrainingTab(LessonTab):
             return
         yield [gr.skip(), *self.downloads.busy()]
         try:
-            folder = files.new_folder()
-            with files.work_in(folder) as work:
+            with files.new_folder() as (folder, work):
                 bundles, archive = await run.export(work)
                 shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
         except (NonFiniteError, ExportError) as error:

@@ -241,7 +241,7 @@ def test_leaving_the_frames_pauses_the_run() -> None:
         run.start()
         frames = run.frames()
         await anext(frames)
-        await frames.aclose()  # type: ignore[attr-defined]
+        await frames.aclose()
         return run.state
 
     assert go(story()) is State.PAUSED

@@ -1,0 +1,174 @@
+"""What becomes of many at once: places to train, the line for them, the pace of frames, and runs that stand idle."""
+
+import asyncio
+
+import pytest
+
+from nets import TRAININGS
+from nets.settings import Choices
+from runs import pace, pool, visitors
+from runs import run as run_module
+from runs.run import Run, State
+from runs.visitors import FullError, Place
+from tests.test_runs import go, make, trainer_of, watch
+
+LESSON = TRAININGS["regression"]
+
+
+@pytest.fixture
+def three_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitors, "MOST_TRAINING", 3)
+    monkeypatch.setattr(visitors, "MOST_OF_ADDRESS", 2)
+    monkeypatch.setattr(visitors, "LONGEST_LINE", 4)
+    monkeypatch.setattr(visitors, "LONGEST_LINE_OF_ADDRESS", 3)
+
+
+def enter(addresses: str) -> list[Place]:
+    return [Place(address).__enter__() for address in addresses]
+
+
+def leave(*places: Place) -> None:
+    for place in places:
+        place.__exit__()
+
+
+@pytest.mark.usefixtures("three_places")
+def test_an_address_has_no_more_than_its_share_and_others_pass_it() -> None:
+    places = enter("aaab")
+    assert [place.rank for place in places] == [0, 0, 1, 0]
+    leave(places[3])
+    assert places[2].rank == 1  # a place is free, and not for this address
+    leave(places[0])
+    assert places[2].rank == 0
+    leave(*places[1:3])
+    assert visitors.training() == visitors.waiting() == 0
+
+
+@pytest.mark.usefixtures("three_places")
+def test_who_waits_sees_the_line_move() -> None:
+    places = enter("aabcdd")
+    assert [place.rank for place in places] == [0, 0, 0, 1, 2, 3]
+    assert (visitors.training(), visitors.waiting()) == (3, 3)
+    places[5].moved.clear()
+    leave(places[2])
+    assert [place.rank for place in places[3:]] == [0, 1, 2]
+    assert places[5].moved.is_set()
+    leave(places[4])  # gives up
+    assert places[5].rank == 1
+    leave(places[0], places[1], places[3], places[5])
+
+
+@pytest.mark.usefixtures("three_places")
+def test_a_line_that_is_full_refuses_the_next_and_one_address_cannot_fill_it() -> None:
+    places = enter("aaaaa")
+    with pytest.raises(FullError):
+        Place("a").__enter__()
+    places += enter("bc")
+    with pytest.raises(FullError):
+        Place("d").__enter__()
+    leave(*places)
+
+
+@pytest.mark.usefixtures("three_places")
+def test_a_place_is_waited_for() -> None:
+    async def story() -> None:
+        first, second = enter("aa")
+        with Place("a") as third:
+            waiting = asyncio.create_task(third.ready())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            leave(first)
+            await asyncio.wait_for(waiting, 5)
+        leave(second)
+
+    go(story())
+
+
+def test_a_slower_pace_has_fewer_frames_and_as_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "FRAME_SECONDS", 0.05)
+    monkeypatch.setattr(pace, "_stretch", 2.5)
+
+    async def steps(speed: int) -> list[int]:
+        return [frame.look.step for frame in await watch(await make(speed=speed, steps=20))]
+
+    assert go(steps(1)) == [2, 5, 7, 10, 12, 15, 17, 20]
+    assert go(steps(5)) == [12, 20]
+
+
+def test_the_pace_falls_while_the_event_loop_is_late_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> tuple[float, float]:
+        keeping = asyncio.create_task(pace.keep())
+        try:
+            monkeypatch.setattr(pace, "LATE_LOOP", 1e-9)  # never in time
+            while not pace.is_busy():
+                await asyncio.sleep(0.01)
+            fallen = pace.stretch()
+            monkeypatch.setattr(pace, "LATE_LOOP", 10.0)  # always
+            while pace.stretch() > 1:
+                await asyncio.sleep(0.01)
+            return fallen, pace.stretch()
+        finally:
+            keeping.cancel()
+
+    fallen, recovered = go(asyncio.wait_for(story(), 30))
+    assert pace.BUSY <= fallen <= pace.SLOWEST
+    assert recovered == 1
+
+
+def test_a_run_left_alone_is_put_away_and_its_visitor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        run = await Run.create(LESSON, LESSON.config())
+        engine = pool._here.engine
+        visitors.put("idle", run)
+        await run.step()
+        visitors.put_away_idle()
+        assert run.state is State.PAUSED  # it was touched just now
+        monkeypatch.setattr(visitors, "IDLE_SECONDS", -1)
+        visitors.put_away_idle()
+        assert (run.state, run.frame.message) == (State.ERROR, visitors.PUT_AWAY)
+        assert (await run.step()).message == visitors.PUT_AWAY
+        await run._runner.call("ping")
+        assert run._number not in engine._runs  # its memory is free
+        visitors.put_away_idle()
+        assert visitors.current("idle", "regression") is None
+
+    go(story())
+
+
+def test_a_run_that_is_on_is_never_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        run = await make(speed=1, steps=5)
+        visitors.put("busy", run)
+        run.start()
+        monkeypatch.setattr(visitors, "IDLE_SECONDS", -1)
+        visitors.put_away_idle()
+        assert (await watch(run))[-1].state is State.DONE
+        visitors.close("busy")
+
+    go(story())
+
+
+@pytest.mark.parametrize("key", TRAININGS)
+def test_the_largest_run_of_a_lesson_has_a_ceiling(key: str) -> None:
+    lesson = TRAININGS[key]
+    controls = lesson.config.controls()
+    numbers = {name: control.maximum for name, control in controls.items() if hasattr(control, "maximum")}
+    several = {name: list(control.options) for name, control in controls.items() if isinstance(control, Choices)}
+    trainer = lesson.trainer(lesson.config.parse({**numbers, **{n: o for n, o in several.items() if o}}))
+    parameters = sum(each.numel() for learner in trainer.learners for each in learner.net.parameters())
+    assert trainer.steps <= 2_000
+    assert len(trainer.x) + len(trainer.test_x) <= 3_000
+    assert parameters <= 200_000
+
+
+def test_another_visitors_run_cannot_be_had_by_its_lesson() -> None:
+    async def story() -> None:
+        run = await make(steps=3)
+        visitors.put("one", run)
+        assert visitors.current("two", "regression") is None
+        assert trainer_of(run).step_number == 0
+        visitors.close("two")
+        assert visitors.current("one", "regression") is run
+        visitors.close("one")
+
+    go(story())

@@ -1,0 +1,191 @@
+"""What lies before Gradio: which addresses are let through, and answers that are made just once."""
+
+import asyncio
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tabs import files
+from tabs.gate import LARGEST_BODY, Gate
+from tabs.kept import MOST_HOSTS, Kept
+from tests.test_runs import go
+
+CLOSED = [
+    *("/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/deep_link", "/gradio_api/proxy=http://x"),
+    *("/gradio_api/file=http://x/y", "/gradio_api/vibe-code", "/gradio_api/runs", "/monitoring", "/monitoring/summary"),
+    *("/docs", "/redoc", "/openapi.json", "/login", "/gradio_api/token", "/gradio_api/component_server", "/pwa_icon"),
+    *("/gradio_api/dev/reload", "/gradio_api/file/etc/passwd", "/gradio_api/stream/a/b/1/playlist.m3u8", "/x"),
+]
+
+
+@pytest.mark.parametrize("path", CLOSED)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_this_page_does_not_use_is_not_found(path: str, method: str, app_url: str) -> None:
+    answer = httpx.request(method, app_url.rstrip("/") + path, content=b"{}" if method == "POST" else None)
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE"])
+def test_other_methods_are_not_found(method: str, app_url: str) -> None:
+    assert httpx.request(method, app_url).status_code == 404
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(app_url: str) -> None:
+    body = json.dumps({"data": ["x" * LARGEST_BODY]})
+    answer = httpx.post(f"{app_url}gradio_api/queue/join", content=body)
+    assert answer.status_code == 413
+    assert answer.json() == {"detail": "A body may have 65536 bytes at most."}
+
+
+def test_a_body_that_tells_no_length_is_dropped_where_it_gets_too_large(app_url: str) -> None:
+    chunks = (b" " * 1024 for _ in range(200))
+    assert httpx.post(f"{app_url}gradio_api/queue/join", content=chunks).status_code == 400
+
+
+def test_a_page_under_a_root_path_is_let_through_by_what_follows_it() -> None:
+    async def here(request: Request) -> Response:
+        return PlainTextResponse("here")
+
+    app = Starlette(routes=[Route("/config", here), Route("/docs", here)], middleware=[Middleware(Gate)])
+    assert get(app, "/live/config", root="/live").text == "here"
+    assert get(app, "/live/docs", root="/live").status_code == 404
+
+
+def get(app: Any, path: str, root: str = "", **headers: str) -> httpx.Response:
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(app, root_path=root)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get(path, headers=headers)
+
+    return go(asked())
+
+
+class Counting:
+    """An application that says how often it was asked."""
+
+    def __init__(self, **headers: str) -> None:
+        self.asked = 0
+
+        async def answer(request: Request) -> Response:
+            self.asked += 1
+            await asyncio.sleep(0.01)
+            status = 404 if request.url.path.endswith("missing.js") else 200
+            told = {"asked": self.asked, "host": request.headers["host"], "query": request.url.query}
+            return JSONResponse(told, status, headers)
+
+        self.app = Kept(Starlette(routes=[Route("/{path:path}", answer)]))
+
+
+def test_the_page_is_made_once_for_all_who_ask_for_it_at_once() -> None:
+    counting = Counting()
+
+    async def crowd() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(counting.app), base_url="http://here") as client:
+            return await asyncio.gather(*(client.get("/") for _ in range(20)))
+
+    assert {answer.text for answer in go(crowd())} == {'{"asked":1,"host":"here","query":""}'}
+
+
+def test_a_page_is_kept_for_each_host_and_not_for_endless_ones() -> None:
+    counting = Counting()
+    for number in range(3 * MOST_HOSTS):
+        assert get(counting.app, "/config", host=f"host{number}").json()["host"] == f"host{number}"
+    assert len(counting.app._kept) == MOST_HOSTS
+    get(counting.app, "/config", host=f"host{3 * MOST_HOSTS - 1}")
+    assert counting.asked == 3 * MOST_HOSTS
+
+
+def test_what_is_asked_of_a_page_is_left_to_its_scripts() -> None:
+    counting = Counting()
+    assert get(counting.app, "/?deep_link=somebodys").json()["query"] == ""
+    assert get(counting.app, "/?__theme=dark").json()["asked"] == 1
+
+
+def test_scripts_are_compressed_once_and_go_out_plain_to_those_who_cannot_read_that() -> None:
+    counting = Counting()
+    zipped = get(counting.app, "/assets/index.js", **{"accept-encoding": "gzip, br"})
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert zipped.headers["vary"] == "Accept-Encoding"
+    assert zipped.json()["asked"] == 1
+    plain = get(counting.app, "/assets/index.js", **{"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert get(counting.app, "/assets/index.js", **{"accept-encoding": "gzip"}).json()["asked"] == 1
+
+
+@pytest.mark.parametrize("path", ["/assets/missing.js", "/gradio_api/info"])
+def test_what_is_missing_or_may_differ_is_not_kept(path: str) -> None:
+    counting = Counting()
+    assert [get(counting.app, path).json()["asked"] for _ in range(2)] == [1, 2]
+
+
+def test_what_sets_a_cookie_is_somebodys_own_and_not_kept() -> None:
+    counting = Counting(**{"set-cookie": "a=b"})
+    assert [get(counting.app, "/").json()["asked"] for _ in range(2)] == [1, 2]
+
+
+def test_a_part_or_a_newer_one_is_asked_of_the_app_itself() -> None:
+    counting = Counting()
+    for headers in ({"range": "bytes=0-1"}, {"if-none-match": "x"}):
+        get(counting.app, "/assets/index.js", **headers)
+    assert counting.asked == 2
+
+
+def test_the_real_page_comes_compressed_and_whole(app_url: str) -> None:
+    with httpx.stream("GET", app_url, headers={"accept-encoding": "gzip"}) as answer:
+        raw = b"".join(answer.iter_raw())
+    assert len(raw) < 100_000
+    assert gzip.decompress(raw) == httpx.get(app_url, headers={"accept-encoding": "identity"}).content
+    assert b"window.gradio_config" in gzip.decompress(raw)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_every_folder_for_files_has_a_name_that_nobody_can_guess(cache: Path) -> None:
+    folders = set()
+    for _ in range(10):
+        with files.new_folder() as (folder, work):
+            (folder / "net.onnx").write_bytes(b"x")
+            (work / "other").write_bytes(b"x")
+        folders.add(folder)
+        assert [path.name for path in folder.iterdir()] == ["net.onnx"]
+    assert len({folder.name for folder in folders}) == 10
+    assert min(len(folder.name) for folder in folders) >= 32
+
+
+def test_files_that_cannot_be_made_leave_nothing(cache: Path) -> None:
+    def write() -> None:
+        with files.new_folder() as (folder, _):
+            (folder / "half").write_bytes(b"x")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        write()
+    assert list(cache.iterdir()) == []
+
+
+def test_old_files_go_with_their_folders_and_new_ones_stay(cache: Path) -> None:
+    for name, age in (("old", 2 * files.FILE_AGE), ("new", 0)):
+        with files.new_folder() as (folder, _):
+            (folder / name).write_bytes(b"x")
+        then = (folder / name).stat().st_mtime - age
+        os.utime(folder / name, (then, then))
+    (cache / "empty" / "folder").mkdir(parents=True)
+    long_ago = (cache / "empty").stat().st_mtime - 2 * files.FILE_AGE
+    os.utime(cache / "empty", (long_ago, long_ago))
+    assert files.sweep() == 2
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["new"]
+    assert files.sweep() == 0

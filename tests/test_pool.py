@@ -1,0 +1,167 @@
+"""Worker processes: what they answer, and what becomes of runs and calls when one is lost."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from nets import TRAININGS
+from runs import pool
+from runs.pool import LostError, Pool, Worker
+from runs.run import LOST, Run, State, preview
+from tests.test_runs import go, watch
+from tests.visitor import until
+
+LESSON = TRAININGS["regression"]
+
+Story = Callable[[Pool], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def prompt_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that need not warm up, so that these tests need not wait for it."""
+    monkeypatch.setattr(pool, "WARM_FIRST", [])
+
+
+def with_workers(size: int, story: Story) -> None:
+    async def told() -> None:
+        async with pool.opened(size) as opened:
+            assert opened is not None
+            while len(opened.workers) < size:
+                await opened.least_busy()
+                await asyncio.sleep(0.01)
+            await story(opened)
+
+    go(told())
+
+
+async def replaced(opened: Pool, lost: Worker) -> Worker:
+    """The worker that has come for the one that was lost."""
+    async with asyncio.timeout(30):
+        while True:
+            worker = await opened.least_busy()
+            if worker is not lost:
+                return worker
+            await asyncio.sleep(0.01)
+
+
+def test_a_run_learns_the_same_in_a_worker_as_anywhere() -> None:
+    async def story(opened: Pool) -> None:
+        run = await Run.create(LESSON, LESSON.config.parse({"steps": 30}))
+        assert isinstance(run._runner, Worker)
+        frame = (await watch(run))[-1]
+        alone = LESSON.trainer(LESSON.config.parse({"steps": 30}))
+        while not alone.done:
+            alone.step()
+        assert frame.look.metrics == alone.snapshot().metrics
+
+    with_workers(1, story)
+
+
+def test_runs_are_spread_over_the_workers_and_stay_where_they_are() -> None:
+    async def story(opened: Pool) -> None:
+        runs = [await Run.create(LESSON, LESSON.config.parse({"steps": 5})) for _ in range(6)]
+        assert [worker.runs for worker in opened.workers] == [3, 3]
+        homes = [run._runner for run in runs]
+        await asyncio.gather(*map(watch, runs))
+        assert [run._runner for run in runs] == homes
+        for run in runs:
+            run.abandon()
+        assert [worker.runs for worker in opened.workers] == [0, 0]
+
+    with_workers(2, story)
+
+
+def test_what_a_method_raises_is_raised_where_it_was_called() -> None:
+    async def story(opened: Pool) -> None:
+        worker = await opened.least_busy()
+        with pytest.raises(KeyError, match="7"):
+            await worker.call("look", 7)
+        with pytest.raises(RuntimeError, match=r"SettingError.*steps must be a whole number"):  # which cannot travel
+            await worker.call("begin", 1, "regression", {"steps": 0})
+        await worker.answers(10)
+
+    with_workers(1, story)
+
+
+def test_a_killed_worker_ends_its_runs_in_a_sentence_and_the_others_go_on() -> None:
+    async def story(opened: Pool) -> None:
+        runs = [await Run.create(LESSON, LESSON.config.parse({"steps": 60})) for _ in range(2)]
+        for run in runs:
+            run.speed = 1
+        lost = opened.workers[0]
+        watching = [asyncio.create_task(watch(run)) for run in runs]
+        while min(run.frame.look.step for run in runs) < 5:
+            await asyncio.sleep(0.01)
+        os.kill(lost.pid, signal.SIGKILL)
+        frames = [(await each)[-1] for each in watching]
+        assert {(frame.state, frame.message.en) for frame in frames} == {(State.ERROR, LOST.en), (State.DONE, "")}
+        async with asyncio.timeout(60):
+            while len(opened.workers) < 2:
+                await asyncio.sleep(0.01)
+
+    with_workers(2, story)
+
+
+def test_a_worker_that_hangs_is_found_out_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(opened: Pool) -> None:
+        run = await Run.create(LESSON, LESSON.config.parse({"steps": 2000}))
+        run.speed = 1
+        monkeypatch.setattr(pool, "PATIENCE", 0.5)
+        hung = await opened.least_busy()
+        watching = asyncio.create_task(watch(run))
+        os.kill(hung.pid, signal.SIGSTOP)
+        assert (await watching)[-1].message.en == LOST.en
+        assert (await replaced(opened, hung)).pid != hung.pid
+        with pytest.raises(LostError):
+            await hung.call("ping")
+
+    with_workers(1, story)
+
+
+def test_what_needs_no_run_is_asked_of_another_worker() -> None:
+    async def story(opened: Pool) -> None:
+        worker = await opened.least_busy()
+        os.kill(worker.pid, signal.SIGSTOP)  # the call is on its way, and is never answered
+        asked = asyncio.create_task(preview(LESSON, LESSON.config()))
+        await asyncio.sleep(0)
+        os.kill(worker.pid, signal.SIGKILL)
+        assert (await asked).frame.look.step == 0
+
+    with_workers(1, story)
+
+
+def test_a_worker_that_takes_too_long_aside_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(opened: Pool) -> None:
+        run = await Run.create(LESSON, LESSON.config.parse({"steps": 2}))
+        chart = await run._runner.call("chart", run._number)
+        monkeypatch.setattr(pool, "ASIDE_PATIENCE", 0)
+        with pytest.raises(LostError, match="draw did not end"):
+            await run._runner.call("draw", chart, "en")
+        assert (await run.step()).message.en == LOST.en
+
+    with_workers(1, story)
+
+
+def test_workers_end_with_the_pool() -> None:
+    pids: list[int] = []
+
+    async def story(opened: Pool) -> None:
+        pids.extend(worker.pid for worker in opened.workers)
+
+    with_workers(2, story)
+    assert len(pids) == 2
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_without_a_pool_runs_train_in_this_process() -> None:
+    async def story() -> None:
+        async with pool.opened(0) as opened:
+            assert opened is None
+            assert isinstance(await pool.runner(), pool.Here)
+            assert pool.workers() == []
+
+    go(story())
