@@ -43,6 +43,22 @@ class FullError(RuntimeError):
     """Neither a place to train nor one in the line is free."""
 
 
+class Shares:
+    """What one address may have done at once; what it asks for beyond that waits, and keeps nobody else waiting."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # each lives while it is held
+
+    def of(self, address: str) -> asyncio.Semaphore:
+        """Hold this while something is done for the address."""
+        return self._of.setdefault(address, asyncio.Semaphore(self._most))
+
+
+COMPUTING = Shares(24)  # a run that begins, or a look at other settings: milliseconds
+DRAWING = Shares(6)  # figures and files: tenths of a second
+
+
 def turn(session: str, lesson: str) -> asyncio.Lock:
     """Hold this from looking at the visitor's run to putting another: two clicks may come at once."""
     return _turns.setdefault((session, lesson), asyncio.Lock())

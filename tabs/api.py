@@ -1,21 +1,22 @@
 """The API for gradio_client: /lessons and /train."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
-from export.bundle import NonFiniteError
+from export.bundle import Bundle, NonFiniteError
 from export.graph import ExportError
 from nets import LESSONS, TRAININGS
 from nets.settings import Config, Control, SettingError
 from runs.pool import LostError
 from runs.run import LOST, Run, State
-from runs.visitors import FullError, Place
+from runs.visitors import DRAWING, FullError, Place
 from tabs import files
 from tabs.training_tab import NOT_WRITTEN
-from tabs.visitor import address
+from tabs.visitor import address, fair
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +52,7 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
             run = await Run.create(TRAININGS[str(lesson)], config)
             try:
                 await _train(run)
-                with files.new_folder() as (folder, work):
-                    bundles, archive = await run.export(work)
-                    path = folder / f"live-nets-{run.lesson.key}.zip"
-                    path.write_bytes(archive)
+                bundles, path = await _exported(run, address(request))
             finally:
                 run.abandon()
         reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
@@ -74,6 +72,15 @@ def _config(key: object, settings: object) -> Config:
     return TRAININGS[key].config.parse(settings)
 
 
+async def _exported(run: Run, whose: str) -> tuple[list[Bundle], Path]:
+    async with DRAWING.of(whose):
+        with files.new_folder() as (folder, work):
+            bundles, archive = await run.export(work)
+            path = folder / f"live-nets-{run.lesson.key}.zip"
+            path.write_bytes(archive)
+            return bundles, path
+
+
 async def _train(run: Run) -> None:
     run.start()
     async for _ in run.frames():
@@ -91,7 +98,7 @@ def build() -> None:
         lesson, settings = gr.Textbox(label="lesson"), gr.JSON(label="settings")
         outputs = [gr.JSON(label="metrics"), gr.JSON(label="parity"), gr.File(label="bundle")]
         gr.Button().click(
-            train,
+            fair(train),
             [lesson, settings],
             outputs,
             api_name="train",

@@ -26,6 +26,7 @@ from nets.training import LOSS, TEST_LOSS
 from runs.run import verified
 from tabs import bundle_view, live
 from tabs.lesson_tab import EVENT, sent
+from tabs.visitor import fair
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 
@@ -93,8 +94,8 @@ class CheckpointsTab:
         self.detail = gr.HTML(
             js_on_load="window.liveNets.checkpoint(element, watch);", elem_classes=["parity", "checkpoint"]
         )
-        self.cards.submit(self.first_view, None, self.cards, **EVENT)
-        self.cards.click(self.choose, None, self.detail, **EVENT)
+        self.cards.submit(fair(self.first_view), None, self.cards, **EVENT)
+        self.cards.click(fair(self.choose), None, self.detail, **EVENT)
 
     async def first_view(self) -> AsyncIterator[str]:
         """The cards of all bundles, each checked by now."""

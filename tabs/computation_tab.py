@@ -8,8 +8,10 @@ import gradio as gr
 from charts.text import Language
 from nets.lesson import Computation
 from runs.run import draw, preview
+from runs.visitors import COMPUTING
 from tabs import live
 from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates, sent
+from tabs.visitor import fair
 
 
 class ComputationTab(LessonTab):
@@ -20,10 +22,10 @@ class ComputationTab(LessonTab):
     def __init__(self, lesson: Computation, language: gr.Textbox) -> None:
         super().__init__(lesson, language)
         changes = [control.change for control in self.controls]
-        gr.on(changes, self.show, self.controls, self.chart, trigger_mode="always_last", **CHECKED)
+        gr.on(changes, fair(self.show, COMPUTING), self.controls, self.chart, trigger_mode="always_last", **CHECKED)
         outputs = [self.chart, *self.controls]
-        self.ideas.click(self.try_idea, None, outputs, **EVENT)
-        self.ideas.submit(self.open_with, None, outputs, **EVENT)
+        self.ideas.click(fair(self.try_idea, COMPUTING), None, outputs, **EVENT)
+        self.ideas.submit(fair(self.open_with, COMPUTING), None, outputs, **EVENT)
 
     def _build_run(self) -> None:
         self._build_chart()

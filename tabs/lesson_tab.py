@@ -15,9 +15,10 @@ from charts.text import Language, Text
 from nets.lesson import Idea, Lesson, Training
 from nets.settings import Config, SettingError
 from runs.pool import LostError
-from runs.visitors import FULL, FullError
+from runs.visitors import DRAWING, FULL, FullError
 from tabs import controls, files, live
 from tabs.language import SEND_LANGUAGE, label, language_of
+from tabs.visitor import fair
 
 Updates = list[Any]
 
@@ -69,9 +70,13 @@ class LessonTab(ABC):
             # These two, and the chart, come when the tab is seen first: the page would open later for all tabs' text.
             self.text = gr.HTML(elem_classes="lesson-text")
             self.code = gr.HTML(elem_classes="lesson-code")
-        self.chart.submit(self.first_view, None, [self.chart, self.text, self.code], **EVENT)
+        self.chart.submit(fair(self.first_view), None, [self.chart, self.text, self.code], **EVENT)
         self.save.click(
-            self.save_figure, [language, *self._inputs()], [self.chart, self.figures], js=SEND_LANGUAGE, **CHECKED
+            fair(self.save_figure, DRAWING),
+            [language, *self._inputs()],
+            [self.chart, self.figures],
+            js=SEND_LANGUAGE,
+            **CHECKED,
         )
 
     @abstractmethod

@@ -19,11 +19,11 @@ from nets.settings import Config, SettingError
 from nets.training import Trainer
 from runs import pace, visitors
 from runs.run import Run, State, draw, preview
-from runs.visitors import FullError, Place
+from runs.visitors import COMPUTING, DRAWING, FullError, Place
 from tabs import controls, downloads, files, live
 from tabs.language import label
 from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates, sent
-from tabs.visitor import address, session
+from tabs.visitor import address, fair, session
 
 _log = logging.getLogger(__name__)
 
@@ -93,22 +93,24 @@ class TrainingTab(LessonTab):
 
         # Frames go out through one output alone, and as strings: Gradio spends a millisecond on every update of a
         # component, even one that changes nothing, and a tab has twenty.
-        trained = self._follow(self.buttons.train.click(self.train, settings, outputs, **CHECKED), outputs)
-        tried = self._follow(self.ideas.click(self.try_idea, self.speed, outputs, **CHECKED), outputs)
-        stepped = self.buttons.step.click(self.step, settings, outputs, **CHECKED)
-        stopped = self.buttons.stop.click(self.stop, None, outputs, **EVENT)
+        trained = self._follow(
+            self.buttons.train.click(fair(self.train, COMPUTING), settings, outputs, **CHECKED), outputs
+        )
+        tried = self._follow(self.ideas.click(fair(self.try_idea, COMPUTING), self.speed, outputs, **CHECKED), outputs)
+        stepped = self.buttons.step.click(fair(self.step, COMPUTING), settings, outputs, **CHECKED)
+        stopped = self.buttons.stop.click(fair(self.stop), None, outputs, **EVENT)
         for event in (trained, tried, stepped, stopped):
-            event.then(self.take_away, None, [self.chart, *self.downloads.components], **EVENT)
-        self.buttons.pause.click(self.pause, None, None, **EVENT)
-        self.buttons.reset.click(self.reset, settings, outputs, **CHECKED)
-        self.ideas.submit(self.open_with, None, outputs, **EVENT)
-        self.speed.change(self.change_speed, self.speed, self.chart, **CHECKED)
+            event.then(fair(self.take_away), None, [self.chart, *self.downloads.components], **EVENT)
+        self.buttons.pause.click(fair(self.pause), None, None, **EVENT)
+        self.buttons.reset.click(fair(self.reset, COMPUTING), settings, outputs, **CHECKED)
+        self.ideas.submit(fair(self.open_with, COMPUTING), None, outputs, **EVENT)
+        self.speed.change(fair(self.change_speed), self.speed, self.chart, **CHECKED)
         changes = [control.change for control in self.controls]
-        gr.on(changes, self.preview, settings, self.chart, trigger_mode="always_last", **CHECKED)
+        gr.on(changes, fair(self.preview, COMPUTING), settings, self.chart, trigger_mode="always_last", **CHECKED)
 
     def _follow(self, event: Any, outputs: list[Any]) -> Any:
         """After an event that may have started a run: show its frames, and then how it rests."""
-        return event.then(self.stream, None, self.chart, **EVENT).then(self.rest, None, outputs, **EVENT)
+        return event.then(fair(self.stream), None, self.chart, **EVENT).then(fair(self.rest), None, outputs, **EVENT)
 
     async def train(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Start a run, or go on with one that is paused; `stream` shows it."""
@@ -258,9 +260,10 @@ class TrainingTab(LessonTab):
             return
         yield [gr.skip(), *self.downloads.busy()]
         try:
-            with files.new_folder() as (folder, work):
-                bundles, archive = await run.export(work)
-                shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
+            async with DRAWING.of(address(request)):
+                with files.new_folder() as (folder, work):
+                    bundles, archive = await run.export(work)
+                    shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
         except (NonFiniteError, ExportError) as error:
             shown = self.downloads.refused(error.told)
         except Exception:  # noqa: BLE001  # a full disk, a lost worker, an export that torch refuses: told, and no hang

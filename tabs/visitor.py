@@ -1,9 +1,18 @@
 """Who asks: a visitor's page, by the name that Gradio gave it, and the address that the request came from."""
 
+import inspect
 import os
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import wraps
+from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
+
+from runs.visitors import Shares
 
 NO_ADDRESS = "unknown"  # of a request that is not from a network
 
@@ -37,3 +46,50 @@ def address(request: gr.Request) -> str:
         return peer
     told = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
     return told[-min(count, len(told))] if told else peer
+
+
+MOST_EVENTS = 240  # of an address at once: a class in training, and its clicks
+
+_events: Counter[str] = Counter()
+
+
+def fair(handler: Callable[..., Any], shares: Shares | None = None) -> Callable[..., Any]:
+    """The handler of an event, async, for no more than MOST_EVENTS of an address at once, and within its share.
+
+    Gradio runs so many events at once and no more, whosever they are. Those that are too many raise gr.Error.
+    """
+    if inspect.isasyncgenfunction(handler):
+
+        @wraps(handler)
+        async def streaming(*arguments: Any) -> Any:
+            with _counted():
+                async with aclosing(handler(*arguments)) as given:
+                    async for each in given:
+                        yield each
+
+        return streaming
+
+    @wraps(handler)
+    async def answering(*arguments: Any) -> Any:
+        with _counted() as whose:
+            if shares is None:
+                return await handler(*arguments)
+            async with shares.of(whose):
+                return await handler(*arguments)
+
+    return answering
+
+
+@contextmanager
+def _counted() -> Iterator[str]:
+    request = LocalContext.request.get(None)
+    whose = NO_ADDRESS if request is None else address(request)
+    if _events[whose] >= MOST_EVENTS:
+        raise gr.Error("Too many requests from your address at once. Please try again.", print_exception=False)
+    _events[whose] += 1
+    try:
+        yield whose
+    finally:
+        _events[whose] -= 1
+        if not _events[whose]:
+            del _events[whose]

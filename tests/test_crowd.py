@@ -1,8 +1,12 @@
 """What becomes of many at once: places to train, the line for them, the pace of frames, and runs that stand idle."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from nets import TRAININGS
 from nets.settings import Choices
@@ -10,6 +14,7 @@ from runs import pace, pool, visitors
 from runs import run as run_module
 from runs.run import Run, State
 from runs.visitors import FullError, Place
+from tabs import visitor
 from tests.test_runs import go, make, trainer_of, watch
 
 LESSON = TRAININGS["regression"]
@@ -172,3 +177,78 @@ def test_another_visitors_run_cannot_be_had_by_its_lesson() -> None:
         visitors.close("one")
 
     go(story())
+
+
+def test_what_an_address_asks_for_beyond_its_share_waits_and_others_do_not() -> None:
+    async def story() -> list[str]:
+        shares, done = visitors.Shares(1), []
+        free = asyncio.Event()
+
+        async def work(whose: str, *, waits: bool) -> None:
+            async with shares.of(whose):
+                if waits:
+                    await free.wait()
+                done.append(whose)
+
+        first = asyncio.create_task(work("a", waits=True))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(work("a", waits=False))
+        await work("b", waits=False)
+        free.set()
+        await asyncio.gather(first, second)
+        return done
+
+    assert go(story()) == ["b", "a", "a"]
+
+
+def request_of(host: str) -> gr.Request:
+    return gr.Request(client=SimpleNamespace(host=host), headers={})
+
+
+def test_an_address_has_so_many_events_at_once_and_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitor, "MOST_EVENTS", 2)
+
+    async def story() -> None:
+        free = asyncio.Event()
+
+        async def handler() -> str:
+            await free.wait()
+            return "done"
+
+        async def frames() -> AsyncIterator[int]:
+            yield 1
+            yield 2
+
+        async def ask(host: str) -> object:
+            LocalContext.request.set(request_of(host))
+            return await visitor.fair(handler)()
+
+        asked = [asyncio.create_task(ask(host)) for host in ("a", "a", "b")]
+        await asyncio.sleep(0)
+        with pytest.raises(gr.Error, match="Too many requests from your address"):
+            await asyncio.create_task(ask("a"))
+        free.set()
+        assert await asyncio.gather(*asked) == ["done"] * 3
+        assert await asyncio.create_task(ask("a")) == "done"
+        assert [each async for each in visitor.fair(frames)()] == [1, 2]
+        assert not visitor._events
+
+    go(story())
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "told"),
+    [
+        ("0", "9.9.9.9", "10.0.0.1"),  # anybody may have written that
+        ("1", "6.6.6.6, 9.9.9.9", "9.9.9.9"),
+        ("2", "6.6.6.6, 9.9.9.9, 10.0.0.2", "9.9.9.9"),
+        ("2", "9.9.9.9", "9.9.9.9"),
+        ("1", "", "10.0.0.1"),
+    ],
+)
+def test_an_address_is_what_our_own_outermost_proxy_says(
+    proxies: str, forwarded: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVE_NETS_PROXIES", proxies)
+    request = gr.Request(client=SimpleNamespace(host="10.0.0.1"), headers={"x-forwarded-for": forwarded})
+    assert visitor.address(request) == told
