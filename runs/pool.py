@@ -242,7 +242,7 @@ class Pool:
                 code = await worker.gone()
                 await warming
                 _log.error("worker gone pid=%d exit=%d runs=%d", worker.pid, code, worker.runs)
-            except LostError:
+            except (LostError, OSError):  # the machine may have no process or memory to spare, and will again
                 _log.exception("worker did not start")
             finally:
                 if worker is not None:
@@ -253,10 +253,14 @@ class Pool:
 
 async def _warm(worker: Worker) -> None:
     """Have a new worker ready for what its first visitors would wait for, one thing after the other, theirs between."""
-    with suppress(LostError):
+    try:
         for key in WARM_FIRST:
             await worker.call("warm", key)
         await worker.call("draw", Chart(()), "en")  # which imports matplotlib
+    except LostError:
+        return
+    except Exception:  # noqa: BLE001  # a lesson of somebody's own that fails: its visitors are told, others are not hit
+        _log.exception("warming up failed")
 
 
 _here = Here()

@@ -68,9 +68,13 @@ async def lifespan(app: App) -> AsyncIterator[None]:
 async def _sweep_files() -> None:
     while True:
         await asyncio.sleep(files.SWEEP_SECONDS)
-        removed = await asyncio.to_thread(files.sweep)
-        if removed:
-            _log.info("files removed folders=%d", removed)
+        try:
+            removed = await asyncio.to_thread(files.sweep)
+        except OSError:  # the disk's trouble may pass
+            _log.exception("files not swept")
+        else:
+            if removed:
+                _log.info("files removed folders=%d", removed)
 
 
 async def _sweep_runs() -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from nets import LESSONS
+from tabs import page
+from tests.visitor import Visitor
+
 ROOT = Path(__file__).parent.parent
 
 # Every name that is looked up and every address that is connected to, from before the first import.
@@ -60,6 +64,38 @@ def test_the_page_is_served_as_it_should_be_to_strangers(app_url: str) -> None:
     assert config["analytics_enabled"] is False
     assert config["show_error"] is False
     assert config["footer_links"] == ["api"]
-    assert httpx.get(f"{app_url}monitoring").status_code >= 400
+    assert httpx.get(f"{app_url}monitoring").status_code == 404
     upload = httpx.post(f"{app_url}gradio_api/upload", files={"files": b"x" * 2000})
-    assert upload.status_code >= 400
+    assert upload.status_code == 404
+
+
+@pytest.mark.parametrize("origin", ["null", "http://evil.example", "https://127.0.0.1.evil.example"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_no_other_site_may_read_a_server_on_ones_own_machine(origin: str, method: str, app_url: str) -> None:
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    answer = httpx.request(method, f"{app_url}config", headers=headers)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_settings_that_the_app_cannot_be_asked_for_are_as_announced() -> None:
+    launched = page.launch_options()
+    assert launched["strict_cors"] is True
+    assert launched["allowed_paths"] == []
+    assert launched["run_history"] is False
+    assert launched["state_session_capacity"] == 1000
+    assert launched["max_file_size"] == "1kb"
+    assert (launched["share"], launched["mcp_server"]) == (False, False)
+
+
+def test_a_figure_with_a_script_in_it_would_be_saved_and_not_run(app_url: str) -> None:
+    visitor = Visitor(app_url)
+    handler = f"save_figure_{list(LESSONS).index('regression')}"
+    *_, last = visitor.ask(handler, ["en", 1, *LESSONS["regression"].config().to_dict().values()])
+    files = last["output"]["data"][1]["value"]
+    assert [each["orig_name"] for each in files] == ["regression.png", "regression.svg", "regression.pdf"]
+    for each in files:
+        answer = visitor.client.get(f"/gradio_api/file={each['path']}")
+        assert answer.status_code == 200
+        if each["orig_name"].endswith("svg"):
+            assert answer.headers["content-disposition"].startswith("attachment")
+    visitor.client.close()
