@@ -9,6 +9,7 @@ import gzip
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +35,8 @@ class Kept:
         self._fixed = fixed
         self._kept: OrderedDict[tuple[str, ...], _Answer] = OrderedDict()
         self._bytes = 0
-        self._making: dict[tuple[str, ...], asyncio.Lock] = {}
+        # Each lives while it is held.
+        self._making: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = self._key(scope)
@@ -44,8 +46,7 @@ class Kept:
         answer = self._kept.get(key)
         if answer is None:
             async with self._making.setdefault(key, asyncio.Lock()):  # of a crowd, one asks and the others wait
-                answer = self._kept.get(key) or await self._made(key, scope, receive, send)
-            self._making.pop(key, None)
+                answer = self._kept.get(key) or await self._made(key, scope, send)
         if answer is not None:  # else it has been sent already, and is not to be kept
             await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.body})
@@ -63,14 +64,19 @@ class Kept:
             return path, zipped, scope.get("scheme", ""), *told
         return (path, zipped) if path.startswith(FIXED) or self._fixed(path) else None
 
-    async def _made(self, key: tuple[str, ...], scope: Scope, receive: Receive, send: Send) -> _Answer | None:
+    async def _made(self, key: tuple[str, ...], scope: Scope, send: Send) -> _Answer | None:
         """The answer, kept; None for one that is no success, and has gone out as it came."""
         started: Message = {}
         parts: list[bytes] = []
-        refused = False
+        refused = complete = False
+
+        async def stay() -> Message:
+            """A client that never leaves: an answer that was cut short when one did would be kept for all."""
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets it")
 
         async def collect(message: Message) -> None:
-            nonlocal started, refused
+            nonlocal started, refused, complete
             if message["type"] == "http.response.start":
                 started = message
                 refused = message["status"] != 200 or "set-cookie" in Headers(raw=message["headers"])
@@ -78,9 +84,10 @@ class Kept:
                 await send(message)
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
+                complete = not message.get("more_body", False)
 
-        await self._app({**scope, "query_string": b""}, receive, collect)
-        if refused or not started:
+        await self._app({**scope, "query_string": b""}, stay, collect)
+        if refused or not complete:
             return None
         headers, body = MutableHeaders(raw=list(started["headers"])), b"".join(parts)
         if key[1] and "content-encoding" not in headers and headers.get("content-type", "").startswith(TEXT):

@@ -4,8 +4,12 @@ import asyncio
 import gzip
 import json
 import os
+import re
+import socket
+import struct
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -94,6 +98,20 @@ def test_the_page_is_made_once_for_all_who_ask_for_it_at_once() -> None:
             return await asyncio.gather(*(client.get("/") for _ in range(20)))
 
     assert {answer.text for answer in go(crowd())} == {'{"asked":1,"host":"here","query":""}'}
+
+
+def test_a_visitor_who_leaves_in_the_middle_cuts_nothing_short_for_others(app_url: str) -> None:
+    address = urlsplit(app_url)
+    script = re.findall(r'(?:src|href)="\./(assets/[^"]+\.js)"', httpx.get(app_url).text)[0]
+    for _ in range(3):
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves without a word
+            client.sendall(
+                f"GET /{script} HTTP/1.1\r\nHost: {address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n".encode()
+            )
+    whole = httpx.get(app_url + script, headers={"accept-encoding": "identity"}).content
+    assert len(whole) > 1000
+    assert httpx.get(app_url + script, headers={"accept-encoding": "gzip"}).content == whole
 
 
 def test_a_page_is_kept_for_each_host_and_not_for_endless_ones() -> None:
