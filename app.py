@@ -42,6 +42,7 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     try:
         demo.launch(server_port=port(), prevent_thread_lock=True, **launch_options())
+        logs.set_up()
     except OSError as error:  # the port is taken
         sys.exit(f"{error} Or set PORT to another.")
     while not ended.wait(1):  # by the second, since Windows hands no signal to a wait without an end

@@ -15,12 +15,18 @@ class OneLine(logging.Formatter):
 
 
 def set_up() -> None:
-    """Log from LOG_LEVEL on, which is INFO unless it is set. Ends the program for a level that is none."""
+    """Log from LOG_LEVEL on, which is INFO unless it is set. Ends the program for a level that is none.
+
+    To be called once more when a server has begun to serve, which has set up a log of its own.
+    """
     level = os.environ.get("LOG_LEVEL", "INFO")
     if level not in LEVELS:
         sys.exit(f"LOG_LEVEL must be one of {', '.join(LEVELS)}, not {level!r}.")
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])  # the first time; then it stays
+    for server in ("uvicorn", "uvicorn.error"):  # which has handlers of its own as soon as it serves
+        logging.getLogger(server).handlers.clear()
+        logging.getLogger(server).propagate = True
     for ours in ("runs", "tabs"):
         logging.getLogger(ours).setLevel(level)

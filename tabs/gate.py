@@ -4,12 +4,17 @@ Gradio serves more than that: uploads, a proxy for other sites' files, links tha
 an editor of the app's own code. None is used here, and what is new in its next version need not be found out first.
 """
 
+import logging
 import re
+from contextlib import suppress
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 64 * 1024  # bytes; what the page sends has about one thousand
+
+_log = logging.getLogger(__name__)
 
 READ = re.compile(
     r"/|/health|/config/?|/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
@@ -20,7 +25,7 @@ SENT = re.compile(r"/gradio_api/(queue/join/?|cancel|reset/?|(run|call|api)/[^/]
 
 
 class Gate:
-    """An ASGI application before another: 404 for other addresses, 413 for larger bodies."""
+    """An ASGI application before another: 404 for other addresses, 413 for larger bodies, and no traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,8 +36,29 @@ class Gate:
             if refused is not None:
                 await refused(scope, receive, send)
                 return
-            receive = _limited(receive)
-        await self._app(scope, receive, send)
+            await self._answered(scope, _limited(receive), send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:  # noqa: BLE001  # of Gradio's, which would end in a traceback in the log
+            # An event that is unknown, which anybody can ask for, is refused when its stream has begun already.
+            level = logging.DEBUG if isinstance(error.__cause__, HTTPException) else logging.ERROR
+            _log.log(level, "request failed", exc_info=error)
+            if not started:
+                await JSONResponse({"detail": "Internal Server Error"}, 500)(scope, receive, send)
+            else:
+                with suppress(RuntimeError):  # of a server that was promised more
+                    await send({"type": "http.response.body", "body": b""})
 
 
 def _refusal(scope: Scope) -> JSONResponse | None:

@@ -18,7 +18,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from runs.logs import OneLine
 from tabs import files
 from tabs.gate import LARGEST_BODY, Gate
 from tabs.kept import MOST_HOSTS, Kept
@@ -37,6 +39,29 @@ CLOSED = [
 def test_what_this_page_does_not_use_is_not_found(path: str, method: str, app_url: str) -> None:
     answer = httpx.request(method, app_url.rstrip("/") + path, content=b"{}" if method == "POST" else None)
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize("path", ["call/lessons/unknown", "queue/data?session_hash=nobody"])
+def test_an_event_that_is_unknown_is_refused_and_fills_no_log(path: str, app_url: str) -> None:
+    answer = httpx.get(f"{app_url}gradio_api/{path}", timeout=20)
+    assert "404: Not Found" in answer.text
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_what_gradio_raises_ends_in_one_line_of_the_log(started: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if started:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("insides")
+
+    answer = get(Gate(app), "/config")
+    assert "insides" not in answer.text
+    assert answer.status_code == (200 if started else 500)
+    (record,) = caplog.records
+    assert record.getMessage() == "request failed"
+    line = OneLine("%(levelname)s %(message)s").format(record)
+    assert "\n" not in line
+    assert line.endswith("ValueError: insides")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE"])
