@@ -8,6 +8,8 @@ import threading
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is: nothing leaves this machine
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# Of forwarding headers the app believes what LIVE_NETS_PROXIES says, and uvicorn none: not those of a tunnel here, say.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 # After every event, Gradio has pandas sum up all events for a page of statistics that is switched off here.
 os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"], os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = str(10**9), "1"
 
@@ -37,6 +39,7 @@ def main() -> None:
     logs.set_up()
     visitor.proxies()  # what is wrong with the environment is told now, and not to the first visitor
     service.worker_count()
+    service.open_files()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -25,7 +25,7 @@ from runs.worker import LENGTH, packed
 
 ASK_EVERY = 0.25  # seconds
 PATIENCE = 30  # seconds that a worker may leave all unanswered before it is taken to hang; a busy machine takes ten
-START_PATIENCE = 120  # the same while it starts, which on a busy machine takes long
+START_PATIENCE = 60  # the same while it starts, which on a busy machine takes long
 ASIDE_PATIENCE = 400  # for one call that runs aside; an export of a new architecture may take 300
 WORKERS = 2
 
@@ -82,6 +82,7 @@ class Worker(Runner):
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self.alive = True
+        self._heard = time.monotonic()  # when it last answered anything
         self.delay = 0.0  # seconds that a call has lately waited for those before it
         self._listening = asyncio.create_task(self._listen())
 
@@ -118,14 +119,13 @@ class Worker(Runner):
         # Not drained: a worker that has stopped reading is found out soon, and what is asked meanwhile is small.
         self._calls.write(packed((number, method, arguments)))
         try:
-            if method not in ASIDE:
-                return await future
-            async with asyncio.timeout(ASIDE_PATIENCE):
-                return await future
-        except TimeoutError:
-            self.kill(f"{method} took more than {ASIDE_PATIENCE} s")
-            raise LostError(f"{method} did not end") from None
+            await asyncio.wait([future], timeout=ASIDE_PATIENCE if method in ASIDE else None)
+            if not future.done():
+                self.kill(f"{method} took more than {ASIDE_PATIENCE} s")
+                raise LostError(f"{method} did not end")
+            return future.result()
         finally:
+            future.cancel()
             self._waiting.pop(number, None)
 
     def tell(self, method: str, *arguments: object) -> None:
@@ -135,13 +135,20 @@ class Worker(Runner):
     async def answers(self, patience: float) -> None:
         """Wait until all that was asked before is answered. Raises LostError if that takes too long."""
         start = time.monotonic()
+        ping = asyncio.ensure_future(self.call("ping"))
         try:
-            async with asyncio.timeout(patience):
-                await self.call("ping")
+            while not (await asyncio.wait([ping], timeout=max(0.0, self._until(start, patience))))[0]:
+                if self._until(start, patience) <= 0:  # nothing came: a long line of calls is no hang
+                    raise TimeoutError
+            await ping
             self.delay = time.monotonic() - start
         except TimeoutError:
+            ping.cancel()
             self.kill(f"it left everything unanswered for {patience} s")
             raise LostError("the worker hung") from None
+
+    def _until(self, start: float, patience: float) -> float:
+        return max(start, self._heard) + patience - time.monotonic()
 
     async def _listen(self) -> None:
         try:
@@ -149,6 +156,7 @@ class Worker(Runner):
                 (length,) = LENGTH.unpack(await self._answers.readexactly(LENGTH.size))
                 content = await self._answers.readexactly(length)
                 number, well, value = pickle.loads(content)  # noqa: S301  # from the process that this one started
+                self._heard = time.monotonic()
                 future = self._waiting.get(number)
                 if future is not None and not future.done():
                     if well:
@@ -157,6 +165,8 @@ class Worker(Runner):
                         future.set_exception(value)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
+        except Exception:  # noqa: BLE001  # an answer that cannot be read: what comes after it cannot be either
+            _log.exception("answer not read pid=%d", self.pid)
         finally:
             self.alive = False
             for future in self._waiting.values():
@@ -223,10 +233,17 @@ class Pool:
         return [worker for worker in self._workers if worker.alive]
 
     async def least_busy(self) -> Worker:
-        """The worker with the fewest runs that train, and of these with the fewest runs; waits while there is none."""
-        while not self.workers:
-            self._changed.clear()
-            await self._changed.wait()
+        """The worker with the fewest runs that train, and of these with the fewest runs; waits while there is none.
+
+        Raises LostError if none comes.
+        """
+        try:
+            async with asyncio.timeout(START_PATIENCE):
+                while not self.workers:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise LostError("no worker has come") from None
         return min(self.workers, key=lambda worker: (worker.active, worker.runs))
 
     async def _keep(self) -> None:

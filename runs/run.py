@@ -88,20 +88,26 @@ class Run:
         self._abandoned = False
         self._freed = False
         self._export_claimed = False
+        self.watchers = 0  # who wait for its frames, or for its turn
 
     @classmethod
     async def create(cls, lesson: Training, config: Config) -> "Run":
         """A run at step 0, in state idle. Raises LostError."""
-        number = next(_numbers)
-        runner = await pool.runner()
         try:
-            begun = await runner.call("begin", number, lesson.key, config.to_dict())
+            return await cls._created(lesson, config)
         except LostError:
-            runner = await pool.runner()
-            begun = await runner.call("begin", number, lesson.key, config.to_dict())
-        run = cls(lesson, config, runner, number)
-        run._begin(begun)
-        runner.runs += 1
+            return await cls._created(lesson, config)
+
+    @classmethod
+    async def _created(cls, lesson: Training, config: Config) -> "Run":
+        runner = await pool.runner()
+        run = cls(lesson, config, runner, next(_numbers))
+        runner.runs += 1  # at once, for the next of a crowd to see it
+        try:
+            run._begin(await runner.call("begin", run._number, lesson.key, config.to_dict()))
+        except BaseException:  # whoever asked for it may have gone, and it may be made all the same
+            run._free()
+            raise
         return run
 
     def _begin(self, begun: Beginning) -> None:
@@ -156,8 +162,10 @@ class Run:
     async def step(self) -> Frame:
         """Take one step and pause; a run that is on or over stays as it is."""
         if self.start():
-            await self._train(1, AT_ONCE)
-            self.pause()
+            try:
+                await self._train(1, AT_ONCE)
+            finally:
+                self.pause()
         return self.frame
 
     def pause(self) -> None:
@@ -168,9 +176,8 @@ class Run:
     async def stop(self) -> Frame:
         """End the run early; what it has learned counts."""
         if self.state in (State.RUNNING, State.PAUSED):
-            self.state = (
-                State.DONE
-            )  # no slice follows the one that is on, and the look comes after that one's last step
+            # No slice follows the one that is on, and the look comes after that one's last step.
+            self.state = State.DONE
             await self._look_again()
         return self.frame
 
@@ -228,15 +235,22 @@ class Run:
             for net in range(self._nets):
                 await call("check", number, net, str(out))
             self._look = await call("look", number)  # a lesson may show what was read back
-            bundles, archive = await call("seal", number)
-            return bundles, archive
+            made: tuple[list[Bundle], bytes] = await call("seal", number)
+        except LostError:
+            self.end(LOST)
+            raise
         finally:
             self._runner.tell("cancel", number)
+        return made
 
     async def draw(self, language: Language) -> Mapping[str, bytes]:
         """The chart on show as files, by their kind; empty if there is none. Raises LostError."""
-        chart = await self._runner.call("chart", self._number)
-        drawn: Mapping[str, bytes] = await self._runner.call("draw", chart, language)
+        try:
+            chart = await self._runner.call("chart", self._number)
+            drawn: Mapping[str, bytes] = await self._runner.call("draw", chart, language)
+        except LostError:
+            self.end(LOST)
+            raise
         return drawn
 
     async def _train(self, steps: int, due: float) -> None:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from charts.text import Text
 from runs.run import Run, State
 
-MOST_RUNS = 512  # kept in memory; beyond it the run that was touched longest ago is ended
+MOST_RUNS = 512  # kept in memory; beyond it one is ended, that was touched longest ago
 IDLE_SECONDS = 15 * 60  # that a run may stand without a click
 MOST_TRAINING = 64  # at once
 MOST_OF_ADDRESS = 40  # of these; a class shares an address
@@ -35,6 +35,7 @@ FULL = Text(
 _log = logging.getLogger(__name__)
 _runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
 _touched: dict[tuple[str, str], float] = {}
+_from: dict[tuple[str, str], str] = {}  # the address
 
 _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()  # each lives while it is held
 
@@ -73,14 +74,16 @@ def current(session: str, lesson: str) -> Run | None:
     return _runs.get(key)
 
 
-def put(session: str, run: Run) -> None:
-    """Make it the visitor's run of its lesson; a former one ends."""
+def put(session: str, run: Run, address: str = "") -> None:
+    """Make it the visitor's run of its lesson; a former one ends. With too many, one of the address that has most."""
     discard(session, run.lesson.key)
     key = (session, run.lesson.key)
-    _runs[key], _touched[key] = run, time.monotonic()
+    _runs[key], _touched[key], _from[key] = run, time.monotonic(), address
     if len(_runs) > MOST_RUNS:
-        oldest, crowded_out = _runs.popitem(last=False)
-        del _touched[oldest]
+        ((most, _),) = Counter(_from[each] for each in _runs).most_common(1)
+        oldest = next(each for each in _runs if _from[each] == most)
+        crowded_out = _runs.pop(oldest)
+        del _touched[oldest], _from[oldest]
         crowded_out.end(CROWDED)
 
 
@@ -88,6 +91,7 @@ def discard(session: str, lesson: str) -> None:
     """End the visitor's run of that lesson and forget it."""
     run = _runs.pop((session, lesson), None)
     _touched.pop((session, lesson), None)
+    _from.pop((session, lesson), None)
     if run is not None:
         run.abandon()
 
@@ -112,7 +116,7 @@ def put_away_idle() -> None:
     for key, run in list(_runs.items()):
         if run.state is State.ERROR and _touched[key] < before - IDLE_SECONDS:  # nobody came back to be told
             discard(*key)
-        elif run.state not in (State.RUNNING, State.ERROR) and _touched[key] < before:
+        elif run.state is not State.ERROR and not run.watchers and _touched[key] < before:
             run.end(PUT_AWAY)
             _log.info("run put away lesson=%s", run.lesson.key)
 

@@ -9,19 +9,17 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
 
-import logging
 import pickle
 import signal
 import struct
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
 LENGTH = struct.Struct("<I")
-
-_log = logging.getLogger(__name__)
 
 
 def packed(message: object) -> bytes:
@@ -33,7 +31,7 @@ def packed(message: object) -> bytes:
 def main() -> None:
     """Answer calls until there are no more: whoever started this process has closed the pipe, or is gone."""
     # The pipe's end of its own, so that nothing that prints can garble an answer.
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for each in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes: whoever started this one decides
         signal.signal(each, signal.SIG_IGN)
@@ -52,15 +50,19 @@ def main() -> None:
         try:
             reply = number, True, getattr(engine, name)(*arguments)
         except Exception as error:  # noqa: BLE001  # it is raised where the call came from
+            error.add_note(traceback.format_exc())  # which would stay here
             reply = number, False, error
         try:
             message = packed(reply)
+            if isinstance(reply[2], StopIteration):
+                raise TypeError("no future takes it")
             if not reply[1]:
                 pickle.loads(message[LENGTH.size :])  # noqa: S301  # our own; not every exception comes back
         except Exception:  # noqa: BLE001  # one that holds a lambda, or whose class takes other arguments than it keeps
             message = packed((number, False, RuntimeError(f"{name} gave what cannot be sent: {reply[2]!r}")))
         with lock:
             answers.write(message)
+            answers.flush()
 
     threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in set(ASIDE.values())}
     calls = sys.stdin.buffer

@@ -70,8 +70,13 @@ def _latest(path: Path) -> float:
 
 
 def own_cache() -> None:
-    """Have a cache of this process alone, removed at its end, unless GRADIO_TEMP_DIR names another."""
-    if not os.environ.get("GRADIO_TEMP_DIR"):
-        folder = tempfile.mkdtemp(prefix="live-nets-")
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """Have a cache of this process alone, removed at its end, in the folder that GRADIO_TEMP_DIR names, if it does.
+
+    What is swept away must be ours: others may keep files in a folder for temporary ones.
+    """
+    parent = os.environ.get("GRADIO_TEMP_DIR")
+    if parent:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="live-nets-", dir=parent or None)
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)

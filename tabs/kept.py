@@ -18,6 +18,7 @@ MOST_BYTES = 64 * 1024 * 1024
 MOST_HOSTS = 16  # the page names the host that it was asked for
 TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml")
 FIXED = ("/assets/", "/static/", "/svelte/")
+TOLD = ("host", "x-forwarded-host", "x-forwarded-proto")  # all that an answer that is kept may depend on
 IN_PART = ("range", "if-none-match", "if-modified-since")  # Gradio answers these itself, and shortly
 
 
@@ -60,7 +61,7 @@ class Kept:
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
         zipped = "gzip" if "gzip" in headers.get("accept-encoding", "") else ""
         if path in ("/", "/config", "/config/"):
-            told = (headers.get(name, "") for name in ("host", "x-forwarded-host", "x-forwarded-proto"))
+            told = (headers.get(name, "") for name in TOLD)
             return path, zipped, scope.get("scheme", ""), *told
         return (path, zipped) if path.startswith(FIXED) or self._fixed(path) else None
 
@@ -86,7 +87,8 @@ class Kept:
                 parts.append(message.get("body", b""))
                 complete = not message.get("more_body", False)
 
-        await self._app({**scope, "query_string": b""}, stay, collect)
+        told = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in TOLD]
+        await self._app({**scope, "headers": told, "query_string": b""}, stay, collect)
         if refused or not complete:
             return None
         headers, body = MutableHeaders(raw=list(started["headers"])), b"".join(parts)

@@ -6,6 +6,9 @@ input with; and for every frame of a run it asks a thread whether a string is a 
 handlers read their inputs themselves, and an update goes out as it is.
 """
 
+import asyncio
+import logging
+import time
 from typing import Any
 
 import gradio as gr
@@ -15,11 +18,28 @@ from gradio.blocks import Block, Blocks, postprocess_update_dict
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
+MOST_UNREAD = 100  # messages to a page; beyond them frames are left out, as nobody reads them
+UNREAD_SECONDS = 120  # that messages are kept for a page that neither gets any nor reads
+
+BROKEN = "Something went wrong on our side, and this was not done. Please try again."
+
 PLAIN = {"value", "visible", "interactive", "__type__"}  # what may be updated of a component that is no gr.HTML
+
+_log = logging.getLogger(__name__)
 
 
 class Page(gr.Blocks):
     """Blocks whose handlers give updates, `gr.update` and `gr.skip`, and need no copy of a component."""
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What a handler gives; what it raises and did not mean for visitors is logged in a line."""
+        try:
+            return await super().process_api(*args, **kwargs)
+        except (gr.Error, StopAsyncIteration):
+            raise
+        except Exception as error:
+            _log.exception("handler failed")
+            raise gr.Error(BROKEN, print_exception=False) from error
 
     async def postprocess_data(
         self, block_fn: BlockFunction, predictions: list[Any] | dict[Any, Any], state: SessionState | None
@@ -47,6 +67,35 @@ async def _sent(block: Any, update: dict[str, Any]) -> Any:
     only = {name: update.pop(name) for name in ("visible", "interactive") if name in update}
     sent = {**postprocess_update_dict(block, update), **only}
     return await processing_utils.async_move_files_to_cache(sent, block, postprocess=True)
+
+
+class Box(asyncio.Queue[Any]):
+    """The messages to a page, no more of them than somebody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.touched = time.monotonic()
+
+    def put_nowait(self, item: Any) -> None:
+        if self.qsize() < MOST_UNREAD or getattr(item, "msg", "") == "process_completed":
+            super().put_nowait(item)
+
+    async def get(self) -> Any:
+        self.touched = time.monotonic()
+        try:
+            return await super().get()
+        finally:
+            self.touched = time.monotonic()
+
+
+class Boxes(dict[str, Any]):
+    """The boxes of all pages. Gradio's own drops a page while it is served, and then its whole queue on missing one."""
+
+    def __missing__(self, session: str) -> Box:
+        return Box()  # nobody reads it
+
+    def __setitem__(self, session: str, box: Any) -> None:
+        super().__setitem__(session, Box())
 
 
 class Session(SessionState):
@@ -83,8 +132,22 @@ class Sessions(StateHolder):
         self.time_last_used.pop(session_id, None)
 
 
+def sweep(blocks: Blocks) -> None:
+    """Forget the messages to pages that are gone without a word, and Gradio's list of their events."""
+    queue = blocks._queue
+    before = time.monotonic() - UNREAD_SECONDS
+    busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+    for session, box in list(queue.pending_messages_per_session.items()):
+        if box.touched < before and session not in busy:
+            queue.pending_messages_per_session.pop(session, None)
+    for session in list(queue.pending_event_ids_session):
+        if session not in queue.pending_messages_per_session and session not in busy:
+            del queue.pending_event_ids_session[session]
+
+
 def make_lean(app: App) -> Sessions:
     """Have the app keep Sessions, these."""
     app.state_holder = sessions = Sessions()  # type: ignore[no-untyped-call]
     sessions.set_blocks(app.get_blocks())
+    app.get_blocks()._queue.pending_messages_per_session = Boxes()  # type: ignore[assignment]
     return sessions

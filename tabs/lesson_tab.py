@@ -36,7 +36,16 @@ DEFAULTS = Idea(
     Text("The tutorial's settings", "教程的设置"), Text("Back to where this lesson began.", "回到本课最初的设置。"), {}
 )
 
-REFUSED = (SettingError, LostError, FullError)  # what a handler tells the visitor, and goes no further
+
+class GoneError(RuntimeError):
+    """A run that the page still shows, and that is no longer kept; `told` says why."""
+
+    def __init__(self, told: Text) -> None:
+        super().__init__(told.en)
+        self.told = told
+
+
+REFUSED = (SettingError, LostError, FullError, GoneError)  # what a handler tells the visitor, and goes no further
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +130,8 @@ class LessonTab(ABC):
                 return live.problem(controls.told(error, self.lesson))
             case FullError():
                 return live.problem(FULL)
+            case GoneError():
+                return live.problem(error.told)
             case _:
                 return live.problem(BUSY)
 

@@ -10,7 +10,7 @@ from typing import Any
 import bokeh
 import gradio as gr
 
-from charts.text import Text, Words, both, joined
+from charts.text import Language, Text, Words, both, joined
 from nets.lesson import Lesson, Training
 from runs.run import SILENT, Frame, Opening, State, preview
 
@@ -34,7 +34,7 @@ _PHRASES = {
 }
 _WAITING = Text(
     "Many are training. You are number {rank} in line; your run starts by itself.",
-    "训练的人很多。您排在第 {rank} 位，轮到时会自动开始。",
+    "训练的人很多。你排在第 {rank} 位，轮到时会自动开始。",
 )
 _DONE = Text("Done, {steps} steps", "完成，共 {steps} 步")
 _STOPPED = Text("Stopped at step {step} of {steps}", "停在第 {step} 步，共 {steps} 步")
@@ -97,12 +97,15 @@ def frame(lesson: Training, now: Frame, note: Words = "") -> str:
     names = {key: lesson.metrics[key] for key in lesson.headline or lesson.metrics}
     parts: list[Words] = [describe(now, names), note]
     text = both(joined([part for part in parts if part], " "))
-    return _joined({"run": now.run, "step": now.look.step, "state": now.state, "text": text}, now.look.body)
+    return _told(now, text)
 
 
-def waiting(lesson: Training, now: Frame, rank: int) -> str:
+def waiting(now: Frame, rank: int) -> str:
     """The same for a run that waits for a place to train."""
-    text = both(_WAITING.format(rank=rank))
+    return _told(now, both(_WAITING.format(rank=rank)))
+
+
+def _told(now: Frame, text: dict[Language, str]) -> str:
     return _joined({"run": now.run, "step": now.look.step, "state": now.state, "text": text}, now.look.body)
 
 

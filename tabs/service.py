@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import gradio as gr
@@ -21,7 +21,7 @@ from runs import VERSION, pace, pool, visitors
 from tabs import files, live
 from tabs.gate import Gate
 from tabs.kept import Kept
-from tabs.lean import Sessions, make_lean
+from tabs.lean import Sessions, make_lean, sweep
 
 IDLE_SWEEP_SECONDS = 15
 CLOSE_SECONDS = 1  # that open connections are given to end by themselves
@@ -44,6 +44,16 @@ def worker_count() -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 64:
         sys.exit(f"LIVE_NETS_WORKERS must be a whole number from 0 to 64, not {text!r}.")
     return int(text)
+
+
+def open_files() -> None:
+    """Have as many connections as the system lets a process have: a thousand idle ones would shut out everybody."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @asynccontextmanager
@@ -81,10 +91,12 @@ async def _sweep_runs() -> None:
     while True:
         await asyncio.sleep(IDLE_SWEEP_SECONDS)
         visitors.put_away_idle()
+        if _sessions is not None:
+            sweep(_sessions.blocks)
 
 
 async def _health(request: Request) -> JSONResponse:
-    """How the server is doing; 503 while no worker is alive, in which case a proxy should try another replica."""
+    """How the server is doing; 503 while no worker is alive or the queue stands: another replica should be tried."""
     alive = len(pool.workers())
     told: dict[str, Any] = {
         "version": VERSION,
@@ -95,7 +107,9 @@ async def _health(request: Request) -> JSONResponse:
         "kept": visitors.kept(),
         "frames_per_second": round(25 / pace.stretch(), 1),
     }
-    return JSONResponse(told, 200 if alive or not worker_count() else 503, {"Cache-Control": "no-store"})
+    stopped = _sessions is not None and _sessions.blocks._queue.stopped
+    well = not stopped and (alive or not worker_count())
+    return JSONResponse(told, 200 if well else 503, {"Cache-Control": "no-store"})
 
 
 APP: dict[str, Any] = {  # for FastAPI
@@ -119,11 +133,12 @@ def close(demo: gr.Blocks) -> None:
     """End all runs, tell those who watch them, and stop serving: in a few seconds, whoever is connected."""
     loop = _loop
     if loop is not None:
-        asyncio.run_coroutine_threadsafe(_end_runs(), loop).result(CLOSE_SECONDS)
+        with suppress(TimeoutError):  # a busy moment: then it ends without their last frames
+            asyncio.run_coroutine_threadsafe(_end_runs(), loop).result(CLOSE_SECONDS)
     demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
     demo.close(verbose=False)
 
 
 async def _end_runs() -> None:
     visitors.end_all(CLOSING)
-    await asyncio.sleep(0.2)  # for the last frames to go out
+    await asyncio.sleep(0.4)  # for the last frames to go out

@@ -18,11 +18,12 @@ from nets.lesson import Training
 from nets.settings import Config, SettingError
 from nets.training import Trainer
 from runs import pace, visitors
+from runs.pool import LostError
 from runs.run import Run, State, draw, preview
 from runs.visitors import COMPUTING, DRAWING, FullError, Place
 from tabs import controls, downloads, files, live
 from tabs.language import label
-from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates, sent
+from tabs.lesson_tab import CHECKED, EVENT, REFUSED, GoneError, LessonTab, Updates, sent
 from tabs.visitor import address, fair, session
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ _log = logging.getLogger(__name__)
 ACTIVE = (State.RUNNING, State.PAUSED)
 CHANGED = Text("· Settings have changed since: press Train for a new run.", "· 设置已改动：按“训练”开始新一轮训练。")
 BUSY_PACE = Text(
-    "· Many are training: fewer frames a second, as many steps.", "· 训练的人很多：每秒帧数减少，步数不变。"
+    "· The server is busy: fewer frames a second, the same number of steps.",
+    "· 服务器繁忙：每秒帧数减少，总步数不变。",
 )
 LOOK_SECONDS = 1  # in the line, how often it is looked whether the run is still to start
 
@@ -144,7 +146,7 @@ class TrainingTab(LessonTab):
     async def _in_line(self, run: Run, place: Place) -> AsyncIterator[Any]:
         """How long the line is before the run, whenever that changes, until it is its turn or it is paused or ended."""
         while place.rank and run.state is State.RUNNING:
-            yield gr.update(value=live.waiting(self.lesson, run.frame, place.rank))
+            yield gr.update(value=live.waiting(run.frame, place.rank))
             place.moved.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -153,17 +155,23 @@ class TrainingTab(LessonTab):
             yield gr.update(value=live.frame(self.lesson, run.frame))
 
     async def _frames(self, run: Run, whose: str) -> AsyncGenerator[Any, None]:
-        with Place(whose) as place:
-            async for shown in self._in_line(run, place):
-                yield shown
-            on_show = run.beginning.frame.run
-            async with aclosing(run.frames()) as frames:
-                async for frame in frames:
-                    if frame.run != on_show:  # it is looked at in another way since
-                        on_show = frame.run
-                        yield live.start(self.lesson, run.beginning)
-                    note = BUSY_PACE if pace.is_busy() and frame.state is State.RUNNING else ""
-                    yield gr.update(value=live.frame(self.lesson, frame, note))
+        run.watchers += 1
+        try:
+            with Place(whose) as place:
+                async for shown in self._in_line(run, place):
+                    yield shown
+                on_show = run.beginning.frame.run
+                async with aclosing(run.frames()) as frames:
+                    async for frame in frames:
+                        if frame.run != on_show:  # it is looked at in another way since
+                            on_show = frame.run
+                            yield live.start(self.lesson, run.beginning)
+                        note = BUSY_PACE if pace.is_busy() and frame.state is State.RUNNING else ""
+                        yield gr.update(value=live.frame(self.lesson, frame, note))
+        finally:
+            run.watchers -= 1
+            if not run.watchers:
+                run.pause()  # the visitor may have gone while it was in the line
 
     async def rest(self, request: gr.Request) -> Updates:
         """The buttons and controls that go with the state that the run has come to."""
@@ -234,8 +242,10 @@ class TrainingTab(LessonTab):
         except SettingError as error:
             return gr.skip() if run.state in ACTIVE else self._problem(error)
         if config.same_run(run.config):
-            if config != run.config:
-                return live.start(self.lesson, await run.show_as(config))
+            if config != run.config and run.is_kept:
+                beginning = await run.show_as(config)
+                if run.is_kept:
+                    return live.start(self.lesson, beginning)
         elif run.state in ACTIVE:
             return gr.skip()
         note = "" if config.same_run(run.config) else CHANGED
@@ -278,9 +288,14 @@ class TrainingTab(LessonTab):
 
     async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
         run = self._current(request)
-        if run is not None and run.is_kept:
+        if run is None:
+            return await draw(self.lesson, self._config(values), language)
+        if not run.is_kept:
+            raise GoneError(run.frame.message)
+        try:
             return await run.draw(language)
-        return await draw(self.lesson, self._config(values), language)
+        except LostError as error:
+            raise GoneError(run.frame.message) from error
 
     async def try_idea(self, request: gr.Request, event: gr.EventData, speed: object) -> Updates:
         """Start a run with the settings of an idea, and show them."""
@@ -289,7 +304,7 @@ class TrainingTab(LessonTab):
             config, values = self._tried(event)
             async with visitors.turn(session(request), self.lesson.key):
                 run = await Run.create(self.lesson, config)
-                visitors.put(session(request), run)
+                visitors.put(session(request), run, address(request))
         except REFUSED as error:
             return self._shown(self._problem(error))
         run.start()
@@ -306,7 +321,7 @@ class TrainingTab(LessonTab):
             if run is not None and run.state in (State.IDLE, *ACTIVE):
                 return run, False
             run = await Run.create(self.lesson, self._config(values))
-            visitors.put(session(request), run)
+            visitors.put(session(request), run, address(request))
             return run, True
 
     async def _untrained(self, values: tuple[object, ...]) -> Any:

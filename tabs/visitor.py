@@ -4,7 +4,7 @@ import inspect
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import wraps
 from typing import Any
@@ -41,10 +41,15 @@ def address(request: gr.Request) -> str:
     Each proxy appends to X-Forwarded-For whom it was asked by; what stands before that, anybody may have written.
     """
     peer = request.client.host if request.client else NO_ADDRESS
+    return address_of(peer, request.headers.getlist("x-forwarded-for"))
+
+
+def address_of(peer: str, forwarded: Sequence[str]) -> str:
+    """The same of whom the connection is with, and all lines of X-Forwarded-For: a proxy may add one of its own."""
     count = proxies()
     if not count:
         return peer
-    told = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
+    told = [part.strip() for line in forwarded for part in line.split(",") if part.strip()]
     return told[-min(count, len(told))] if told else peer
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from gradio.context import LocalContext
+from starlette.datastructures import Headers
 
 from nets import TRAININGS
 from nets.settings import Choices
@@ -140,15 +141,21 @@ def test_a_run_left_alone_is_put_away_and_its_visitor_is_told(monkeypatch: pytes
     go(story())
 
 
-def test_a_run_that_is_on_is_never_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_somebody_watches_is_never_put_away_and_one_that_nobody_does_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def story() -> None:
-        run = await make(speed=1, steps=5)
-        visitors.put("busy", run)
-        run.start()
+        watched, left = await make(speed=1, steps=5), await make(speed=1, steps=5)
+        for name, run in (("busy", watched), ("left", left)):
+            visitors.put(name, run)
+            run.start()
+        watched.watchers = 1
         monkeypatch.setattr(visitors, "IDLE_SECONDS", -1)
         visitors.put_away_idle()
-        assert (await watch(run))[-1].state is State.DONE
+        assert left.frame.message == visitors.PUT_AWAY
+        assert (await watch(watched))[-1].state is State.DONE
         visitors.close("busy")
+        visitors.close("left")
 
     go(story())
 
@@ -202,7 +209,7 @@ def test_what_an_address_asks_for_beyond_its_share_waits_and_others_do_not() -> 
 
 
 def request_of(host: str) -> gr.Request:
-    return gr.Request(client=SimpleNamespace(host=host), headers={})
+    return gr.Request(client=SimpleNamespace(host=host), headers=Headers())
 
 
 def test_an_address_has_so_many_events_at_once_and_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,11 +251,46 @@ def test_an_address_has_so_many_events_at_once_and_others_have_theirs(monkeypatc
         ("2", "6.6.6.6, 9.9.9.9, 10.0.0.2", "9.9.9.9"),
         ("2", "9.9.9.9", "9.9.9.9"),
         ("1", "", "10.0.0.1"),
+        ("1", "6.6.6.6|9.9.9.9", "9.9.9.9"),  # in lines of their own
     ],
 )
 def test_an_address_is_what_our_own_outermost_proxy_says(
     proxies: str, forwarded: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIVE_NETS_PROXIES", proxies)
-    request = gr.Request(client=SimpleNamespace(host="10.0.0.1"), headers={"x-forwarded-for": forwarded})
+    request = gr.Request(
+        client=SimpleNamespace(host="10.0.0.1"),
+        headers=Headers(raw=[(b"x-forwarded-for", line.encode()) for line in forwarded.split("|")]),
+    )
     assert visitor.address(request) == told
+
+
+def test_too_many_runs_are_ended_where_most_of_them_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitors, "MOST_RUNS", 3)
+
+    async def story() -> None:
+        runs = {name: await make(steps=3) for name in ("learner", "bot1", "bot2", "bot3")}
+        for name, run in runs.items():
+            visitors.put(name, run, "mine" if name == "learner" else "theirs")
+        assert runs["bot1"].frame.message == visitors.CROWDED
+        assert visitors.current("learner", "regression") is runs["learner"]
+        for name in runs:
+            visitors.close(name)
+
+    go(story())
+
+
+def test_whoever_leaves_while_a_run_begins_leaves_none_behind() -> None:
+    async def story() -> None:
+        engine = pool._here.engine
+        before = len(engine._runs), pool._here.runs
+        for _ in range(5):
+            beginning = asyncio.create_task(Run.create(LESSON, LESSON.config()))
+            await asyncio.sleep(0)
+            beginning.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await beginning
+        await pool._here.call("ping")
+        assert (len(engine._runs), pool._here.runs) == before
+
+    go(story())

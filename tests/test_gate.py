@@ -25,6 +25,7 @@ from tabs import files
 from tabs.gate import LARGEST_BODY, Gate
 from tabs.kept import MOST_HOSTS, Kept
 from tests.test_runs import go
+from tests.visitor import Visitor
 
 CLOSED = [
     *("/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/deep_link", "/gradio_api/proxy=http://x"),
@@ -64,6 +65,81 @@ def test_what_gradio_raises_ends_in_one_line_of_the_log(started: bool, caplog: p
     assert line.endswith("ValueError: insides")
 
 
+@pytest.mark.parametrize("path", ["", "config"])
+def test_nobody_can_say_for_others_where_the_page_is(path: str, app_url: str) -> None:
+    said = {"Host": "a-new-one.example", "X-Gradio-Server": "https://evil.example"}
+    for headers in (said, {"Host": "a-new-one.example"}):
+        answer = httpx.get(app_url + path, headers=headers)
+        assert answer.status_code == 200
+        assert "a-new-one.example" in answer.text
+        assert "evil.example" not in answer.text
+
+
+NAMES = ["", "a b", "x" * 65, "a/b", "<gradio-sep>", "ü", 7, ["a"], {"a": 1}]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=repr)
+def test_a_page_has_a_plain_name_and_a_short_one(name: Any, app_url: str) -> None:
+    body = {"data": [], "fn_index": 0, "session_hash": name}
+    answer = httpx.post(f"{app_url}gradio_api/queue/join", json=body)
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": "session_hash must be 1 to 64 letters and digits."}
+
+
+def test_sixty_pages_without_a_name_stop_nothing(app_url: str) -> None:
+    body = {"data": [], "fn_index": 0, "session_hash": ""}
+    for _ in range(60):
+        httpx.post(f"{app_url}gradio_api/queue/join", json=body)
+    assert httpx.get(f"{app_url}health").status_code == 200
+    visitor = Visitor(app_url.rstrip("/"))
+    visitor.press_train(speed=0, steps=3)
+    assert list(visitor.watch())[-1]["state"] == "done"
+    visitor.client.close()
+
+
+WRONG = [
+    ("queue/join", {"data": [], "fn_index": 99999}, "There is no such function."),
+    ("queue/join", {"data": [], "fn_index": -1}, "There is no such function."),
+    ("queue/join", {"data": []}, "There is no such function."),
+    ("queue/join", {"data": [], "fn_index": True}, "fn_index must be a whole number."),
+    ("queue/join", [1], "The body must be an object."),
+    ("run/nope", {"data": []}, "There is no such function."),
+    ("run/lessons", {"data": [1, 2]}, "data must be a list of 0 values."),
+    ("run/lessons", {"data": "x"}, "data must be a list of 0 values."),
+    ("call/train", {"data": ["regression"]}, "data must be a list of 2 values."),
+    ("call/v2/stop", {}, "There is no such function."),
+    ("call/v2/train", {"lesson": "regression"}, "The body must have lesson, settings."),
+    ("run/lessons", {"data": [], "batched": True}, "batched must be false."),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "told"), WRONG)
+def test_a_body_that_gradio_would_trip_on_is_refused_in_a_sentence(
+    path: str, body: Any, told: str, app_url: str
+) -> None:
+    answer = httpx.post(f"{app_url}gradio_api/{path}", json=body)
+    assert (answer.status_code, answer.json()) == (422, {"detail": told})
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"data":[NaN]}', b"[" * 10_000, b'["\\ud800"]', b"9" * 5000])
+def test_a_body_that_is_no_json_is_refused(body: bytes, app_url: str) -> None:
+    answer = httpx.post(f"{app_url}gradio_api/queue/join", content=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] in ("The body must be JSON.", "The body must be an object.")
+
+
+@pytest.mark.parametrize("path", ["assets/./x.js", "assets/x/../y.js", "assets//x.js", f"assets/{'x' * 300}.js"])
+def test_an_address_has_one_spelling(path: str, app_url: str) -> None:
+    with socket.create_connection((urlsplit(app_url).hostname, urlsplit(app_url).port)) as client:
+        client.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize("header", ["bytes=1-2-3", "bytes=0-1,2-3", "bytes=" + "9" * 5000 + "-"])
+def test_a_range_that_is_none_is_passed_over(header: str, app_url: str) -> None:
+    assert httpx.get(f"{app_url}theme.css", headers={"Range": header}).status_code == 200
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE"])
 def test_other_methods_are_not_found(method: str, app_url: str) -> None:
     assert httpx.request(method, app_url).status_code == 404
@@ -76,9 +152,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(app_url: str) -> 
     assert answer.json() == {"detail": "A body may have 65536 bytes at most."}
 
 
-def test_a_body_that_tells_no_length_is_dropped_where_it_gets_too_large(app_url: str) -> None:
+def test_a_body_that_tells_no_length_is_refused_where_it_gets_too_large(app_url: str) -> None:
     chunks = (b" " * 1024 for _ in range(200))
-    assert httpx.post(f"{app_url}gradio_api/queue/join", content=chunks).status_code == 400
+    assert httpx.post(f"{app_url}gradio_api/queue/join", content=chunks).status_code == 413
 
 
 def test_a_page_under_a_root_path_is_let_through_by_what_follows_it() -> None:

@@ -12,6 +12,7 @@ from nets import TRAININGS
 from runs import pool
 from runs.pool import LostError, Pool, Worker
 from runs.run import LOST, Run, State, preview
+from runs.worker import LENGTH
 from tests.test_runs import go, watch
 from tests.visitor import until
 
@@ -63,7 +64,7 @@ def test_a_run_learns_the_same_in_a_worker_as_anywhere() -> None:
 
 def test_runs_are_spread_over_the_workers_and_stay_where_they_are() -> None:
     async def story(opened: Pool) -> None:
-        runs = [await Run.create(LESSON, LESSON.config.parse({"steps": 5})) for _ in range(6)]
+        runs = await asyncio.gather(*(Run.create(LESSON, LESSON.config.parse({"steps": 5})) for _ in range(6)))
         assert [worker.runs for worker in opened.workers] == [3, 3]
         homes = [run._runner for run in runs]
         await asyncio.gather(*map(watch, runs))
@@ -83,6 +84,20 @@ def test_what_a_method_raises_is_raised_where_it_was_called() -> None:
         with pytest.raises(RuntimeError, match=r"SettingError.*steps must be a whole number"):  # which cannot travel
             await worker.call("begin", 1, "regression", {"steps": 0})
         await worker.answers(10)
+
+    with_workers(1, story)
+
+
+def test_an_answer_that_cannot_be_read_costs_a_worker_and_not_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(opened: Pool) -> None:
+        worker = await opened.least_busy()
+        asked = asyncio.create_task(worker.call("ping"))
+        await asyncio.sleep(0)
+        worker._answers.feed_data(LENGTH.pack(3) + b"bad")
+        with pytest.raises(LostError):
+            await asked
+        await replaced(opened, worker)
+        assert "answer not read" in caplog.text
 
     with_workers(1, story)
 

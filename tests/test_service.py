@@ -90,7 +90,7 @@ def test_a_killed_worker_is_told_of_in_a_sentence_and_replaced_and_nobody_else_n
     frames = [running(each) for each in visitors]  # on a worker each, as the least busy one is taken
     first, second = children(process.pid)
     os.kill(first, signal.SIGKILL)
-    last = [list(_take(each, 40))[-1] for each in frames]
+    last = [list(_take(each, 150))[-1] for each in frames]
     assert sorted(frame["state"] for frame in last) == ["error", "running"]
     (lost,) = [frame for frame in last if frame["state"] == "error"]
     assert lost["text"] == {"en": LOST.en, "zh": LOST.zh}

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 import torch
+from starlette.datastructures import Headers
 
 from charts.text import Text, said
 from export import bundle, formats
@@ -21,7 +22,8 @@ from nets.regression import Net
 from nets.settings import SettingError
 from runs import visitors
 from runs.engine import Look
-from runs.run import SILENT, Frame, Run, State
+from runs.pool import LostError
+from runs.run import LOST, SILENT, Frame, Run, State
 from tabs import live
 from tabs.controls import speed_of, told
 from tabs.downloads import LABELS, Downloads
@@ -81,7 +83,7 @@ def part() -> Downloads:
 
 
 def visitor(name: str) -> gr.Request:
-    return gr.Request(session_hash=name, client=SimpleNamespace(host="127.0.0.1"), headers={})
+    return gr.Request(session_hash=name, client=SimpleNamespace(host="127.0.0.1"), headers=Headers())
 
 
 async def tab_with_a_run(name: str) -> tuple[TrainingTab, Run]:
@@ -119,6 +121,52 @@ def test_a_stream_always_answers_even_of_a_run_that_is_reset_before_its_first_fr
         visitors.discard("leaving", "regression")
         assert await first == gr.skip()
         assert [each async for each in frames] == []
+
+    go(story())
+
+
+def told_by(update: Any) -> str:
+    value = update["value"] if isinstance(update, dict) else update
+    return str(json.loads(value)["text"]["en"])
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_figure_of_a_run_that_is_gone_is_not_drawn_of_another(lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        tab, run = await tab_with_a_run("gone")
+        await run.step()
+        if lost:
+
+            async def call(method: str, *arguments: object) -> None:
+                raise LostError("the worker is gone")
+
+            monkeypatch.setattr(run._runner, "call", call)
+        else:
+            run.end(visitors.PUT_AWAY)
+        values = [1, *LESSON.config().to_dict().values()]
+        for _ in range(2):  # it says so again
+            chart, files = await tab.save_figure(visitor("gone"), "en", *values)
+            assert told_by(chart) == (LOST.en if lost else visitors.PUT_AWAY.en)
+            assert files == gr.skip()
+        monkeypatch.undo()
+        visitors.close("gone")
+
+    go(story())
+
+
+def test_another_view_of_a_run_that_is_gone_says_why_and_keeps_the_picture() -> None:
+    async def story() -> None:
+        lesson = TRAININGS["optimizers"]
+        with gr.Blocks():
+            tab = TrainingTab(lesson, gr.Textbox())
+        run = await Run.create(lesson, lesson.config())
+        visitors.put("viewing", run)
+        await run.step()
+        run.end(visitors.PUT_AWAY)
+        values = lesson.config.parse({"scale": "log"}).to_dict().values()
+        shown = json.loads(await tab.preview(visitor("viewing"), 1, *values))
+        assert (shown["text"]["en"], shown["step"]) == (visitors.PUT_AWAY.en, 1)
+        visitors.close("viewing")
 
     go(story())
 
