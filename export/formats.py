@@ -42,6 +42,10 @@ class BrokenFileError(ValueError):
         told = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in why)
         super().__init__(f"{file} {told if len(told) <= MOST_TOLD else told[:MOST_TOLD] + ' …'}")
         self.file = file
+        self._why = why
+
+    def __reduce__(self) -> tuple[type["BrokenFileError"], tuple[str, str]]:
+        return type(self), (self.file, self._why)  # or it could not leave the process that read the file
 
 
 @dataclass(frozen=True, eq=False)

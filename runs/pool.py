@@ -133,22 +133,20 @@ class Worker(Runner):
             self._calls.write(packed((next(self._numbers), method, arguments)))  # nobody waits for this number
 
     async def answers(self, patience: float) -> None:
-        """Wait until all that was asked before is answered. Raises LostError if that takes too long."""
+        """Wait until all that was asked before is answered. Raises LostError if nothing is for `patience` seconds."""
         start = time.monotonic()
-        ping = asyncio.ensure_future(self.call("ping"))
+        ping = asyncio.create_task(self.call("ping"))
         try:
-            while not (await asyncio.wait([ping], timeout=max(0.0, self._until(start, patience))))[0]:
-                if self._until(start, patience) <= 0:  # nothing came: a long line of calls is no hang
-                    raise TimeoutError
+            while not ping.done():
+                left = max(start, self._heard) + patience - time.monotonic()  # a long line of calls is no hang
+                if left <= 0:
+                    self.kill(f"it left everything unanswered for {patience} s")
+                    raise LostError("the worker hung")
+                await asyncio.wait([ping], timeout=left)
             await ping
             self.delay = time.monotonic() - start
-        except TimeoutError:
+        finally:
             ping.cancel()
-            self.kill(f"it left everything unanswered for {patience} s")
-            raise LostError("the worker hung") from None
-
-    def _until(self, start: float, patience: float) -> float:
-        return max(start, self._heard) + patience - time.monotonic()
 
     async def _listen(self) -> None:
         try:

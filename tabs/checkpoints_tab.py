@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
-import weakref
 from collections.abc import AsyncIterator, Mapping
 from html import escape
 from pathlib import Path
@@ -12,6 +9,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from charts import html
 from charts.text import Text, Words, joined
@@ -23,6 +24,7 @@ from export.parity import Parity
 from export.verify import find
 from nets import TRAININGS
 from nets.training import LOSS, TEST_LOSS
+from runs.pool import LostError
 from runs.run import verified
 from tabs import bundle_view, live
 from tabs.lesson_tab import EVENT, sent
@@ -43,6 +45,10 @@ _SUMMARY = Text(
     "选一个，可以试用、下载，或在课程里打开。",
 )
 _BUSY = Text("Checking the files and comparing the nets with torch …", "正在核对文件，并把网络与 torch 比较……")
+_NOT_NOW = Text(
+    "The processes that check are starting anew. Please look again in a minute.",
+    "检查文件的进程正在重新启动。请过一分钟再看。",
+)
 _CHECKED = Text("{n} comparisons agree", "{n} 项比较全部一致")
 _FAILED = Text("{n} of {all} comparisons fail", "{all} 项比较中有 {n} 项不一致")
 _OPEN = Text("Open in its lesson", "在课程里打开")
@@ -82,9 +88,6 @@ class CheckpointsTab:
     def __init__(self) -> None:
         self._found: dict[str, Found] = {}  # by the path of the folder
         self._checking = asyncio.Lock()
-        self._archives = Path(tempfile.mkdtemp(prefix="live-nets-"))
-        weakref.finalize(self, shutil.rmtree, self._archives, ignore_errors=True)  # when the server ends, if not before
-        gr.set_static_paths([CHECKPOINTS, self._archives])
         gr.HTML(html.markdown(_SUMMARY), elem_classes="lesson-summary")
         self.cards = gr.HTML(
             js_on_load="window.liveNets.checkpoints(element, trigger);",
@@ -105,7 +108,11 @@ class CheckpointsTab:
             for folder in sorted(find(CHECKPOINTS), key=_place):
                 name = folder.relative_to(CHECKPOINTS).as_posix()
                 if name not in self._found:
-                    self._found[name] = await self._checked(name, folder)
+                    try:
+                        self._found[name] = await self._checked(name, folder)
+                    except LostError:  # the rest is checked when somebody looks again
+                        yield f'<p class="verdict failed" role="status">{html.words(_NOT_NOW)}</p>'
+                        return
         yield "".join(_card(name, found) for name, found in self._found.items())
 
     async def choose(self, event: gr.EventData) -> str:
@@ -116,21 +123,38 @@ class CheckpointsTab:
             case None:
                 raise gr.Error("checkpoint must be the name of one on this page.", print_exception=False)
             case Bundle():
-                return await asyncio.to_thread(_detail, found, self._archive(str(name)))
+                return await asyncio.to_thread(_detail, found, str(name))
             case error:
                 return f'<p class="verdict failed" role="status">{escape(str(error))}</p>'
 
     async def _checked(self, name: str, folder: Path) -> Found:
         try:
             found = await verified(folder)
+            _card(name, found)
         except (BrokenFileError, NonFiniteError) as error:
             return error
-        archive = await asyncio.to_thread(bundle.archive, [found])
-        await asyncio.to_thread(self._archive(name).write_bytes, archive)
+        except (KeyError, TypeError, ValueError) as error:  # sealed well, and not by `python -m export` of this version
+            return BrokenFileError(f"{name}/{manifest.NAME}", f"lacks what this page shows: {error!r}")
+        _archives[name] = await asyncio.to_thread(bundle.archive, [found])
         return found
 
-    def _archive(self, name: str) -> Path:
-        return self._archives / f"live-nets-{name.replace('/', '-')}.zip"
+
+_archives: dict[str, bytes] = {}  # by the path of the folder of a bundle that was checked
+
+
+async def _download(request: Request) -> Response:
+    """A bundle as a zip; nothing that a visitor sends is made a path."""
+    name = request.path_params["name"]
+    if name not in _archives:
+        return PlainTextResponse("Not Found", 404)
+    named = {"Content-Disposition": f'attachment; filename="live-nets-{name.replace("/", "-")}.zip"'}
+    return Response(_archives[name], media_type="application/zip", headers=named)
+
+
+ROUTES = [  # for the app, below which the page's addresses of checkpoints lie
+    Route("/checkpoints/{name:path}.zip", _download),
+    Mount("/checkpoints", StaticFiles(directory=CHECKPOINTS)),
+]
 
 
 def _place(folder: Path) -> tuple[int, str]:
@@ -140,7 +164,7 @@ def _place(folder: Path) -> tuple[int, str]:
 
 
 def _url(path: Path) -> str:
-    return escape(f"gradio_api/file={path}")
+    return escape(f"checkpoints/{path.relative_to(CHECKPOINTS).as_posix()}")
 
 
 def _title(described: Manifest) -> Words:
@@ -178,7 +202,7 @@ def _figures(described: Manifest) -> list[Words]:
     return [*figures]
 
 
-def _detail(made: Bundle, archive: Path) -> str:
+def _detail(made: Bundle, name: str) -> str:
     described = made.manifest
     lesson = TRAININGS[described["lesson"]]
     files = "".join(_file(made, name) for name in sorted([manifest.NAME, *described["files"]], key=_rank))
@@ -192,12 +216,12 @@ def _detail(made: Bundle, archive: Path) -> str:
     if try_page.NAME in described["files"]:
         url = _url(made.folder / try_page.NAME)
         try_it = f'<a class="action" href="{url}" target="_blank">{html.words(_TRY)}</a>'
-    size = f"{archive.stat().st_size / 1000:,.0f}"
+    size = f"{len(_archives[name]) / 1000:,.0f}"
     return f"""
 <h3 tabindex="-1">{html.words(_title(described))}</h3>
 {bundle_view.verdict(made.parity)}
 <div class="actions">
-  <a class="action primary" href="{_url(archive)}" download>{html.words(_ZIP.format(size=size))}</a>
+  <a class="action primary" href="checkpoints/{escape(name)}.zip" download>{html.words(_ZIP.format(size=size))}</a>
   <a class="action" href="{escape(address(lesson.key, described["settings"]))}">{html.words(_OPEN)}</a>
   {try_it}
 </div>

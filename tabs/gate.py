@@ -29,7 +29,7 @@ BODY_SECONDS = 10  # that a body may take to come
 MOST_OF_ADDRESS = 150  # requests that are answered at once; a class shares an address
 
 READ = re.compile(
-    r"/|/health|/config/?|/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
+    r"/|/health|/bokeh\.min\.js|/checkpoints/.+|/config/?|/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
     r"|/gradio_api/(info/?|openapi\.json|app_id/?|login_check/?|startup-events|theme\.css|file=.+|queue/data"
     r"|heartbeat/(?P<session>[^/]+)|call/[^/]+/(?P<event>[^/]+))"
 )

@@ -52,7 +52,7 @@ def component(lesson: Lesson) -> gr.HTML:
         value="",
         base="",
         structure="",
-        html_template=_HTML.format(key=lesson.key, bokeh=f"gradio_api/file={BOKEH_JS}"),
+        html_template=_HTML.format(key=lesson.key, bokeh=BOKEH_JS.name),
         js_on_load="window.liveNets.chart(element, props, watch, trigger);",
         elem_classes="live-view",
     )

@@ -12,7 +12,7 @@ from charts.text import Text, both
 from nets import LESSONS
 from nets.lesson import GROUPS, Computation, Lesson, Training
 from runs import visitors
-from tabs import api, checkpoints_tab, files, language, live, service
+from tabs import api, checkpoints_tab, files, language, service
 from tabs.computation_tab import ComputationTab
 from tabs.lean import Page
 from tabs.training_tab import TrainingTab
@@ -69,7 +69,7 @@ LAUNCH: dict[str, Any] = {
     "show_error": False,  # errors meant for visitors are shown all the same; others are for the log
     "max_file_size": "1kb",  # nothing is uploaded here
     "strict_cors": True,  # no other site's script, nor a file's, may use a server on the visitor's own machine
-    "allowed_paths": [],  # what is served: Gradio's cache, and what set_static_paths names
+    "allowed_paths": [],  # what Gradio serves is its cache alone
     "state_session_capacity": 1000,  # pages whose components' values are remembered; a page that is forgotten works on
     "footer_links": ["api"],
     "pwa": False,
@@ -84,7 +84,6 @@ LAUNCH: dict[str, Any] = {
 
 def build() -> gr.Blocks:
     """The page of all lessons."""
-    gr.set_static_paths([live.BOKEH_JS])
     kept = files.SWEEP_SECONDS, files.FILE_AGE
     with Page(title="Live Nets", analytics_enabled=False, delete_cache=kept) as demo:
         # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other. Asked for

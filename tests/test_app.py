@@ -99,3 +99,10 @@ def test_a_figure_with_a_script_in_it_would_be_saved_and_not_run(app_url: str) -
         if each["orig_name"].endswith("svg"):
             assert answer.headers["content-disposition"].startswith("attachment")
     visitor.client.close()
+
+
+@pytest.mark.parametrize("path", ["", "config"])
+def test_the_page_tells_nothing_of_where_it_is_installed(path: str, app_url: str) -> None:
+    text = httpx.get(app_url + path).text
+    for told in (str(ROOT), sys.prefix):
+        assert told not in text

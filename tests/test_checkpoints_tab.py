@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from playwright.sync_api import Page, expect
 from export.bundle import Bundle
 from export.verify import find
 from nets import TRAININGS
+from runs.pool import LostError
 from runs.run import verified
 from tabs import checkpoints_tab
 from tabs.checkpoints_tab import CHECKPOINTS, CheckpointsTab
@@ -205,6 +207,32 @@ def test_each_bundle_is_checked_once_however_many_look_at_the_same_time(
 
     assert len(set(go(story()))) == 1
     assert checked == ["regression", "classification"]
+
+
+def test_a_bundle_that_lacks_what_the_page_shows_is_told_of_and_the_others_are_shown(
+    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lacking(folder: Path) -> Bundle:
+        found = await verified(folder)
+        del found.manifest["metrics"]
+        return found
+
+    monkeypatch.setattr(checkpoints_tab, "verified", lacking)
+    cards = go(cards_of(tab))
+    assert "regression/manifest.json lacks what this page shows: KeyError(" in unescape(cards)
+    assert "net.pkl has 7 bytes and not" in cards
+
+
+def test_while_no_worker_is_there_to_check_the_tab_says_so_and_checks_later(
+    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(folder: Path) -> Bundle:
+        raise LostError("the worker is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints_tab, "verified", lost)
+        assert "Please look again in a minute" in go(cards_of(tab))
+    assert "52 comparisons agree" in go(cards_of(tab))
 
 
 def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(tab: CheckpointsTab) -> None:

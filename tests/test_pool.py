@@ -2,12 +2,17 @@
 
 import asyncio
 import os
+import pickle
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from charts.text import Text
+from export.bundle import NonFiniteError
+from export.formats import BrokenFileError
+from export.graph import ExportError
 from nets import TRAININGS
 from runs import pool
 from runs.pool import LostError, Pool, Worker
@@ -86,6 +91,17 @@ def test_what_a_method_raises_is_raised_where_it_was_called() -> None:
         await worker.answers(10)
 
     with_workers(1, story)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BrokenFileError("net.onnx", "is no model"), NonFiniteError(Text("no", "不")), ExportError("Net holds a lambda")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_an_engine_raises_for_visitors_comes_whole_out_of_a_worker(error: Exception) -> None:
+    come = pickle.loads(pickle.dumps(error))
+    assert (type(come), str(come)) == (type(error), str(error))
+    assert getattr(come, "told", None) == getattr(error, "told", None)
 
 
 def test_an_answer_that_cannot_be_read_costs_a_worker_and_not_its_place(caplog: pytest.LogCaptureFixture) -> None:
