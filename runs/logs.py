@@ -28,5 +28,6 @@ def set_up() -> None:
     for server in ("uvicorn", "uvicorn.error"):  # which has handlers of its own as soon as it serves
         logging.getLogger(server).handlers.clear()
         logging.getLogger(server).propagate = True
+        logging.getLogger(server).setLevel(logging.ERROR)  # it warns of every request that is none
     for ours in ("runs", "tabs"):
         logging.getLogger(ours).setLevel(level)

@@ -9,6 +9,7 @@ handlers read their inputs themselves, and an update goes out as it is.
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from typing import Any
 
 import gradio as gr
@@ -149,5 +150,7 @@ def make_lean(app: App) -> Sessions:
     """Have the app keep Sessions, these."""
     app.state_holder = sessions = Sessions()  # type: ignore[no-untyped-call]
     sessions.set_blocks(app.get_blocks())
-    app.get_blocks()._queue.pending_messages_per_session = Boxes()  # type: ignore[assignment]
+    queue = app.get_blocks()._queue
+    queue.pending_messages_per_session = Boxes()  # type: ignore[assignment]
+    queue.pending_event_ids_session = defaultdict(set)  # a page closed in mid-answer has none, which Gradio trips on
     return sessions
