@@ -209,7 +209,8 @@ LINES = r"""Host: [::|Host: y|Content-Length: -1|Content-Length: 999999999999999
 |If-None-Match: *|Accept-Encoding: gzip;q=ÿ|X-Gradio-Server: http://x|Referer: ÿ://[| folded"""
 METHODS = "GET GET POST POST HEAD OPTIONS PUT DELETE PATCH TRACE CONNECT PRI get ÿ"
 TARGETS = """/ * /config /health http://evil.example/ //evil.example/ evil:443 /%zz%ff%c0%af /%00 ?
-/?deep_link=../../etc /?__theme=ÿ /assets/../app.py /static/img/logo.svg /theme.css /svelte/x /gradio_api/info /gradio_api/upload
+/?deep_link=../../etc /?__theme=ÿ /assets/../app.py /static/img/logo.svg /theme.css /svelte/x
+/gradio_api/info /gradio_api/upload
 /gradio_api/queue/data?session_hash=nobody /gradio_api/queue/data?session_hash=%ff%00 /gradio_api/heartbeat/fuzz-0
 /gradio_api/heartbeat/%0a /gradio_api/call/lessons/x /gradio_api/queue/join /gradio_api/cancel /gradio_api/reset
 /gradio_api/run/lessons /gradio_api/call/train"""
