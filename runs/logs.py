@@ -25,6 +25,7 @@ def set_up() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])  # the first time; then it stays
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of a worker that had ended when it was killed
     for server in ("uvicorn", "uvicorn.error"):  # which has handlers of its own as soon as it serves
         logging.getLogger(server).handlers.clear()
         logging.getLogger(server).propagate = True

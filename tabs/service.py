@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -139,11 +140,14 @@ def close(demo: gr.Blocks) -> None:
     loop = _loop
     if loop is not None:
         with suppress(TimeoutError):  # a busy moment: then it ends without their last frames
-            asyncio.run_coroutine_threadsafe(_end_runs(), loop).result(CLOSE_SECONDS)
+            asyncio.run_coroutine_threadsafe(_end_runs(), loop).result(2 * CLOSE_SECONDS)
     demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
     demo.close(verbose=False)
 
 
 async def _end_runs() -> None:
     visitors.end_all(CLOSING)
-    await asyncio.sleep(0.4)  # for the last frames to go out
+    end = time.monotonic() + CLOSE_SECONDS
+    while visitors.training() and time.monotonic() < end:  # each gives its last frame
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.4)  # for these to go out
