@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := app.py nets charts runs tabs export benchmarks
+CODE := app.py environment.py supported.py nets charts runs tabs export benchmarks
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: app install test check bench checkpoints clean
@@ -11,7 +11,7 @@ app: .venv/installed  ## serve the page on port 7860, or PORT
 install: .venv/installed
 
 test: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/installed  ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: .venv/installed-dev  ## lint, format and types
 	$(BIN)/ruff format --check .
@@ -30,7 +30,7 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Live Nets needs Python 3.11 or newer; set PYTHON=python3.11 or the like.")'
+	@$(PYTHON) supported.py
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -r requirements.txt
 	touch $@

@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from benchmarks.timing import compare
-from export import bundle, formats, manifest
+from export import bundle, formats, layout, manifest
 from export.bundle import Draft
 from export.torch_onnx import quiet
 from nets import TRAININGS
@@ -89,13 +89,13 @@ def _false_alarms() -> None:
                 continue
             for learner in trainer.learners:
                 answers, described = expected(trainer, learner)
-                for name in formats.MODEL_FILES:
+                for name in layout.MODEL_FILES:
                     content = formats.write(name, learner.net, trainer.x, manifest.metadata(described))
                     opened = formats.read(name, content, learner.net)
                     cases = bundle.compare(name, opened, learner.net, answers, described)
                     files += 1
                     alarms += not all(case.passed for case in cases)
-                    if name == formats.ONNX:
+                    if name == layout.ONNX:
                         shares.append(max(case.share for case in cases))
         print(
             f"  {key}, {SEEDS} seeds: {alarms} false alarms over {files} files; the largest use of the bound"

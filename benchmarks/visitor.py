@@ -82,7 +82,7 @@ class App:
         found = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
-                fields = path.read_text().rpartition(")")[2].split()
+                fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):  # it ended just now
                 continue
             if int(fields[3]) == self.process.pid and fields[0] != "Z":
@@ -91,8 +91,8 @@ class App:
 
 
 @contextmanager
-def serve(*command: str) -> Iterator[App]:
-    """Run python with this command until the block ends; it has to serve at PORT."""
+def serve(*command: str, **settings: str) -> Iterator[App]:
+    """Run python with this command until the block ends; it has to serve at PORT. `settings` go to its environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -105,7 +105,7 @@ def serve(*command: str) -> Iterator[App]:
             "TMPDIR": str(folder),
             "GRADIO_TEMP_DIR": str(folder / "gradio"),
         }
-        environment |= {"GRADIO_ANALYTICS_ENABLED": "False"}
+        environment |= {"GRADIO_ANALYTICS_ENABLED": "False", **settings}
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, *command], env=environment, stdout=out, stderr=out, start_new_session=True
@@ -136,7 +136,7 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.1)
         else:
             return
-    raise FailedError(f"no answer from the app; its log ends with {log.read_text()[-500:]!r}")
+    raise FailedError(f"no answer from the app; its log ends with {log.read_text(encoding='utf-8')[-500:]!r}")
 
 
 @dataclass(frozen=True)
@@ -156,18 +156,27 @@ async def calls(client: httpx.AsyncClient, tab: str, settings: Mapping[str, Any]
     """
     config = (await client.get("/config")).json()
     parts = {part["id"]: part["props"] for part in config["components"]}
-    inside = _inside(config["layout"], {id_ for id_, props in parts.items() if props.get("id") == tab})
     handlers = [handler for handler in config["dependencies"] if handler["backend_fn"]]
-    (first,) = [
-        handler
-        for handler in handlers
-        if _name(handler) == "train" and {target for target, _ in handler["targets"]} & inside
-    ]
-    trigger = first["targets"][0][0]
-    found = [Call("train", first["id"], trigger, [_value(parts[part], settings) for part in first["inputs"]])]
+    first = call(config, tab, "train", settings)
+    trigger = first.trigger
+    found = [first]
     while following := [handler for handler in handlers if handler["trigger_after"] == found[-1].index]:
-        found.append(Call(_name(following[0]), following[0]["id"], trigger, [None] * len(following[0]["inputs"])))
+        data = [parts[part].get("value") for part in following[0]["inputs"]]
+        found.append(Call(_name(following[0]), following[0]["id"], trigger, data))
     return found
+
+
+def call(config: dict[str, Any], tab: str, name: str, settings: Mapping[str, Any]) -> Call:
+    """The first call of that name on the tab, of the page with this configuration."""
+    parts = {part["id"]: part["props"] for part in config["components"]}
+    inside = _inside(config["layout"], {id_ for id_, props in parts.items() if props.get("id") == tab})
+    first = next(
+        handler
+        for handler in config["dependencies"]
+        if handler["backend_fn"] and _name(handler) == name and {target for target, _ in handler["targets"]} & inside
+    )
+    data = [_value(parts[part], settings) for part in first["inputs"]]
+    return Call(name, first["id"], first["targets"][0][0], data)
 
 
 def _inside(node: dict[str, Any], tabs: set[int], found: bool = False) -> set[int]:
@@ -217,10 +226,11 @@ async def visit(
     """Open a page, make these calls in turn, and close it.
 
     The visitor trains again until that time by `time.perf_counter`, and leaves after so many frames of `leave_after`.
+    What the client sends as X-Forwarded-For, its streams send too.
     """
     seen, session = Visit(time.perf_counter()), secrets.token_hex(6)
     try:
-        async with asyncio.timeout(limit), _connection(app.port, f"heartbeat/{session}"):
+        async with asyncio.timeout(limit), _connection(app.port, f"heartbeat/{session}", client):
             while not seen.ended or time.perf_counter() < until:
                 for call in plan:
                     await _make(app, client, session, call, seen, leave_after)
@@ -241,7 +251,7 @@ async def _make(
     if answer.status_code != 200:
         raise FailedError(f"{call.name} was refused: {answer.text[:200]}")
     files = call.name == "take_away"
-    last = await _follow(app.port, session, [] if files else seen.frames, leave_after)
+    last = await _follow(app.port, session, [] if files else seen.frames, leave_after, client)
     if call.name == "stream" and len(seen.frames) != leave_after and not DONE.search(last):
         raise FailedError(f"the stream ended undone: {last[-300:]!r}")
     if files:
@@ -250,10 +260,12 @@ async def _make(
         seen.ended = time.perf_counter()
 
 
-async def _follow(port: int, session: str, frames: list[float], leave_after: int | None) -> bytes:
+async def _follow(
+    port: int, session: str, frames: list[float], leave_after: int | None, client: httpx.AsyncClient
+) -> bytes:
     """Listen until the call is completed, and give its last message."""
     last = b""
-    async with _connection(port, f"queue/data?session_hash={session}") as reader:
+    async with _connection(port, f"queue/data?session_hash={session}", client) as reader:
         while True:
             message = await reader.readuntil(b"\n\n")
             if b'"msg":"process_generating"' in message:
@@ -270,11 +282,13 @@ async def _follow(port: int, session: str, frames: list[float], leave_after: int
 
 
 @asynccontextmanager
-async def _connection(port: int, path: str) -> AsyncIterator[asyncio.StreamReader]:
+async def _connection(port: int, path: str, client: httpx.AsyncClient) -> AsyncIterator[asyncio.StreamReader]:
     """A GET whose answer is read as it comes: what frames it in HTTP stands before the messages, and does no harm."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LARGEST)
     try:
-        writer.write(f"GET /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        sent = client.headers.get("X-Forwarded-For")
+        forwarded = f"X-Forwarded-For: {sent}\r\n" if sent else ""
+        writer.write(f"GET /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{forwarded}\r\n".encode())
         yield reader
     finally:
         writer.close()

@@ -44,14 +44,15 @@ def markdown(text: Words) -> str:
 def inline(text: Words) -> str:
     """Markdown within a line: emphasis and code."""
     if isinstance(text, str):
-        return str(_MARKDOWN.renderInline(text))
-    return _in_each({each: _MARKDOWN.renderInline(_unbroken(said(text, each))) for each in LANGUAGES}, "span")
+        return _untranslated(_MARKDOWN.renderInline(text))
+    lines = {each: _untranslated(_MARKDOWN.renderInline(_unbroken(said(text, each)))) for each in LANGUAGES}
+    return _in_each(lines, "span")
 
 
 def code(source: str, language: str = "python") -> str:
     """Code, highlighted; `language` is a name that Pygments knows."""
     highlighted = highlight(source, get_lexer_by_name(language), _FORMATTER)
-    return f'<pre class="code" tabindex="0"><code>{highlighted}</code></pre>'
+    return f'<pre class="code notranslate" translate="no" tabindex="0"><code>{highlighted}</code></pre>'
 
 
 def blocks(each: Iterable[Block]) -> str:
@@ -64,9 +65,15 @@ def _in_each(parts: dict[Language, str], tag: str) -> str:
 
 
 def _rendered(text: str) -> str:
-    html = str(_MARKDOWN.render(_unbroken(text)))
+    html = _untranslated(_MARKDOWN.render(_unbroken(text)))
     # Tables and long lines of code scroll within themselves, never the page.
     return html.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
+
+
+def _untranslated(html: str) -> str:
+    """Code in Markdown, told to be left alone by a browser that translates the page."""
+    marked = re.sub("<code(?=[ >])", '<span class="notranslate" translate="no"><code', html)
+    return marked.replace("</code>", "</code></span>")
 
 
 def _unbroken(text: str) -> str:
@@ -93,8 +100,14 @@ def _titled(title: Words, content: str) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{inline(cell)}</th>" for cell in table.head)
-    rows = "".join(f"<tr>{''.join(f'<td>{inline(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _cell(cell: Words) -> str:
+    # What reads the same in both languages is a number, a name or code, and reads so in any other.
+    kept = ' class="notranslate" translate="no"' if isinstance(cell, str) else ""
+    return f"<td{kept}>{inline(cell)}</td>"
 
 
 def _session(session: Session) -> str:
@@ -107,7 +120,8 @@ def _session(session: Session) -> str:
             # A tensor keeps its columns; an error's message, which may be long, is wrapped.
             kind = "output error" if _ERROR.match(output) else "output"
             lines.append(f'<span class="{kind}">{escape(output)}</span>')
-    return f'<pre class="code session" tabindex="0"><code>{chr(10).join(lines)}</code></pre>'
+    attributes = 'class="code session notranslate" translate="no" tabindex="0"'
+    return f"<pre {attributes}><code>{chr(10).join(lines)}</code></pre>"
 
 
 def _graph(graph: Graph) -> str:
@@ -136,7 +150,7 @@ def _graph(graph: Graph) -> str:
     height = y - ROW_GAP + 1
     size = f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}"'
     named = escape(", ".join(said(node.label, "en") for node in graph.nodes))  # an attribute has one language
-    return f'<svg class="graph" {size} role="img" aria-label="{named}">{arrows}{boxes}</svg>'
+    return f'<svg class="graph notranslate" translate="no" {size} role="img" aria-label="{named}">{arrows}{boxes}</svg>'
 
 
 def _rows(graph: Graph) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """Words in the page's two languages. Whatever is shown to people is made of these; programs read English."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +42,33 @@ def said(words: Words, language: Language) -> str:
 def both(words: Words) -> dict[Language, str]:
     """The words by language, ready for JSON."""
     return {language: said(words, language) for language in LANGUAGES}
+
+
+# Printable for Python, and yet nothing is seen of them: default ignorable code points, and blanks that are letters.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_SPACES = re.compile("(?<= ) +|^ +| +$")  # they would push what follows into the next line
+
+
+def visible(text: str) -> str:
+    """Text from elsewhere as part of one line of ours: what is not seen as itself becomes its escape, such as \\x1b.
+
+    A file's name, a key in its metadata or a server's refusal may hold escape sequences, line breaks, marks that turn
+    the direction of writing, and characters that are not seen (Unicode Technical Report 36, "Unicode Security
+    Considerations").
+    """
+    return _SPACES.sub(_escaped, "".join(each if _is_seen(each) else _escape(each) for each in text))
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and not _UNSEEN.match(character)
+
+
+def _escape(character: str) -> str:
+    return "\\x20" if character == " " else ascii(character)[1:-1]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(map(_escape, found[0]))
 
 
 def joined(parts: "list[Words]", separator: Words) -> Text:

@@ -4,32 +4,29 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before huggingface_hub is: the Hub is told what is published, no more
 
 import argparse
-import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from rich.console import Console
 from rich.progress import Progress
 
-from charts.text import said
-from export import bundle, manifest, publish
-from export.bundle import Bundle, ForeignFolderError, NonFiniteError
-from export.formats import BrokenFileError
-from export.graph import ExportError
-from export.inspection import inspect_bundle, inspect_file
+import environment
+from charts.text import LANGUAGES, Language
+from export import child, layout, publish, terminal
+from export.cases import BrokenFileError, ExportError, ForeignFolderError, NonFiniteError
+from export.layout import find
 from export.publish import HubError
-from export.results import Exit, Result, print_all, print_overview, worst
-from export.verify import find, verify
-from nets import TRAININGS
-from nets.settings import SettingError, shown
-from nets.training import Trainer
+from export.results import Checked, Exit, Found, Inspected, Result, print_all, print_overview, worst
+
+if TYPE_CHECKING:
+    from nets.training import Trainer
+
+
+MOST_LETTERS = 40  # of a word of the command line, in a message
 
 
 class UsageError(ValueError):
@@ -49,20 +46,20 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code says how it ended."""
-    as_json = "--json" in (sys.argv if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words
     try:
-        options = _parser().parse_args(arguments)
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        options = _parser(_lessons() if "run" in words else "").parse_args(words)
+        with terminal.progress() as progress:
             if options.command == "run":
-                results = _run(options.lesson, options.set, options.out, progress)
+                results = _run(options.lesson, options.set, options.out, options.lang, progress)
             elif options.command == "inspect":
-                results = _inspect(options.path)
+                results = _inspect(options.path, progress)
             elif options.command == "publish":
                 results = _publish(options.folder, options.repo, options.private, options.dry_run, progress)
             else:
-                results = _verify(options.folder, progress)
-    except (UsageError, SettingError, ForeignFolderError) as error:
+                results = _verify(options.folder, options.retrain, progress)
+    except (UsageError, ForeignFolderError) as error:
         return _refuse(str(error), Exit.USAGE, as_json)
     except OSError as error:
         return _refuse(f"DIR must be a folder that can be written and read: {error}.", Exit.USAGE, as_json)
@@ -73,22 +70,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HubError as error:
         return _refuse(str(error), Exit.HUB, as_json)
     if as_json:
-        print(json.dumps([result.to_dict() for result in results], indent=2, allow_nan=False))
+        terminal.as_json([result.to_dict() for result in results])
     else:
-        out = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
         verified = options.command in ("run", "verify")
-        (print_overview if verified and len(results) > 1 else print_all)(results, out)
+        (print_overview if verified and len(results) > 1 else print_all)(results)
     return worst(results)
 
 
 def _refuse(message: str, code: Exit, as_json: bool) -> Exit:
-    print(f"error: {message}", file=sys.stderr)
+    terminal.error(message)
     if as_json:
-        print(json.dumps([{"exit": int(code), "error": message}], indent=2))
+        terminal.as_json([{"exit": int(code), "error": message}])
     return code
 
 
-def _parser() -> Parser:
+def _lessons() -> str:
+    from nets import TRAININGS  # with torch, which only `run` needs here
+
+    return ", ".join(TRAININGS)
+
+
+def _parser(lessons: str) -> Parser:
     parser = Parser(
         prog="python -m export",
         description="Train a lesson's nets and carry them elsewhere.",
@@ -97,11 +99,13 @@ def _parser() -> Parser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify|inspect|publish")
     run = commands.add_parser("run", help="train a lesson and write its bundles")
-    run.add_argument("lesson", help=f"one of {', '.join(TRAININGS)}")
+    run.add_argument("lesson", help=f"one of {lessons}")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
+    run.add_argument("--lang", choices=LANGUAGES, default="en", help="the language of README.md, try.html and plot.png")
     check = commands.add_parser("verify", help="re-check every bundle under a folder")
     check.add_argument("folder", type=Path, metavar="DIR")
+    check.add_argument("--retrain", action="store_true", help="train each run again, to check its plot as well")
     look = commands.add_parser("inspect", help="tell what an ONNX file or a bundle holds; of a file, run its own test")
     look.add_argument("path", type=Path, metavar="FILE.onnx|DIR")
     send = commands.add_parser("publish", help="send a bundle to the Hugging Face Hub, once it is verified")
@@ -114,74 +118,71 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(key: str, settings: Sequence[str], out: Path, progress: Progress) -> list[Result]:
+def _run(key: str, settings: Sequence[str], out: Path, language: Language, progress: Progress) -> list[Result]:
+    from export import bundle
+    from nets import TRAININGS
+    from nets.settings import SettingError
+
     if key not in TRAININGS:
         raise UsageError(f"lesson must be one of {', '.join(TRAININGS)}, not {_shown(key)}.")
     lesson = TRAININGS[key]
-    trainer = lesson.trainer(lesson.config.parse(dict(map(_setting, settings))))
+    try:
+        trainer = lesson.trainer(lesson.config.read(dict(map(_setting, settings))))
+    except SettingError as error:
+        raise UsageError(str(error)) from error
     _train(trainer, lesson.title.en, progress)
     progress.add_task("Writing the files and reading them back", total=None)
-    return [Result(made.folder, made) for made in bundle.write(lesson, trainer, out)]
+    made = bundle.write(lesson, trainer, out, language)
+    return [Result(each.folder, Checked(each.manifest["metrics"], each.parity, {})) for each in made]
 
 
-def _setting(text: str) -> tuple[str, int | float | str]:
+def _setting(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--set must be NAME=VALUE, not {_shown(text)}.")
-    for number in (int, float):
-        try:
-            return name, number(value)
-        except ValueError:  # the next kind; a value that is of none stays text, which Config refuses by name
-            continue
     return name, value
 
 
-def _shown(value: object) -> str:
-    return said(shown(value), "en")
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]!r} and so on"
 
 
-def _train(trainer: Trainer[Any], title: str, progress: Progress) -> None:
+def _train(trainer: "Trainer[Any]", title: str, progress: Progress) -> None:
     task = progress.add_task(f"Training {title}", total=trainer.steps)
     while not trainer.done:
         trainer.step()
         progress.update(task, completed=trainer.step_number)
 
 
-def _verify(folder: Path, progress: Progress) -> list[Result]:
+def _verify(folder: Path, retrain: bool, progress: Progress) -> list[Result]:
     if not folder.is_dir():
         raise UsageError(f"DIR must be a folder, not {str(folder)!r}.")
-    found = find(folder)
-    if not found:
-        return [Result(folder, BrokenFileError(manifest.NAME, "is missing: there is no bundle here"))]
-    return [_verify_one(each) for each in progress.track(found, description="Verifying")]
+    return _ask("retrain" if retrain else "verify", folder, progress)
 
 
-def _verify_one(folder: Path) -> Result:
-    try:
-        return Result(folder, verify(folder))
-    except (BrokenFileError, NonFiniteError) as error:
-        return Result(folder, error)
-
-
-def _inspect(path: Path) -> list[Result]:
+def _inspect(path: Path, progress: Progress) -> list[Result]:
     """An ONNX file, or each bundle under a folder: its hashes first, then its ONNX file."""
     if path.is_dir():
-        found = find(path)
-        if not found:
-            return [Result(path, BrokenFileError(manifest.NAME, "is missing: there is no bundle here"))]
-        return [_inspected(each) for each in found]
+        return _ask("inspect", path, progress)
     if not path.is_file():
         raise UsageError(f"FILE.onnx|DIR must be a file or a folder, not {str(path)!r}.")
-    return [_inspected(path)]
+    return [Result(path, _ask_of("inspect", path))]
 
 
-def _inspected(path: Path) -> Result:
+def _ask(command: str, folder: Path, progress: Progress) -> list[Result]:
+    """What the command finds in each bundle under a folder."""
+    found = find(folder)
+    if not found:
+        return [Result(folder, BrokenFileError(layout.MANIFEST, "is missing: there is no bundle here"))]
+    return [Result(each, _ask_of(command, each)) for each in progress.track(found, description="Reading")]
+
+
+def _ask_of(command: str, path: Path) -> Found:
     try:
-        return Result(path, inspect_bundle(path) if path.is_dir() else inspect_file(path))
-    except BrokenFileError as error:
-        return Result(path, error)
-    except OSError as error:
-        raise UsageError(f"FILE.onnx|DIR must be readable: {error}.") from error
+        found = child.ask(command, path)
+    except (BrokenFileError, NonFiniteError) as error:
+        return error
+    return Inspected.from_dict(found) if command == "inspect" else Checked.from_dict(found)
 
 
 def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Progress) -> list[Result]:
@@ -196,22 +197,25 @@ def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Pr
     found = find(folder)
     if found and found != [folder]:
         raise UsageError(f"DIR must be one bundle, not a folder that has {', '.join(map(str, found))}.")
-    (result,) = _verify(folder, progress)
-    if not isinstance(result.found, Bundle) or result.exit is not Exit.OK:
-        return [result]
-    progress.add_task(f"Publishing {repo}", total=None)
+    if not folder.is_dir():
+        raise UsageError(f"DIR must be a folder, not {str(folder)!r}.")
+    if not found:
+        return [Result(folder, BrokenFileError(layout.MANIFEST, "is missing: there is no bundle here"))]
+    progress.add_task("Verifying", total=None)
     try:
-        publication = publish.prepare(result.found, repo, private)
+        checked = child.ask("publish", folder)
+        if not checked["files"]:  # which says why
+            return [Result(folder, Checked.from_dict(checked))]
+        publication = publish.prepare(checked, repo, private)
+        progress.add_task(f"Publishing {repo}", total=None)
         return [Result(folder, publication if dry_run else publish.send(publication))]
-    except BrokenFileError as error:
+    except (BrokenFileError, NonFiniteError) as error:
         return [Result(folder, error)]
 
 
 def command() -> int:
     """`main`, for a terminal: an output that cannot be written and Ctrl-C end it without a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
+    environment.set_up_console()
     try:
         code = main()
         sys.stdout.flush()

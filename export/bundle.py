@@ -5,11 +5,12 @@ Only files that were read back from disk and agree with the net in memory are pa
 
 import io
 import math
+import stat
 import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,31 +18,19 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from charts.text import Text, Words, said
-from export import card, formats, graph, manifest, parity, try_page
-from export.formats import BrokenFileError, Opened
-from export.parity import Case, Parity
+from charts.text import Language, Text
+from export import card, formats, graph, layout, manifest, parity, swap, try_page
+from export.cases import BrokenFileError, Case, ForeignFolderError, NonFiniteError, Parity, blaming
+from export.formats import Opened
 from nets.lesson import Snapshot, Training
 from nets.training import Learner, Restored, Trainer, is_finite
 
-FILES = {
-    *formats.MODEL_FILES,
-    *("golden.npz", "parity.json", "plot.png", "net.py", "README.md", try_page.NAME, manifest.NAME),
-}
+TRAIN_MODE = "was saved in train mode, in which dropout and batch norm compute something else"
+
+UNIX = 3  # as zip numbers systems
+PARTIAL, OLD = ".partial", "old"  # the hidden folder that bundles are written in, and those they replace, in it
 
 Answers = Mapping[str, parity.Reference]
-
-
-class NonFiniteError(ValueError):
-    """A net with weights or metrics that are not finite numbers."""
-
-    def __init__(self, told: Words) -> None:
-        super().__init__(said(told, "en"))
-        self.told = told
-
-
-class ForeignFolderError(ValueError):
-    """A file in the place of a bundle that is no part of one, and so is not replaced."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +40,20 @@ class Bundle:
     folder: Path
     manifest: manifest.Manifest
     parity: Parity
+    unchecked: Mapping[str, str] = field(default_factory=dict)  # by file, why `verify` could not check it
 
     @property
     def name(self) -> str:
         """Its path under the folder of all bundles: KEY, or KEY/NET for a lesson of several nets."""
-        return place(self.manifest["lesson"], self.manifest["net"], self.manifest["nets"])
+        return layout.place(self.manifest["lesson"], self.manifest["net"], self.manifest["nets"])
 
 
-def place(lesson: str, net: str, nets: list[str]) -> str:
-    """Where the bundle of that net belongs."""
-    return lesson if len(nets) == 1 else f"{lesson}/{net}"
-
-
-def write(lesson: Training, trainer: Trainer[Any], out: Path) -> list[Bundle]:
+def write(lesson: Training, trainer: Trainer[Any], out: Path, language: Language = "en") -> list[Bundle]:
     """Write the bundle of every net of the run: `out`/KEY, or `out`/KEY/NET where there are several.
 
     See `Draft`, which does the same in parts, and for what it raises.
     """
-    with Draft(lesson, trainer, trainer.snapshot(), out) as draft:
+    with Draft(lesson, trainer, trainer.snapshot(), out, language) as draft:
         for learner in trainer.learners:
             draft.check(learner)
         return draft.seal(trainer.snapshot())  # anew, as a lesson may show what was read back
@@ -90,24 +75,29 @@ class Draft:
 
     Bundles of that name are replaced once the new ones are whole; whatever ends the writing before that leaves the
     old ones as they were, and nothing with their name. A model file that fails parity is left out; `Bundle.parity`
-    says why. `trainer.restored` gets the files as they were read back. Entering raises NonFiniteError for a diverged
-    run, ForeignFolderError rather than replace what is no bundle, and OSError where `out` cannot be written.
+    says why. `trainer.restored` gets the files as they were read back. The texts and the plot are in `language`.
+    Entering raises NonFiniteError for a diverged run, ForeignFolderError rather than replace what is no bundle, and
+    OSError where `out` cannot be written.
     """
 
-    def __init__(self, lesson: Training, trainer: Trainer[Any], snapshot: Snapshot, out: Path) -> None:
+    def __init__(
+        self, lesson: Training, trainer: Trainer[Any], snapshot: Snapshot, out: Path, language: Language = "en"
+    ) -> None:
         self._lesson = lesson
         self._trainer = trainer
         self._snapshot = snapshot  # of the run at its end
         self._out = out
+        self._language = language
         self._names = [each.name for each in trainer.learners]
         self._checked: list[_Checked] = []
 
     def __enter__(self) -> "Draft":
         _refuse_non_finite(self._lesson, self._trainer, self._snapshot)
+        _put_back(self._out, self._lesson.key)
         _refuse_foreign(self._out / self._lesson.key)
         self._out.mkdir(parents=True, exist_ok=True)
         # Hidden, so that what a killed process leaves of it is taken for no bundle.
-        self._aside = tempfile.TemporaryDirectory(prefix=f".{self._lesson.key}-", suffix=".partial", dir=self._out)
+        self._aside = tempfile.TemporaryDirectory(prefix=f".{self._lesson.key}-", suffix=PARTIAL, dir=self._out)
         self._root = Path(self._aside.name)
         return self
 
@@ -122,16 +112,18 @@ class Draft:
         Uses torch: beside runs that train, on their thread.
         """
         trainer = self._trainer
-        folder = self._root / place(self._lesson.key, learner.name, self._names)
+        graph.refuse_what_cannot_be_saved(learner.net, trainer.x)
+        folder = self._root / layout.place(self._lesson.key, learner.name, self._names)
         folder.mkdir(parents=True)
         answers = parity.references(learner.net, parity.inputs(trainer.x), classifies=bool(self._lesson.classes))
         # Weights so large that sums overflow: where, hangs on the order of adding, which no runtime promises.
         if not all(np.isfinite(each.y).all() for each in answers.values() if np.isfinite(each.x).all()):
             raise _non_finite(self._lesson, trainer, f"outputs of {learner.name}, near and far,")
-        described = manifest.describe(self._lesson, trainer, learner, self._snapshot, answers[manifest.SAMPLE])
+        sample = answers[manifest.SAMPLE]
+        described = manifest.describe(self._lesson, trainer, learner, self._snapshot, sample, self._language)
         trainer.restored[learner.name] = {}
         cases: list[Case] = []
-        for name in formats.MODEL_FILES:
+        for name in layout.MODEL_FILES:
             try:
                 opened = _there_and_back(folder / name, trainer, learner, manifest.metadata(described))
                 cases += compare(name, opened, learner.net, answers, described)
@@ -143,19 +135,11 @@ class Draft:
             trainer.restored[learner.name].pop(name, None)
         self._checked.append(_Checked(learner, folder, answers, described, report))
 
-    def seal(self, snapshot: Snapshot) -> list[Bundle]:
-        """Write what goes with the model files, with the plot of that snapshot, and put all in its place."""
-        plot = _plot(snapshot)
+    def seal(self, snapshot: Snapshot | None) -> list[Bundle]:
+        """Write what goes with the model files, with the plot of that snapshot if any, and put all in its place."""
+        plot = _plot(snapshot, self._language) if snapshot else None
         bundles = [_describe(self._lesson, each, plot) for each in self._checked]
-        made, target, old = self._root / self._lesson.key, self._out / self._lesson.key, self._root / "old"
-        if target.exists():
-            target.rename(old)
-        try:
-            made.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        _put_in_place(self._root / self._lesson.key, self._out / self._lesson.key, self._root / OLD)
         return [Bundle(self._out / each.name, each.manifest, each.parity) for each in bundles]
 
 
@@ -170,10 +154,10 @@ class _Checked:
     report: Parity
 
 
-def _plot(snapshot: Snapshot) -> bytes:
+def _plot(snapshot: Snapshot, language: Language) -> bytes:
     from charts import figure  # matplotlib takes half a second to import, which the start of the page need not wait for
 
-    return figure.save(snapshot.chart, "png")
+    return figure.save(snapshot.chart, "png", language)
 
 
 def _refuse_non_finite(lesson: Training, trainer: Trainer[Any], snapshot: Snapshot) -> None:
@@ -195,56 +179,81 @@ def _refuse_foreign(target: Path) -> None:
     """Raise ForeignFolderError if replacing `target` would lose a file that is no part of a bundle."""
     files = [path for path in sorted(target.rglob("*")) if path.is_file()] if target.is_dir() else [target]
     for path in files:
-        known = path.name in FILES or path.parent.name == "__pycache__"  # left there by who imported net.py
+        known = path.name in layout.FILES or path.parent.name == "__pycache__"  # left there by who imported net.py
         if path.exists() and not known:
             raise ForeignFolderError(f"{path} is no part of a bundle and would be lost; move it away first.")
 
 
+def _put_in_place(made: Path, target: Path, old: Path) -> None:
+    """Move `made` to `target`; a bundle that is there already moves aside, to `made` or to `old`."""
+    if target.exists() and swap.exchange(made, target):
+        return
+    if target.exists():  # in two steps, between which a killed process leaves it aside: see `_put_back`
+        target.rename(old)
+    try:
+        made.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
+def _put_back(out: Path, key: str) -> None:
+    """Put a bundle back that a killed process has moved aside and not replaced."""
+    for old in out.glob(f".{key}-*{PARTIAL}/{OLD}"):
+        if not (out / key).exists():
+            old.rename(out / key)
+
+
 def _there_and_back(path: Path, trainer: Trainer[Any], learner: Learner, metadata: Mapping[str, str]) -> Opened:
     start = time.perf_counter()
-    path.write_bytes(formats.write(path.name, learner.net, trainer.x, metadata))
-    written = time.perf_counter()
+    written = formats.write(path.name, learner.net, trainer.x, metadata)
+    path.write_bytes(written)
+    on_disk = time.perf_counter()
     content = path.read_bytes()
+    if content != written:
+        raise BrokenFileError(path.name, "is not what was written")
     opened = formats.read(path.name, content, learner.net)
-    restored = Restored(len(content), written - start, time.perf_counter() - written, opened.predict)
+    restored = Restored(len(content), on_disk - start, time.perf_counter() - on_disk, opened.predict)
     trainer.restored[learner.name][path.name] = restored
     return opened
 
 
 def compare(name: str, opened: Opened, net: nn.Module, answers: Answers, described: manifest.Manifest) -> list[Case]:
     """A model file as it was read against the net and its description. Raises BrokenFileError."""
-    with formats.blaming(name, "cannot be used"):
+    with blaming(name, "cannot be used"):
         tensors = formats.same_tensors(name, opened.state, net.state_dict())
         cases = [Case.of_words(name, "tensors", tensors, "names, shapes, dtypes and bytes are the net's")]
-        if name == formats.PICKLE:
-            wrong = "was saved in train mode, in which dropout and batch norm compute something else"
-            cases.append(Case.of_words(name, "mode", wrong if opened.training else "", "saved in eval mode"))
-        if name == formats.ONNX:
-            wrong = _other_words(opened.metadata, manifest.metadata(described))
+        if name == layout.PICKLE:
+            cases.append(Case.of_words(name, "mode", TRAIN_MODE if opened.training else "", "saved in eval mode"))
+        if name == layout.ONNX:
+            wrong = other_words(opened.metadata, manifest.metadata(described))
             cases.append(Case.of_words(name, "metadata", wrong, "says of itself what manifest.json says"))
         if not opened.training:
-            cases += parity.compare(name, opened.predict, answers, exactly=name != formats.ONNX)
+            cases += parity.compare(name, opened.predict, answers, exactly=name != layout.ONNX)
         return cases
 
 
-def _other_words(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+def other_words(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     """Empty if a file says of itself what it should; else the names that differ."""
     differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
     return f"metadata_props differ from manifest.json in {', '.join(differing)}" if differing else ""
 
 
-def _describe(lesson: Training, net: _Checked, plot: bytes) -> Bundle:
+def _describe(lesson: Training, net: _Checked, plot: bytes | None) -> Bundle:
     """Write what goes with the model files, and seal the folder."""
     folder, report = net.folder, net.report
-    files = [name for name in formats.MODEL_FILES if name not in report.failed_files]
-    (folder / "golden.npz").write_bytes(_golden(net.answers))
-    (folder / "parity.json").write_bytes(manifest.to_json(report.to_dict()))
-    (folder / "plot.png").write_bytes(plot)
-    (folder / "net.py").write_bytes(card.source(net.learner.net, net.learner.arguments).encode())
-    (folder / "README.md").write_bytes(card.text(lesson, net.described, files, report).encode())
-    if formats.ONNX in files:
-        page = try_page.render(net.described, (folder / formats.ONNX).read_bytes())
-        (folder / try_page.NAME).write_bytes(page)
+    files = [name for name in layout.MODEL_FILES if name not in report.failed_files]
+    (folder / layout.GOLDEN).write_bytes(_golden(net.answers))
+    (folder / layout.REPORT).write_bytes(manifest.to_json(report.to_dict()))
+    if plot is not None:
+        (folder / layout.PLOT).write_bytes(plot)
+        files.append(layout.PLOT)
+    (folder / layout.SOURCE).write_bytes(card.source(net.learner.net, net.learner.arguments).encode())
+    (folder / layout.README).write_bytes(card.text(lesson, net.described, files, report).encode())
+    if layout.ONNX in files:
+        page = try_page.render(net.described, (folder / layout.ONNX).read_bytes())
+        (folder / layout.PAGE).write_bytes(page)
     return Bundle(folder, manifest.write(net.described, folder), report)
 
 
@@ -262,7 +271,9 @@ def archive(bundles: list[Bundle]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
         for bundle in bundles:
-            for name in sorted([manifest.NAME, *bundle.manifest["files"]]):
+            for name in sorted([layout.MANIFEST, *bundle.manifest["files"]]):
                 entry = zipfile.ZipInfo(f"{bundle.name}/{name}")  # dated 1980, as zip must have a date
+                entry.create_system = UNIX  # on every system: the same bytes
+                entry.external_attr = (stat.S_IFREG | 0o644) << 16  # else its owner alone may read what is unpacked
                 made.writestr(entry, (bundle.folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
     return file.getvalue()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from charts.text import said
-from export.manifest import own_metrics
-from export.parity import Parity
+from charts.text import Language, Text, Words, joined, said
+from export.cases import Parity
 from export.snippets import Snippet, snippets
-from nets.lesson import Training
+from nets.lesson import TASKS, Port, Training
+from nets.training import LOSS, TEST_LOSS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -23,6 +23,53 @@ HUB_METRICS = {
     "regression": {"loss": "mse"},
     "classification": {"loss": "cross_entropy", "accuracy": "accuracy"},
 }
+
+_OF_SEVERAL = Text("{title} · {label}", "{title}·{label}")
+_TITLE = Text("{named}, a net of Live Nets", "{named}：Live Nets 的网络")
+_TRAINED = Text(
+    "{article} {kind} net with {parameters} parameters, trained for {steps} steps in the lesson *{title}*.",
+    "这是一个{kind}网络，有 {parameters} 个参数，在课程“{title}”中训练了 {steps} 步。",
+)
+_TRAINED_BESIDE = Text(
+    "{article} {kind} net with {parameters} parameters, trained for {steps} steps in the lesson *{title}*, side by side"
+    " with {others} more.",
+    "这是一个{kind}网络，有 {parameters} 个参数，在课程“{title}”中与另外 {others} 个网络一起训练了 {steps} 步。",
+)
+_PLOT = Text("What the net learned", "网络学到了什么")
+_PORTS = Text("Input and output", "输入和输出")
+_PORT = Text(
+    "- `{name}`, {dtype} ({shape}): {features}; {meaning}", "- `{name}`，{dtype} ({shape})：{features}；{meaning}"
+)
+_RANGE = Text("{low} to {high}", "{low} 到 {high}")
+_TRAINED_ON = Text("trained on {ranges}", "训练范围 {ranges}")
+_SCALED = Text("{formula}, mean {mean}, std {std}", "{formula}，mean {mean}，std {std}")
+_NOT_SCALED = Text("not scaled", "没有缩放")
+_OUTPUT = Text("- output {index}: {name}", "- 第 {index} 个输出：{name}")
+_TRAINING = Text("Training", "训练")
+_SETTING, _METRIC = Text("setting", "设置"), Text("metric", "指标")
+_IN_CODE, _VALUE = Text("in code", "代码里的名字"), Text("value", "值")
+_CHECKED = Text("Checked", "检验")
+_CHECKED_BY = Text(
+    "`parity.json` lists every comparison; `golden.npz` holds inputs `x_CASE` and torch's outputs `y_CASE`, so that any"
+    " other runtime can be checked too.",
+    "`parity.json` 列出全部比较；`golden.npz` 保存输入 `x_CASE` 和 torch 的输出 `y_CASE`，可以用来检验别的运行环境。",
+)
+_USE = Text("Use", "用法")
+_SNIPPETS_SAY = Text(
+    "Each snippet runs in this folder; those for Python and Node.js print their largest difference from `golden.npz`.",
+    "下面的代码都在这个文件夹里运行；Python 和 Node.js 的代码会打印它与 `golden.npz` 的最大差别。",
+)
+_USE_SAYS = joined(
+    [
+        Text(
+            "Open `try.html` in a browser, also offline, to move the inputs and see the outputs.",
+            "用浏览器打开 `try.html`，不联网也可以调整输入、查看输出。",
+        ),
+        _SNIPPETS_SAY,
+    ],
+    Text(" ", ""),
+)
+_OF_FILE = Text("{title}: {file}", "{title}：{file}")
 
 
 def source(net: nn.Module, arguments: Mapping[str, Any]) -> str:
@@ -57,33 +104,52 @@ def text(
     files: Sequence[str],
     parity: Parity,
 ) -> str:
-    """README.md: what the net is, how it was trained, how it was checked, and how to use each file."""
-    settings = [f"| {name} | {value} |" for name, value in manifest["settings"].items()]
-    metrics = [f"| {name} | {value:.6g} |" for name, value in own_metrics(manifest).items()]
-    several = len(manifest["nets"]) > 1
-    whose = f" · {manifest['label']['en']}" if several else ""
-    beside = f", side by side with {len(manifest['nets']) - 1} more" if several else ""
+    """README.md: what the net is, how it was trained, how it was checked, and how to use each file.
+
+    In the language that the manifest names, but for names of settings, metrics and features in code.
+    """
+    language: Language = manifest["language"]
+
+    def say(words: Words, **values: object) -> str:
+        return said(words.format(**values) if isinstance(words, Text) else words, language)
+
+    controls = lesson.config.controls()
+    settings = [f"| {say(controls[name].label)} | `{name}` | {value} |" for name, value in manifest["settings"].items()]
+    metrics = [
+        f"| {say(_metric(lesson, manifest, name))} | `{name}` | {value:.6g} |"
+        for name, value in manifest["metrics"].items()
+    ]
+    others = len(manifest["nets"]) - 1
+    label = Text(manifest["label"]["en"], manifest["label"]["zh"])
+    named = _OF_SEVERAL.format(title=lesson.title, label=label) if others else lesson.title
     parts = [
         _front_matter(lesson, manifest),
-        f"# {lesson.title.en}{whose}, a net of Live Nets",
-        f"{_article(lesson.task)} net with {manifest['parameters']} parameters, trained for"
-        f" {manifest['steps']} steps in the lesson *{lesson.title.en}*{beside}.",
-        "![What the net learned](plot.png)",
-        "## Input and output",
-        _port("x", manifest["inputs"][0]) + "\n" + _port("y", manifest["outputs"][0]),
-        "\n".join(f"- output {index}: {name}" for index, name in enumerate(lesson.classes)),
+        f"# {say(_TITLE, named=named)}",
+        say(
+            _TRAINED_BESIDE if others else _TRAINED,
+            kind=TASKS.get(lesson.task, lesson.task),
+            article=_article(lesson.task),
+            parameters=manifest["parameters"],
+            steps=manifest["steps"],
+            title=lesson.title,
+            others=others,
+        ),
+        f"![{say(_PLOT)}](plot.png)" if "plot.png" in files else "",
+        f"## {say(_PORTS)}",
+        say(_port("x", lesson.inputs, manifest["inputs"][0]))
+        + "\n"
+        + say(_port("y", lesson.outputs, manifest["outputs"][0])),
+        "\n".join(say(_OUTPUT, index=index, name=name) for index, name in enumerate(lesson.classes)),
         f"```text\n{manifest['architecture']}\n```",
-        "## Training",
-        "\n".join(["| setting | value |", "| --- | --- |", *settings]),
-        "\n".join(["| metric | value |", "| --- | --- |", *metrics]),
-        "## Checked",
-        f"{parity.summary} {parity.differences}",
-        "`parity.json` lists every comparison; `golden.npz` holds inputs `x_CASE` and torch's outputs `y_CASE`, so"
-        " that any other runtime can be checked too.",
-        "## Use",
-        "Open `try.html` in a browser to move the inputs and see the outputs. Each snippet runs in this folder;"
-        " those for Python and Node.js print their largest difference from `golden.npz`.",
-        *map(_use, snippets(manifest, files)),
+        f"## {say(_TRAINING)}",
+        "\n".join([f"| {say(_SETTING)} | {say(_IN_CODE)} | {say(_VALUE)} |", "| --- | --- | --- |", *settings]),
+        "\n".join([f"| {say(_METRIC)} | {say(_IN_CODE)} | {say(_VALUE)} |", "| --- | --- | --- |", *metrics]),
+        f"## {say(_CHECKED)}",
+        say(joined([parity.summary_text, parity.differences_text], Text(" ", ""))),
+        say(_CHECKED_BY),
+        f"## {say(_USE)}",
+        say(_USE_SAYS) if "net.onnx" in files else say(_SNIPPETS_SAY),
+        *(_snippet(each, language) for each in snippets(manifest, files)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -110,11 +176,11 @@ def _front_matter(lesson: Training, manifest: Mapping[str, Any]) -> str:
 
 
 def _eval_results(lesson: Training, manifest: Mapping[str, Any]) -> "list[EvalResult]":
-    """Those of the manifest's metrics that are this net's own and that the Hub has a name for."""
+    """Those of the manifest's metrics that the Hub has a name for."""
     from huggingface_hub import EvalResult
 
     results = []
-    for name, value in own_metrics(manifest).items():
+    for name, value in manifest["metrics"].items():
         plain = name.removeprefix(f"{manifest['net']} ")  # as in "adam test loss"
         split = "test" if plain.startswith("test ") else "train"
         kind = HUB_METRICS.get(lesson.task, {}).get(plain.removeprefix("test "))
@@ -139,22 +205,41 @@ def _spread(low: float, high: float) -> list[float]:
 
 
 def _article(task: str) -> str:
-    return f"{'An' if task[0] in 'aeiou' else 'A'} {task}"
+    return "An" if task[0] in "aeiou" else "A"
 
 
-def _port(name: str, port: Mapping[str, Any]) -> str:
-    shape = ", ".join(map(str, port["shape"]))
-    features = f"{', '.join(port['features'])}; {port['unit']}"
-    trained = ""
-    if "trained_from" in port:
-        ranges = zip(port["trained_from"], port["trained_to"], strict=True)
-        trained = "; trained on " + ", ".join(f"{low:.3g} to {high:.3g}" for low, high in ranges)
-    scaled = port["scaling"]
-    scaling = f"; {scaled['formula']}, mean {scaled['mean']:.9g}, std {scaled['std']:.9g}" if scaled else "; not scaled"
-    return f"- `{name}`, {port['dtype']} ({shape}): {features}{trained}{scaling}"
+def _metric(lesson: Training, manifest: Mapping[str, Any], name: str) -> Words:
+    """What the page calls a metric; that of a race's net by what it is, since the title says whose."""
+    plain = name.removeprefix(f"{manifest['net']} ")
+    return {"loss": LOSS, "test loss": TEST_LOSS}.get(plain) or lesson.metrics.get(name, name)
 
 
-def _use(snippet: Snippet) -> str:
+def _port(name: str, port: Port, described: Mapping[str, Any]) -> Text:
+    """What the net takes or gives: dtype, shape, features, the range of the training, and how it is scaled."""
+    trained, scaled = described.get("trained_from"), described["scaling"]
+    parts = [
+        _PORT.format(
+            name=name,
+            dtype=described["dtype"],
+            shape=", ".join(map(str, described["shape"])),
+            features=", ".join(described["features"]),
+            meaning=port.meaning,
+        )
+    ]
+    if trained:
+        ranges = zip(trained, described["trained_to"], strict=True)
+        each = [_RANGE.format(low=f"{low:.3g}", high=f"{high:.3g}") for low, high in ranges]
+        parts.append(_TRAINED_ON.format(ranges=joined([*each], Text(", ", "、"))))
+    if scaled:
+        mean, std = (f"{scaled[key]:.9g}" for key in ("mean", "std"))
+        parts.append(_SCALED.format(formula=scaled["formula"], mean=mean, std=std))
+    else:
+        parts.append(_NOT_SCALED)
+    return joined([*parts], Text("; ", "；"))
+
+
+def _snippet(snippet: Snippet, language: Language) -> str:
     install = f"```sh\n{snippet.install}\n```" if snippet.install else ""
-    parts = (f"### {said(snippet.title, 'en')}: {snippet.file}", said(snippet.note, "en").strip(), install)
-    return "\n\n".join([*filter(None, parts), f"```{snippet.language}{snippet.code}```"])
+    title = f"### {said(_OF_FILE.format(title=snippet.title, file=snippet.file), language)}"
+    parts = (title, said(snippet.note, language), install)
+    return "\n\n".join([*filter(None, parts), f"```{snippet.language}{said(snippet.code, language)}```"])

@@ -1,21 +1,19 @@
 """The model files of a net: how each is written, and how it is read back into something that predicts.
 
 Files are written through memory, since torch.save to a path stores the file's name: equal nets give
-equal bytes. Nothing is unpickled but classes that the net's own architecture consists of.
+equal bytes. Only files that this program has made itself are unpickled.
 """
 
 import copy
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import safetensors
 import safetensors.torch
 import torch
 from google.protobuf.message import DecodeError
@@ -23,29 +21,12 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from export import graph
+from export.cases import blaming
 from export.graph import inference_state, onnx_bytes
+from export.layout import ONNX
 from export.parity import Float32, Predict
 
-PICKLE, PARAMS, SAFETENSORS, ONNX = "net.pkl", "net_params.pkl", "net.safetensors", "net.onnx"
-MODEL_FILES = (PICKLE, PARAMS, SAFETENSORS, ONNX)
-
 State = Mapping[str, Tensor]
-
-MOST_TOLD = 300  # letters of a reason
-
-
-class BrokenFileError(ValueError):
-    """A file that does not hold what its name promises; `file` is its name, the message says why."""
-
-    def __init__(self, file: str, why: str) -> None:
-        # Parsers quote what they stumble over: a terminal is not to obey it, nor a page to be filled by it.
-        told = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in why)
-        super().__init__(f"{file} {told if len(told) <= MOST_TOLD else told[:MOST_TOLD] + ' …'}")
-        self.file = file
-        self._why = why
-
-    def __reduce__(self) -> tuple[type["BrokenFileError"], tuple[str, str]]:
-        return type(self), (self.file, self._why)  # or it could not leave the process that read the file
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +44,16 @@ def write(file: str, net: nn.Module, x: Tensor, metadata: Mapping[str, str] | No
 
     `metadata` is what an ONNX file says of itself; the other formats have no place for it.
     """
+    graph.refuse_what_cannot_be_saved(net, x)
     net = copy.deepcopy(net).eval()
     for parameter in net.parameters():
         parameter.grad = None
     state = net.state_dict()
     match file:
         case "net.pkl":
-            return _saved(net)
+            return saved(net)
         case "net_params.pkl":
-            return _saved(state)
+            return saved(state)
         case "net.safetensors":
             return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
         case "net.onnx":
@@ -80,17 +62,18 @@ def write(file: str, net: nn.Module, x: Tensor, metadata: Mapping[str, str] | No
             raise ValueError(f"no such model file in a bundle: {file}")
 
 
-def _saved(value: object) -> bytes:
+def saved(value: object) -> bytes:
+    """What torch.save writes."""
     file = io.BytesIO()
     torch.save(value, file)
     return file.getvalue()
 
 
 def read(file: str, content: bytes, architecture: nn.Module) -> Opened:
-    """A model file, ready to predict. Raises BrokenFileError.
+    """A model file that this program has made itself, ready to predict. Raises BrokenFileError.
 
-    `architecture` is a net of the same classes and shapes; its weights are not used, and no class
-    that it does not consist of is unpickled.
+    `architecture` is a net of the same classes and shapes; its weights are not used. Never to be called with a file
+    from elsewhere: a pickle can run any code, whatever classes are allowed. See `export.pickles` for those.
     """
     with blaming(file, "cannot be read"):
         match file:
@@ -110,21 +93,6 @@ def read(file: str, content: bytes, architecture: nn.Module) -> Opened:
                 raise ValueError("no such model file in a bundle")
         # The state as it is in the file: the net would make float32 of whatever it is given.
         return Opened(_torch_predict(_with_state(architecture, state).eval()), state)
-
-
-@contextmanager
-def blaming(file: str, what: str) -> Iterator[None]:
-    """Whatever is raised within becomes a BrokenFileError of that file.
-
-    A file from elsewhere can make a parser, torch or onnxruntime trip in any way; it is the file that is wrong.
-    """
-    try:
-        yield
-    except BrokenFileError:
-        raise
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BrokenFileError(file, f"{what}: {reason}") from error
 
 
 def same_tensors(file: str, found: State, wanted: State) -> str:
@@ -151,11 +119,7 @@ def refuse_packed(content: bytes) -> None:
 
 
 def _unpickled(content: bytes, classes: set[type[nn.Module]]) -> Any:
-    refuse_packed(content)
     with torch.serialization.safe_globals(list(classes)):
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(content))
-        if foreign:
-            raise ValueError(f"it names {', '.join(foreign)}, which is no part of the net")
         return torch.load(io.BytesIO(content), weights_only=True)
 
 
@@ -178,6 +142,8 @@ def read_onnx(content: bytes) -> Opened:
     """An ONNX file of whatever net, ready to predict. Raises what its parser, onnxruntime and `parsed` raise."""
     model = parsed(content)
     options = onnxruntime.SessionOptions()
+    # Else it looks at the bytes, and may read another model in them than onnx does.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.intra_op_num_threads = 1  # small nets: threads cost more than they give
     options.log_severity_level = 4  # what is wrong is raised
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -206,12 +172,17 @@ def _tensors(model: onnx.ModelProto) -> State:
     }
 
 
-def other_graph(content: bytes, net: nn.Module, x: Tensor) -> str:
+def words(content: bytes) -> dict[str, str]:
+    """What an ONNX file says of itself, in its metadata_props."""
+    return {each.key: each.value for each in parsed(content).metadata_props}
+
+
+def other_graph(content: bytes, ours: bytes) -> str:
     """Empty if an ONNX file is, but for weights and words, what the net exports to; else what is wrong with it.
 
     Outputs alone cannot tell: operators may be added that act only where nobody compares.
     """
-    found, wanted = (_bare(each) for each in (content, onnx_bytes(net, x)))
+    found, wanted = (_bare(each) for each in (content, ours))
     return "" if found == wanted else "has other operators, versions or axes than the net exports to"
 
 
@@ -240,11 +211,19 @@ def parsed(content: bytes) -> onnx.ModelProto:
 
     Plain is one file of operators that every runtime has: none of another domain than ai.onnx, none that is defined
     in the file, holds a graph of its own or is in train mode; and no tensor that lies in another file or is an input.
+    Every byte is one that onnx reads: in others, another runtime may read another model.
     """
+    if content[4:8] == b"ORTM":
+        raise ValueError("it bears the mark of onnxruntime's own format, ORTM, and may be read as another model")
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
         raise ValueError("it is no ONNX file") from error
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != len(content):
+        raise ValueError(f"onnx reads {known.ByteSize()} of its {len(content)} bytes; the rest is of no known field")
     main = model.graph
     for node in main.node:
         if node.domain not in ("", "ai.onnx"):

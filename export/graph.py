@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from charts.text import Text
+from export.cases import ExportError
 
 GRAPHS = Path(__file__).with_name("graphs")
 ARCHITECTURE = "architecture"  # the name under which a shipped graph tells whose it is
@@ -44,14 +45,66 @@ _exported: dict[str, onnx.ModelProto] = {}
 _exporting = threading.Lock()
 
 
-class ExportError(RuntimeError):
-    """A net that cannot be written faithfully; the message says which and why, `told` in both languages."""
+def refuse_what_cannot_be_saved(net: nn.Module, x: Tensor) -> None:
+    """Raise ExportError, which says what is wrong, for a net that the files of a bundle cannot hold.
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.told = Text("The net cannot be written as an ONNX file: {why}.", "网络无法写成 ONNX 文件：{why}。").format(
-            why=why
+    Wanted is a net that takes `x` (N, features) of float32 and gives (N, outputs) of float32, whose state_dict has all
+    of its tensors, each once. safetensors takes no tensors that share memory, and an ONNX file has one axis for N.
+    """
+    name = type(net).__qualname__
+    if x.dtype != torch.float32 or x.ndim != 2:
+        raise ExportError(f"{name} must take inputs (N, features) of float32, and these are {_sized(x)}")
+    if not any(True for _ in net.parameters()):
+        raise ExportError(f"{name} has no parameters: there is nothing to save")
+    tied = _tied(net)
+    if tied:
+        raise ExportError(f"{name} has tied weights: {' and '.join(tied[0])} are one tensor; give each a tensor")
+    saved = net.state_dict()
+    unsaved = [each for each, _ in net.named_buffers() if each not in saved]
+    if unsaved:
+        raise ExportError(f"{name} has a buffer that is not saved: register {unsaved[0]} with persistent=True")
+    try:
+        with torch.no_grad():
+            y = copy.deepcopy(net).eval()(torch.zeros(2, *x.shape[1:]))
+    except Exception as error:
+        raise ExportError(f"{name} must take one input (N, {x.shape[1]}), but fails: {_one_line(error)}") from error
+    if not isinstance(y, Tensor) or y.dtype != torch.float32 or y.ndim != 2 or len(y) != 2:
+        given = _sized(y) if isinstance(y, Tensor) else type(y).__qualname__
+        raise ExportError(f"{name} must give outputs (N, outputs) of float32, and gives {given} for an N of 2")
+
+
+def _sized(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def _tied(net: nn.Module) -> list[list[str]]:
+    """The names of parameters and buffers, saved or not, that share memory: for each such group, its names."""
+    groups: list[list[str]] = []
+    end = 0
+    for start, stop, name in sorted(
+        (tensor.data_ptr(), tensor.data_ptr() + _extent(tensor), name)
+        for name, tensor in (
+            *net.named_parameters(remove_duplicate=False),
+            *net.named_buffers(remove_duplicate=False),
         )
+        if tensor.numel()
+    ):
+        if start < end:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+        end = max(end, stop)
+    return sorted(sorted(names) for names in groups if len(names) > 1)  # where they lie in memory is chance
+
+
+def _extent(tensor: Tensor) -> int:
+    """The bytes from the tensor's first number to its last, which in a view of another need not be its own alone."""
+    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (steps + 1) * tensor.element_size()
 
 
 def onnx_bytes(net: nn.Module, x: Tensor, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -101,6 +154,7 @@ def fill(model: onnx.ModelProto, state: Mapping[str, npt.NDArray[Any]]) -> None:
 
 def is_at_hand(net: nn.Module, x: Tensor) -> bool:
     """Whether `prepare` has nothing to do for this net. Raises ExportError."""
+    refuse_what_cannot_be_saved(net, x)
     return architecture(net) in _shipped() or _exact(net, x) in _exported
 
 
@@ -109,6 +163,7 @@ def prepare(net: nn.Module, x: Tensor) -> None:
 
     May be called on any thread, beside runs that train: what has to be exported is so by another process.
     """
+    refuse_what_cannot_be_saved(net, x)
     _graph(net, x)
 
 
@@ -117,6 +172,9 @@ def _graph(net: nn.Module, x: Tensor) -> onnx.ModelProto:
     if shipped is not None:
         return shipped
     key = _exact(net, x)
+    found = _exported.get(key)
+    if found is not None:  # without the lock: it is held for seconds while another graph is exported
+        return found
     with _exporting:  # of two that want the same, the second finds what the first has made
         if key not in _exported:
             made = _export_elsewhere(net, x)
@@ -133,13 +191,40 @@ def architecture(net: nn.Module) -> str:
     is caught by the comparison of every file with its net.
     """
     lines = [f"torch {torch.__version__.partition('+')[0]}, onnx {onnx.__version__}"]
-    for name, module in net.named_modules():
+    for name, module in net.named_modules(remove_duplicate=False):
         cls: Any = type(module)
         kept = sorted(vars(module).keys() - _OF_EVERY_MODULE - _FREE.get(cls, set()))
-        values = ", ".join(f"{name}={vars(module)[name]!r}" for name in kept)
+        kept += [hooks for hooks in ("_forward_hooks", "_forward_pre_hooks") if vars(module)[hooks]]
+        values = ", ".join(f"{name}={_told(vars(module)[name])}" for name in kept)
         lines.append(f"{name}: {cls.__module__}.{cls.__qualname__}({values}) {_source_hash(cls)}".strip())
-    lines += [f"{name}: {tensor.dtype}, {tensor.ndim} axes" for name, tensor in net.state_dict().items()]
+    saved = net.state_dict()
+    lines += [f"{name}: {tensor.dtype}, {tensor.ndim} axes" for name, tensor in saved.items()]
+    lines += [f"tied: {', '.join(names)}" for names in _tied(net)]
+    # What is not saved goes into the graph as a constant.
+    lines += [f"{name} = {_told(tensor)}" for name, tensor in net.named_buffers() if name not in saved]
     return "\n".join(lines)
+
+
+def _told(value: object) -> str:
+    """All of a value in a few letters: repr of a tensor or an array rounds its numbers and leaves most of them out."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    content = io.BytesIO()
+    try:
+        _Pickler(content).dump(value)
+    except (AttributeError, TypeError, RuntimeError, pickle.PicklingError):  # a lambda, say: no two of them are equal
+        return repr(value)
+    return hashlib.sha256(content.getvalue()).hexdigest()[:16]
+
+
+class _Pickler(pickle.Pickler):
+    """pickle, but of a tensor its numbers alone: torch's own pickles name the place in memory."""
+
+    def reducer_override(self, value: object) -> Any:
+        if isinstance(value, Tensor):
+            numbers = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            return tuple, ((str(value.dtype), tuple(value.shape), numbers),)
+        return NotImplemented
 
 
 def _exact(net: nn.Module, x: Tensor) -> str:

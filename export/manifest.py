@@ -2,8 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Set
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +16,41 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from charts.text import both
-from export import formats
-from export.formats import BrokenFileError
+from charts.text import Language, both
+from export import VERSION, layout
+from export.cases import BrokenFileError, blaming
 from export.graph import inference_state
 from export.parity import Reference
 from nets.lesson import Scaling, Snapshot, Training
 from nets.training import Learner, Trainer
 
-NAME = "manifest.json"
+NAME = layout.MANIFEST
 FORMAT = 2  # a reader that knows only this one refuses others
 SAMPLE = "train_17"  # the golden case that the manifest and net.onnx hold, so that either can be tested by itself
 
+MOST_FILES = 100
 MOST_LETTERS = 300  # of a file's name; disks take fewer
 
 Manifest = dict[str, Any]
 
 
 def describe(
-    lesson: Training, trainer: Trainer[Any], learner: Learner, snapshot: Snapshot, sample: Reference
+    lesson: Training,
+    trainer: Trainer[Any],
+    learner: Learner,
+    snapshot: Snapshot,
+    sample: Reference,
+    language: Language = "en",
 ) -> Manifest:
-    """All but the files. `sample` is what the net says to SAMPLE's inputs, and how far another runtime may be off."""
+    """All but the files. `sample` is what the net says to SAMPLE's inputs, and how far another runtime may be off.
+
+    `version` and `language` are those of the texts that lie beside the model files.
+    """
     net = learner.net
     return {
         "format": FORMAT,
+        "version": VERSION,
+        "language": language,
         "lesson": lesson.key,
         "title": lesson.title.en,
         "net": learner.name,
@@ -74,12 +88,13 @@ def describe(
         "settings": trainer.config.to_dict(),
         "seed": trainer.config.seed,
         "steps": snapshot.step,
-        "metrics": dict(snapshot.metrics),
+        "metrics": own_metrics(learner.name, len(trainer.learners), snapshot.metrics),
         "versions": {
             "torch": torch.__version__.partition("+")[0],
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
             "numpy": np.__version__,
+            "matplotlib": version("matplotlib"),  # whose import takes long
         },
         "sample": {
             "x": sample.x.tolist(),
@@ -93,10 +108,10 @@ def _scaling(scaling: Scaling | None) -> dict[str, Any] | None:
     return None if scaling is None else {"formula": "scaled = (value - mean) / std", **asdict(scaling)}
 
 
-def own_metrics(described: Mapping[str, Any]) -> dict[str, float]:
+def own_metrics(net: str, nets: int, metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics of the net itself: of a run of several, those that begin with its name."""
-    prefix = f"{described['net']} " if len(described["nets"]) > 1 else ""
-    return {name: value for name, value in described["metrics"].items() if name.startswith(prefix)}
+    prefix = f"{net} " if nets > 1 else ""
+    return {name: value for name, value in metrics.items() if name.startswith(prefix)}
 
 
 def metadata(described: Manifest) -> dict[str, str]:
@@ -144,7 +159,7 @@ def read(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
 
     No content is given out before its size and hash are right, and none that the manifest does not list.
     """
-    manifest = _parse(_content(folder, NAME))
+    manifest = _parse(layout.read_file(folder / NAME, NAME))
     contents = {name: _checked(folder, name, entry) for name, entry in manifest["files"].items()}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in contents and path.name != NAME:
@@ -153,24 +168,20 @@ def read(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
 
 
 def _parse(content: bytes) -> Manifest:
-    with formats.blaming(NAME, "is no manifest"):
-        manifest = json.loads(content, parse_constant=_refuse_constant)
+    with blaming(NAME, "is no manifest"):
+        manifest = layout.from_json(content)
         if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
             raise BrokenFileError(NAME, "was altered: its digest does not match its content")
     if manifest.get("format") != FORMAT:
         raise BrokenFileError(NAME, f"must be of format {FORMAT}, not {manifest.get('format')!r}")
     files = manifest.get("files")
-    if not isinstance(files, dict) or not all(map(_is_entry, files.items())):
+    if not isinstance(files, dict) or len(files) > MOST_FILES or not all(map(_is_entry, files.items())):
         raise BrokenFileError(NAME, "must list files as plain names, each with its size and sha256")
-    if "golden.npz" not in files or not {*formats.MODEL_FILES} & {*files}:
+    if "golden.npz" not in files or not {*layout.MODEL_FILES} & {*files}:
         raise BrokenFileError(NAME, "must list golden.npz and a model file")
     if not isinstance(manifest.get("metrics"), dict):
         raise BrokenFileError(NAME, "must list the metrics by name")
     return manifest
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _is_entry(item: tuple[str, Any]) -> bool:
@@ -182,25 +193,67 @@ def _is_entry(item: tuple[str, Any]) -> bool:
     return plain and listed
 
 
-def _content(folder: Path, name: str) -> bytes:
-    path = folder / name
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe would never end
-            raise BrokenFileError(name, "is no file")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise BrokenFileError(name, "is missing") from error
-    except OSError as error:
-        raise BrokenFileError(name, f"cannot be read: {error.strerror}") from error
-
-
 def _checked(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
-    content = _content(folder, name)
-    if len(content) != entry["size"]:
-        raise BrokenFileError(name, f"has {len(content)} bytes and not {entry['size']}")
+    content = layout.read_file(folder / name, name, entry["size"])
     if _sha256(content) != entry["sha256"]:
         raise BrokenFileError(name, "was altered: its sha256 is not that of the manifest")
     return content
+
+
+# What the program's texts call things: another version may have other words, and of them nothing is claimed.
+_WORDS = {"version", "title", "label", "architecture", "features", "unit"}
+_NO_CLAIMS = {"files", "digest", "versions", "sample"}  # checked by themselves
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{1,40}")
+
+
+def check(found: Manifest, made: Manifest) -> bool:
+    """Hold what a manifest claims against `made`, which was described anew; whether its words could be checked too.
+
+    Raises BrokenFileError. A manifest of another version is held to what is no matter of words. Numbers may be off by
+    another processor's rounding.
+    """
+    version = found.get("version", "")  # 0.5.0 and older do not give it
+    if not isinstance(version, str) or not re.fullmatch(f"({_VERSION.pattern})?", version):
+        raise BrokenFileError(NAME, f"must give a version, not {str(version)[:40]!r}")
+    same: bool = version == made["version"]
+    wrong = _difference(found, made, _NO_CLAIMS if same else _NO_CLAIMS | _WORDS, exactly=same)
+    if wrong:
+        raise BrokenFileError(NAME, f"claims another {wrong} than its lesson, settings and weights have")
+    versions = found.get("versions")
+    if not isinstance(versions, dict) or not all(map(_is_version, versions.items())):
+        raise BrokenFileError(NAME, "must give the version of each library")
+    if same and {*versions} != {*made["versions"]}:
+        raise BrokenFileError(NAME, f"must give the versions of {', '.join(made['versions'])}")
+    return same
+
+
+def _is_version(item: tuple[str, Any]) -> bool:
+    return isinstance(item[1], str) and all(_VERSION.fullmatch(each) for each in item)
+
+
+def _difference(found: Any, made: Any, skipped: Set[str], *, exactly: bool, where: str = "") -> str:
+    """Where two values of JSON differ, as a dotted path; empty if nowhere. `exactly` allows for no further keys."""
+    if isinstance(made, Mapping):
+        if not isinstance(found, Mapping):
+            return where
+        for key in sorted({*made, *(found if exactly else ())} - skipped):
+            path = f"{where}.{key}".lstrip(".")
+            if key not in found or key not in made:
+                return path
+            if wrong := _difference(found[key], made[key], skipped, exactly=exactly, where=path):
+                return wrong
+        return ""
+    if isinstance(made, list | tuple):
+        if not isinstance(found, list) or len(found) != len(made):
+            return where
+        pairs = zip(found, made, strict=True)
+        return next(filter(None, (_difference(*pair, skipped, exactly=exactly, where=where) for pair in pairs)), "")
+    if isinstance(made, float):
+        # What a processor rounds otherwise adds up in a metric, but hardly in the data.
+        relative = 1e-3 if where.startswith("metrics.") else 1e-5
+        alike = type(found) is float and math.isclose(found, made, rel_tol=relative, abs_tol=1e-6)
+        return "" if alike else where
+    return "" if type(found) is type(made) and found == made else where
 
 
 def _sha256(content: bytes) -> str:

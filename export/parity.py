@@ -11,110 +11,21 @@ A classifier must also choose the classes that the net chooses, but where float3
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from export.cases import FAR, MARGIN, Case, ExportError
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Predict = Callable[[Float32], Float32]
 
-MARGIN = 16.0  # over 50 seeds of each lesson the largest ratio is 4.5; soon after batch norm's start it was 8.4
 BATCHES = (1, 2, 17, 1024)
-FAR = 1000.0  # times the training range
 EPSILON, TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
-RULE = (
-    "Weights equal to the last bit. Pickles and safetensors: outputs equal to the last bit. ONNX: each output at most"
-    f" {MARGIN:g} times as far from the net in float64 as float32 has to be. That is torch's own largest distance over"
-    " the range of inputs, or float32's epsilon times the scale |W||h| + |b| of the terms that the last layer adds up,"
-    " whichever is larger. NaN and infinities in the same places; the same classes from a classifier, but where"
-    " float32's own error leaves them open."
-)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One file on one batch of inputs.
-
-    `max_abs` is the largest difference from the live net's outputs. At the output that is worst by its own bound,
-    `measured` is the distance from what must be met, and `bound` is how large it may be: the distance from the net
-    in float64 for ONNX, that from the net itself, and 0, for the other files. All three are None where outputs cannot
-    be subtracted, and for the cases that compare no outputs: "tensors", the weights in the file, byte for byte;
-    "mode", whether a whole model was saved in eval mode; "metadata", what an ONNX file says of itself.
-    `why` is the reason for the verdict, in words.
-    """
-
-    file: str
-    case: str
-    shape: tuple[int, ...]
-    max_abs: float | None
-    measured: float | None
-    bound: float | None
-    passed: bool
-    why: str
-
-    @classmethod
-    def of_words(cls, file: str, case: str, wrong: str, right: str = "") -> "Case":
-        """A case that compares no outputs: `wrong` says what is wrong with it, and if that is empty, `right` holds."""
-        return cls(file, case, (), None, None, None, not wrong, wrong or right)
-
-    @property
-    def share(self) -> float:
-        """How much of its bound the case takes up; 0 if there is nothing to measure."""
-        return self.measured / self.bound if self.measured and self.bound else 0.0
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The comparisons of a net's files."""
-
-    cases: tuple[Case, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every comparison of every file passed."""
-        return all(case.passed for case in self.cases)
-
-    @property
-    def failed_files(self) -> list[str]:
-        """The files with a comparison that did not pass."""
-        return list(dict.fromkeys(case.file for case in self.cases if not case.passed))
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        files = len({case.file for case in self.cases})
-        if self.passed:
-            return f"All {files} files, read back from disk, agree with the net in all {len(self.cases)} comparisons."
-        reasons = {case.file: case for case in reversed(self.cases) if not case.passed}
-        failed = "; ".join(f"{name} ({case.case}: {case.why})" for name, case in reasons.items())
-        return f"{len(reasons)} of {files} files do not agree with the net: {failed}."
-
-    @property
-    def differences(self) -> str:
-        """The largest differences that were measured, in a line."""
-        return (
-            f"The largest difference is {self.worst('train')} on inputs like those of the training,"
-            f" {self.worst('far')} on inputs {FAR:g} times as large."
-        )
-
-    def worst(self, group: str) -> str:
-        """The largest difference in the cases of a group: "train" or "far"."""
-        worst = max((case.max_abs or 0.0 for case in self.cases if case.case.startswith(group)), default=0.0)
-        return f"{worst:.1e}" if worst else "0"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report for parity.json."""
-        return {
-            "passed": self.passed,
-            "summary": self.summary,
-            "rule": RULE,
-            "cases": [asdict(case) for case in self.cases],
-        }
 
 
 @dataclass(frozen=True)
@@ -155,7 +66,7 @@ def inputs(x: Tensor) -> dict[str, Float32]:
 
 
 def references(net: nn.Module, cases: Mapping[str, Float32], *, classifies: bool = False) -> dict[str, Reference]:
-    """The live net's answers. Raises TypeError for a net whose output is not that of a Linear layer."""
+    """The live net's answers. Raises ExportError for a net whose output is not that of a Linear layer."""
     exact_net = copy.deepcopy(net).double().eval()
     net = copy.deepcopy(net).eval()
     last: tuple[nn.Linear, Tensor, Tensor] | None = None
@@ -174,7 +85,10 @@ def references(net: nn.Module, cases: Mapping[str, Float32], *, classifies: bool
             y = net(torch.from_numpy(x)).numpy()
             exact = exact_net(torch.from_numpy(x).double())
             if last is None or last[2] is not exact:
-                raise TypeError(f"parity is measured at a last Linear layer, and {type(net).__name__} has none")
+                raise ExportError(
+                    f"{type(net).__qualname__} must end in a Linear layer, at which parity is measured: let it give"
+                    " scores, and leave softmax and the like to the loss"
+                )
             outputs[name] = y, exact.numpy(), _scale(*last[:2]).numpy()
 
     answers = {}
@@ -225,8 +139,7 @@ def compare_outputs(file: str, name: str, y: Float32, answer: Reference, *, exac
     worst = np.unravel_index((distance / bounds).argmax(), distance.shape)
     measured, bound = float(distance[worst]), float(bounds[worst])
     passed = measured <= bound
-    times = f"{MARGIN * measured / bound:.2g} times float32's own error, {MARGIN:g} allowed"
-    why = times if passed else f"{times}, {_at(distance / bounds, answer.x)}"
+    why = told(measured, bound) if passed else f"{told(measured, bound)}, {_at(distance / bounds, answer.x)}"
     if passed and answer.classifies:
         other = _other_class(y, answer)
         passed = other is None
@@ -234,6 +147,11 @@ def compare_outputs(file: str, name: str, y: Float32, answer: Reference, *, exac
             chosen, wanted = y[other].argmax(), answer.y[other].argmax()
             why = f"chooses class {chosen} where torch chooses {wanted}, at x = {_row(answer.x, other)}"
     return Case(file, name, answer.x.shape, max_abs, measured, bound, passed, why)
+
+
+def told(measured: float, bound: float) -> str:
+    """How a distance from the net in float64 compares with its bound, in words."""
+    return f"{MARGIN * measured / bound:.2g} times float32's own error, {MARGIN:g} allowed"
 
 
 def _other_class(y: Float32, answer: Reference) -> int | None:

@@ -4,19 +4,17 @@ huggingface_hub does the talking, and is imported where it is used: its client t
 `run` and `verify` need not wait for. The token is the one that it finds: HF_TOKEN, or that of `hf auth login`.
 """
 
+import base64
 import hashlib
-import json
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from textwrap import indent
 from typing import Any
 from urllib.parse import urlsplit
 
-from export import formats, manifest
-from export.bundle import FILES, Bundle
-from export.formats import BrokenFileError
+from export.cases import BrokenFileError, grouped
+from export.layout import FILES
 
 CARD = "README.md"
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -51,7 +49,11 @@ class Commit:
 
 @dataclass(frozen=True)
 class Publication:
-    """What goes to a repo of the Hub: files by name, with the very bytes; `commit` is None until they are sent."""
+    """What goes to a repo of the Hub: files by name, with the very bytes; `commit` is None until they are sent.
+
+    `renewed` is empty where these are the bytes of the bundle. Else all are written anew, and it gives, by name, the
+    files that could not be checked, and why.
+    """
 
     repo: str
     private: bool
@@ -59,6 +61,7 @@ class Publication:
     files: Mapping[str, bytes]
     front_matter: str
     metadata: Mapping[str, Any]
+    renewed: Mapping[str, str]
     commit: Commit | None = None
 
     @property
@@ -81,24 +84,27 @@ class Publication:
             "files": [
                 {"path": name, "size": len(content), "sha256": _sha256(content)} for name, content in self.files.items()
             ],
+            "renewed": dict(self.renewed),
             "outdated": self.outdated,
             "card": dict(self.metadata),
             "commit": commit,
         }
 
-    def report(self) -> str:
-        """All of it, for people."""
+    def report(self) -> list[tuple[int, str]]:
+        """All of it for people: lines, each with its indentation."""
         visible = "private" if self.private else "public"
-        files = [f"{_sha256(content)} {len(content):8}  {name}" for name, content in self.files.items()]
-        parts = [
-            f"model repo {self.repo}, created {visible} if it does not exist",
-            f"commit message: {self.message}",
-            f"files, with sha256 and size:\n{indent(chr(10).join(files), '  ')}",
-            *([f"deleted if the repo has them: {', '.join(self.outdated)}"] if self.outdated else []),
-            f"metadata of the model card, {CARD}:\n{indent(self.front_matter, '  ')}",
-            *self._outcome(),
+        files = [f"{_sha256(content)}, {len(content)} bytes: {name}" for name, content in self.files.items()]
+        return [
+            (0, f"model repo {self.repo}, created {visible} if it does not exist"),
+            (0, f"commit message: {self.message}"),
+            *([(0, f"all files are written anew; not checked: {grouped(self.renewed)}")] if self.renewed else []),
+            (0, "files, with sha256 and size:"),
+            *((2, each) for each in files),
+            *([(0, f"deleted if the repo has them: {', '.join(self.outdated)}")] if self.outdated else []),
+            (0, f"metadata of the model card, {CARD}:"),
+            *((2 + len(each) - len(each.lstrip()), each.lstrip()) for each in self.front_matter.splitlines()),
+            *((0, each) for each in self._outcome()),
         ]
-        return indent("\n".join(parts), "  ")
 
     def _outcome(self) -> list[str]:
         if self.commit is None:
@@ -130,46 +136,25 @@ def is_repo_name(name: str) -> bool:
     return True
 
 
-def prepare(checked: Bundle, repo: str, private: bool) -> Publication:
-    """What is to be sent of a bundle that was verified; asks nobody.
+def prepare(found: Mapping[str, Any], repo: str, private: bool) -> Publication:
+    """What is to be sent of a bundle that `export.child` found publishable; asks nobody."""
+    files = {name: base64.b64decode(content) for name, content in sorted(found["files"].items())}
+    message = f"Bundle of Live Nets: {found['name']}, seed {found['seed']}"
+    return Publication(repo, private, message, files, *_card(files[CARD]), found["unchecked"])
 
-    Raises BrokenFileError for a file that is no longer as it was verified or is no part of a bundle, and for a model
-    card that huggingface_hub cannot read.
+
+def _card(content: bytes) -> tuple[str, dict[str, Any]]:
+    """The model card's front matter as it stands there, and as what huggingface_hub reads in it.
+
+    Only ever of a card that this program has written: aliases of a foreign one's YAML may stand for gigabytes.
     """
-    files = _files(checked)
-    with formats.blaming(manifest.NAME, "must name its nets and its seed"):
-        message = f"Bundle of Live Nets: {checked.name}, seed {checked.manifest['settings']['seed']}"
-    front_matter, metadata = _card(files)
-    return Publication(repo, private, message, files, front_matter, metadata)
-
-
-def _files(checked: Bundle) -> dict[str, bytes]:
-    """The bytes of manifest.json and of the files that it lists, still those that were verified."""
-    described, contents = manifest.read(checked.folder)
-    with formats.blaming(manifest.NAME, "cannot be read"):
-        sealed = (checked.folder / manifest.NAME).read_bytes()
-        if not checked.manifest == described == json.loads(sealed):
-            raise BrokenFileError(manifest.NAME, "is no longer as it was verified")
-    for name in contents:
-        if name not in FILES:  # .gitattributes, say, which is the Hub's
-            raise BrokenFileError(name, "is no part of a bundle")
-    return dict(sorted({manifest.NAME: sealed, **contents}.items()))
-
-
-def _card(files: Mapping[str, bytes]) -> tuple[str, dict[str, Any]]:
-    """The model card's front matter as it stands there, and as what huggingface_hub reads in it."""
     from huggingface_hub import ModelCard
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-    if CARD not in files:
-        raise BrokenFileError(CARD, f"is missing: {manifest.NAME} lists no model card")
-    with formats.blaming(CARD, "is no valid model card"):
-        text = files[CARD].decode()
-        block = REGEX_YAML_BLOCK.search(text)
-        if not block:
-            raise ValueError("it must begin with metadata between two lines of ---")
-        data = ModelCard(text).data.to_dict()  # type: ignore[no-untyped-call]
-        return block.group(2), json.loads(json.dumps(data, default=str, allow_nan=False))
+    text = content.decode()
+    block = REGEX_YAML_BLOCK.search(text)
+    assert block, "the bundle's writer gives each card its metadata"
+    return block.group(2), ModelCard(text).data.to_dict()  # type: ignore[no-untyped-call]
 
 
 def send(publication: Publication) -> Publication:

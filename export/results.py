@@ -1,20 +1,18 @@
 """What became of a command, bundle by bundle: its exit code, as JSON, and in words and tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
+from rich.table import Column
 
-from export.bundle import Bundle, NonFiniteError
-from export.formats import BrokenFileError
-from export.inspection import Inspection
-from export.parity import Case
+from export import terminal
+from export.cases import BrokenFileError, Case, NonFiniteError, Parity, grouped
 from export.publish import Publication
+
+MOST_LETTERS = 200  # of a text in a file, in a table
 
 
 class Exit(IntEnum):
@@ -28,12 +26,40 @@ class Exit(IntEnum):
     HUB = 5
 
 
-Found = Bundle | Publication | Inspection | BrokenFileError | NonFiniteError
+@dataclass(frozen=True)
+class Checked:
+    """A bundle's metrics, how its files compare with the net, and by file, why some could not be checked."""
+
+    metrics: Mapping[str, float]
+    parity: Parity
+    unchecked: Mapping[str, str]
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Checked":
+        """What `export.child` found."""
+        return cls(found["metrics"], Parity(tuple(map(Case.from_dict, found["cases"]))), found["unchecked"])
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What an ONNX file holds, how its own test ended if it carries one, and the manifest that it came with, if any."""
+
+    onnx: Mapping[str, Any]
+    test: Case | None
+    manifest: Mapping[str, Any] | None
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Inspected":
+        """What `export.child` found."""
+        return cls(found["onnx"], found["test"] and Case.from_dict(found["test"]), found["manifest"])
+
+
+Found = Checked | Publication | Inspected | BrokenFileError | NonFiniteError
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one bundle or file: itself, what is published of it, or the error that it ended in."""
+    """What became of one bundle or file: what was found in it, what is published of it, or the error it ended in."""
 
     folder: Path
     found: Found
@@ -42,11 +68,11 @@ class Result:
     def exit(self) -> Exit:
         """The exit code, if this were all."""
         match self.found:
-            case Bundle():
+            case Checked():
                 return Exit.OK if self.found.parity.passed else Exit.PARITY
-            case Inspection(test=Case(passed=False)):
+            case Inspected(test=Case(passed=False)):
                 return Exit.PARITY
-            case Publication() | Inspection():
+            case Publication() | Inspected():
                 return Exit.OK
             case BrokenFileError():
                 return Exit.BROKEN
@@ -57,12 +83,12 @@ class Result:
         """The result for JSON."""
         report: dict[str, Any] = {"folder": str(self.folder), "exit": int(self.exit)}
         match self.found:
-            case Bundle(manifest=described, parity=parity):
-                return {**report, "metrics": described["metrics"], "parity": parity.to_dict()}
+            case Checked(metrics=metrics, parity=parity, unchecked=unchecked):
+                return {**report, "metrics": dict(metrics), "parity": parity.to_dict(), "unchecked": dict(unchecked)}
             case Publication():
                 return {**report, **self.found.to_dict()}
-            case Inspection(summary=summary, test=test, manifest=described):
-                return {**report, "onnx": summary.to_dict(), "test": test and asdict(test), "manifest": described}
+            case Inspected(onnx=onnx, test=test, manifest=described):
+                return {**report, "onnx": onnx, "test": test and asdict(test), "manifest": described}
             case error:
                 return {**report, "error": str(error)}
 
@@ -73,97 +99,102 @@ def worst(results: Sequence[Result]) -> Exit:
     return min((result.exit for result in results), key=order.index)
 
 
-def print_all(results: Sequence[Result], console: Console) -> None:
+def print_all(results: Sequence[Result]) -> None:
     """Each result in full."""
     for result in results:
-        _print(result, console)
+        _print(result)
 
 
-def print_overview(results: Sequence[Result], console: Console) -> None:
+def print_overview(results: Sequence[Result]) -> None:
     """Several bundles that were verified: a row each, and in full only what is wrong with them."""
-    table = Table(
-        Column("bundle", overflow="fold"), "comparisons", "max |difference|", "far", "of the bound", "verdict"
-    )
+    columns = (Column("bundle", overflow="fold"), "comparisons", "max |difference|", "far", "of the bound", "verdict")
+    rows = []
     for result in results:
-        if isinstance(result.found, Bundle):
+        if isinstance(result.found, Checked):
             parity = result.found.parity
             share = max(case.share for case in parity.cases)
             cells = (str(len(parity.cases)), parity.worst("train"), parity.worst("far"), f"{share:.0%}")
             verdict = "all agree with the net" if parity.passed else f"FAILED: {', '.join(parity.failed_files)}"
         else:
             cells, verdict = ("-",) * 4, "NOT VERIFIED"
-        table.add_row(*map(Text, (str(result.folder), *cells, verdict)))
-    console.print(table)
+        rows.append((str(result.folder), *cells, verdict))
+    terminal.table(columns, rows)
     wrong = [result for result in results if result.exit is not Exit.OK]
     for result in wrong:
-        console.print(Text(f"{result.folder}: {_told(result.found)}"), style="red")
-    console.print(f"{len(results) - len(wrong)} of {len(results)} bundles agree with their nets.")
+        terminal.line(f"{result.folder}: {_told(result.found)}", style="red")
+    terminal.line(f"{len(results) - len(wrong)} of {len(results)} bundles agree with their nets.")
+    reasons: dict[str, list[Result]] = {}
+    for result in results:
+        if isinstance(result.found, Checked) and result.found.unchecked:
+            reasons.setdefault(grouped(result.found.unchecked), []).append(result)
+    for told, alike in reasons.items():
+        terminal.line(f"Not checked in {len(alike)} of them: {told}.")
 
 
 def _told(found: Found) -> str:
-    return found.parity.summary if isinstance(found, Bundle) else str(found)
+    return found.parity.summary if isinstance(found, Checked) else str(found)
 
 
-def _print(result: Result, console: Console) -> None:
-    console.print(str(result.folder), style="bold green" if result.exit is Exit.OK else "bold red")
+def _print(result: Result) -> None:
+    terminal.line(str(result.folder), style="bold green" if result.exit is Exit.OK else "bold red")
     match result.found:
         case Publication():
-            console.print(Text(result.found.report()), soft_wrap=True)  # hashes and metadata as they are
-        case Bundle(parity=parity):
-            console.print(_cases(parity.cases))
-            console.print(f"  {parity.summary}\n  {parity.differences}")
-        case Inspection():
-            _print_inspection(result.found, console)
+            for indent, text in result.found.report():
+                terminal.line(text, indent=2 + indent)
+        case Checked(parity=parity, unchecked=unchecked):
+            _print_cases(parity.cases)
+            terminal.line(parity.summary, indent=2)
+            terminal.line(parity.differences, indent=2)
+            if unchecked:
+                terminal.line(f"Not checked: {grouped(unchecked)}.", indent=2)
+        case Inspected():
+            _print_inspected(result.found)
         case error:
-            console.print(f"  {error}")
+            terminal.line(str(error), indent=2)
 
 
-def _cases(cases: Sequence[Case]) -> Table:
-    table = Table("file", "case", "inputs", "max |difference|", "measured", "bound", "verdict")
+def _print_cases(cases: Sequence[Case]) -> None:
+    rows = []
     for case in cases:
         numbers = ("-" if each is None else f"{each:.2e}" for each in (case.max_abs, case.measured, case.bound))
         verdict = f"{'ok' if case.passed else 'FAILED'}: {case.why}"
-        table.add_row(*map(Text, (case.file, case.case, _sizes(case.shape), *numbers, verdict)))
-    return table
+        rows.append((case.file, case.case, _sizes(case.shape), *numbers, verdict))
+    terminal.table(("file", "case", "inputs", "max |difference|", "measured", "bound", "verdict"), rows)
 
 
-def _print_inspection(found: Inspection, console: Console) -> None:
-    summary = found.summary
+def _print_inspected(found: Inspected) -> None:
+    onnx = found.onnx
     if found.manifest:
-        table = Table("file", "bytes", "sha256")
-        for name, entry in found.manifest["files"].items():
-            table.add_row(*map(Text, (name, str(entry["size"]), entry["sha256"])))
-        console.print(table)
-        console.print("  Every file has the size and the hash that manifest.json lists.")
-    ports = [f"{_shown(port.name)}: {port.dtype} {_sizes(port.shape)}" for port in (*summary.inputs, *summary.outputs)]
-    console.print(
-        f"  ONNX, {summary.size} bytes, opset {summary.opset}, IR version {summary.ir_version};"
-        f" {', '.join(ports)}; {summary.parameters} parameters"
+        entries = found.manifest["files"].items()
+        terminal.table(
+            ("file", "bytes", "sha256"), [(name, str(each["size"]), each["sha256"]) for name, each in entries]
+        )
+    ports = [f"{port['name']} {port['dtype']} {_sizes(port['shape'])}" for port in (*onnx["inputs"], *onnx["outputs"])]
+    terminal.line(
+        f"{onnx['size']} bytes, opset {onnx['opset']}, IR version {onnx['ir_version']};"
+        f" {_short(', '.join(ports))}; {onnx['parameters']} parameters",
+        indent=2,
     )
-    table = Table("operator", "weights", "parameters", "gives")
-    for each in summary.operators:
-        weights = _shown(", ".join(f"{name} {_sizes(shape)}" for name, shape in each.weights.items()))
-        table.add_row(*map(Text, (each.operator, weights or "-", str(each.parameters or "-"), _sizes(each.shape))))
-    console.print(table)
-    if summary.metadata:
-        told = Table("what it says of itself", "")
-        for key, value in summary.metadata.items():
-            told.add_row(Text(_shown(key)), Text(_shown(value)))
-        console.print(told)
+    rows = []
+    for each in onnx["operators"]:
+        weights = _short(", ".join(f"{name} {_sizes(shape)}" for name, shape in each["weights"].items()))
+        rows.append((each["operator"], weights or "-", str(each["parameters"] or "-"), _sizes(each["shape"])))
+    terminal.table(("operator", "weights", "parameters", "gives"), rows)
+    if onnx["metadata"]:
+        words = [(_short(key), _short(value)) for key, value in onnx["metadata"].items()]
+        terminal.table(("what it says of itself", ""), words)
     if found.test is None:
-        console.print("  It carries no sample to test itself with.")
+        terminal.line("It carries no sample to test itself with.", indent=2)
     else:
         test = found.test
         verdict = "ok" if test.passed else "FAILED"
         measured = "" if test.measured is None else f", {test.measured:.2e} measured, {test.bound:.2e} allowed"
-        console.print(f"  Its own test: {verdict}{measured}; {test.why}.")
+        terminal.line(f"Its own test: {verdict}{measured}; {test.why}.", indent=2)
 
 
-def _shown(text: str) -> str:
-    """A text from a file: short, and with nothing that a terminal would obey."""
-    short = text if len(text) <= 200 else f"{text[:200]} …"
-    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in short)
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} …"
 
 
 def _sizes(shape: Sequence[int | str]) -> str:
-    return _shown("×".join(map(str, shape)) or "-")
+    return _short("×".join(map(str, shape)) or "-")

@@ -1,9 +1,5 @@
 """`python -m export.ship`: the graphs of all nets of the lessons, written to `graphs/`, as `make checkpoints` does."""
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
-
 import copy
 import itertools
 from collections.abc import Iterator
@@ -12,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from export import terminal
 from export.graph import ANY, ARCHITECTURE, GRAPHS, architecture
 from export.torch_onnx import export
 from nets import TRAININGS
@@ -48,7 +45,7 @@ def ship(folder: Path = GRAPHS) -> None:
                 onnx.helper.set_model_props(model, {ARCHITECTURE: key})
                 name = "-".join([lesson.key, learner.name, *chosen])
                 (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
-                print(name)
+                terminal.line(name)
 
 
 def trainers(lesson: Training) -> Iterator[tuple[list[str], Trainer[Any]]]:

@@ -1,6 +1,5 @@
 """What an ONNX file holds: its operators, their weights and shapes, and what it says of itself."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,9 +10,9 @@ import onnx
 
 from charts.blocks import Graph, Node
 from charts.text import Text, Words, joined
-from export import formats
-from export.formats import ONNX
-from export.parity import Case
+from export import formats, layout
+from export.cases import Case, blaming
+from export.layout import ONNX
 
 SELF_TEST = "sample"
 
@@ -66,7 +65,7 @@ class Summary:
 
 def summarize(content: bytes, name: str = ONNX) -> Summary:
     """The summary of the ONNX file of that name; nothing of it is run. Raises BrokenFileError if it is not plain."""
-    with formats.blaming(name, "cannot be read"):
+    with blaming(name, "cannot be read"):
         model = formats.parsed(content)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
         graph = model.graph
@@ -113,8 +112,8 @@ def self_test(content: bytes, summary: Summary, name: str = ONNX) -> Case | None
     """
     if SELF_TEST not in summary.metadata:
         return None
-    with formats.blaming(name, "cannot be tested"):
-        sample = json.loads(summary.metadata[SELF_TEST])
+    with blaming(name, "cannot be tested"):
+        sample = layout.from_json(summary.metadata[SELF_TEST])
         x, y = (np.array(sample[axis], np.float32) for axis in "xy")
         tolerance = np.array(sample["tolerance"], np.float64)
         formats.refuse_strangers(content)

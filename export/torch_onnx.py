@@ -3,14 +3,11 @@
 torch.onnx documentation: https://docs.pytorch.org/docs/stable/onnx.html
 """
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
-
 import contextlib
 import copy
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,7 +17,7 @@ import torch
 from onnx import version_converter
 from torch import Tensor, nn
 
-from export.graph import ExportError
+from export.cases import ExportError
 
 OPSET = 17  # what onnxruntime 1.15 and other runtimes of its age read
 IR_VERSION = 8

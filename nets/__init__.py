@@ -1,5 +1,13 @@
 """The tutorial's lessons, in its order. A new lesson is one file here and one name in LESSONS."""
 
+import environment
+
+environment.fix_arithmetic()  # before torch is imported
+
+import torch
+
+torch.set_num_threads(1)  # also where a program of somebody's own has imported torch before
+
 from nets import (
     activations,
     autograd,

@@ -374,7 +374,11 @@ LESSON = Training(
     sources=(BatchesTrainer.setup, BatchesTrainer.batch, BatchesTrainer.loss_on_all, curvature),
     trainer=BatchesTrainer,
     task="regression",
-    inputs=Port(("x",), "a number, scaled if the run scales the data"),
-    outputs=Port(("y",), "a number, the prediction of y, scaled like the data"),
+    inputs=Port(
+        ("x",), Text("a number, scaled if the run scales the data", "一个数；如果训练时缩放了数据，就是缩放后的数")
+    ),
+    outputs=Port(
+        ("y",), Text("a number, the prediction of y, scaled like the data", "一个数，对 y 的预测，与数据一样缩放")
+    ),
     metrics={"loss": LOSS, "test loss": TEST_LOSS},
 )

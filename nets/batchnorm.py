@@ -496,8 +496,8 @@ LESSON = Training(
     sources=(Net, BatchNormTrainer.setup, BatchNormTrainer.batch, activation_inputs, batch_norm_by_hand),
     trainer=BatchNormTrainer,
     task="regression",
-    inputs=Port(("x",), "a number"),
-    outputs=Port(("y",), "a number, the prediction of y"),
+    inputs=Port(("x",), Text("a number", "一个数")),
+    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={
         "plain loss": Text("loss without batch norm", "不用批标准化的损失"),
         "plain test loss": Text("test loss without batch norm", "不用批标准化的测试损失"),

@@ -172,8 +172,10 @@ LESSON = Training(
     sources=(Net, ClassificationTrainer.setup),
     trainer=ClassificationTrainer,
     task="classification",
-    inputs=Port(("x₁", "x₂"), "numbers, a point of the plane"),
-    outputs=Port(("class 0", "class 1"), "scores; softmax makes them probabilities"),
+    inputs=Port(("x₁", "x₂"), Text("numbers, a point of the plane", "两个数，平面上的一个点")),
+    outputs=Port(
+        ("class 0", "class 1"), Text("scores; softmax makes them probabilities", "得分；softmax 把得分变成概率")
+    ),
     metrics={"loss": LOSS, "test loss": TEST_LOSS, "accuracy": Text("accuracy", "准确率")},
     classes=("class 0", "class 1"),
 )

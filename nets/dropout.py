@@ -329,8 +329,8 @@ LESSON = Training(
     sources=(DropoutTrainer.setup, dropout_passes, dropping),
     trainer=DropoutTrainer,
     task="regression",
-    inputs=Port(("x",), "a number"),
-    outputs=Port(("y",), "a number, the prediction of y"),
+    inputs=Port(("x",), Text("a number", "一个数")),
+    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={
         "overfitting loss": Text("loss without dropout", "不用 dropout 的损失"),
         "overfitting test loss": Text("test loss without dropout", "不用 dropout 的测试损失"),

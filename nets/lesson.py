@@ -1,13 +1,14 @@
 """What a lesson is: its words, its settings, what it shows, and the trainer that runs it, if it trains."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from charts.blocks import Block, Note
 from charts.chart import Chart
-from charts.text import Text, Words
-from nets.settings import Config
+from charts.text import Text, Words, said
+from nets.settings import Config, SettingError
 
 if TYPE_CHECKING:
     from nets.training import Trainer
@@ -19,6 +20,12 @@ GROUPS: dict[Group, Text] = {
     "first": Text("First nets", "入门网络"),
     "practice": Text("Practice", "实践"),
     "better": Text("Training better", "训练技巧"),
+}
+
+# What a net of a task is called; a task that is not here goes by its own name.
+TASKS: dict[str, Text] = {
+    "regression": Text("regression", "回归"),
+    "classification": Text("classification", "分类"),
 }
 
 
@@ -52,10 +59,15 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Port:
-    """What a net takes or gives: the meaning of each feature, in order, with its unit."""
+    """What a net takes or gives: the name of each feature, in order, and what they are, with their unit."""
 
     features: tuple[str, ...]
-    unit: str
+    meaning: Words
+
+    @property
+    def unit(self) -> str:
+        """`meaning` for programs."""
+        return said(self.meaning, "en")
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,21 @@ class Idea:
     settings: Mapping[str, Any]
 
 
+class LessonError(TypeError):
+    """A lesson that lacks something, for whoever writes it; the message is a sentence that says what."""
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, Text) and bool(value.en.strip() and value.zh.strip())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """A lesson: its key (file names, links, the API), its tab, its words and its settings.
 
     `summary` and `text` are Markdown: what happens here, in two or three sentences, and then what, why, and how
     the old notes differ. `sources` are the functions and classes whose code is shown, the very code that runs.
+    Raises LessonError for what is not so.
     """
 
     key: str
@@ -91,6 +112,27 @@ class Lesson:
     config: type[Config]
     ideas: tuple[Idea, ...]
     sources: tuple[Callable[..., Any], ...]
+
+    def __post_init__(self) -> None:
+        for needed, holds in self._needs():
+            if not holds:
+                raise LessonError(f"The lesson {self.key!r} needs {needed}.")
+
+    def _needs(self) -> Iterator[tuple[str, bool]]:
+        """What the lesson has to have, each with whether it has it; what comes later may rely on what came before."""
+        yield "a key of small letters, digits and '_'", re.fullmatch("[a-z][a-z0-9_]*", str(self.key)) is not None
+        for name in ("title", "summary", "text"):
+            yield f"a {name}: a Text in both languages", _is_text(getattr(self, name))
+        yield f"a group: one of {', '.join(GROUPS)}", self.group in GROUPS
+        yield "a config: a class derived from Config", isinstance(self.config, type) and issubclass(self.config, Config)
+        for idea in self.ideas:
+            yield "ideas, each with a label and a why in both languages", _is_text(idea.label) and _is_text(idea.why)
+            try:
+                self.config.parse(idea.settings)
+            except SettingError as error:
+                yield f"ideas that its config takes, and of {idea.label.en!r}, {error}".rstrip("."), False
+        yield "sources, the functions and classes whose code is shown", bool(self.sources)
+        yield "sources that are functions and classes", all(map(callable, self.sources))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,3 +158,21 @@ class Training(Lesson):
     classes: tuple[str, ...] = ()  # for classifiers: what each output stands for
     headline: tuple[str, ...] = ()  # the metrics that the page tells in its line, if not all of them
     pace: int = 1  # steps a frame, unless the visitor chooses another
+
+    def _needs(self) -> Iterator[tuple[str, bool]]:
+        yield from super()._needs()
+        missing = ", ".join(sorted(getattr(self.trainer, "__abstractmethods__", {"setup", "show"})))
+        yield f"a trainer: a class derived from Trainer with {missing or 'setup and show'}", not missing
+        yield "a task, such as regression", isinstance(self.task, str) and bool(self.task.strip())
+        for name in ("inputs", "outputs"):
+            port = getattr(self, name)
+            yield f"{name}: a Port that names every feature", isinstance(port, Port) and bool(port.features)
+        yield "metrics, by name what each is called on the page", bool(self.metrics)
+        foreign = ", ".join(name for name in self.headline if name not in self.metrics)
+        yield f"headline of names in metrics, which {foreign} is not", not foreign
+        one_output = len(self.outputs.features) == 1
+        yield (
+            "a class for each output, as it has classes",
+            not self.classes or one_output or (len(self.classes) == len(self.outputs.features)),
+        )
+        yield "a pace of 1 or more steps a frame", isinstance(self.pace, int) and self.pace > 0

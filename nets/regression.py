@@ -166,7 +166,7 @@ LESSON = Training(
     sources=(Net, RegressionTrainer.setup),
     trainer=RegressionTrainer,
     task="regression",
-    inputs=Port(("x",), "a number"),
-    outputs=Port(("y",), "a number, the prediction of y"),
+    inputs=Port(("x",), Text("a number", "一个数")),
+    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={"loss": LOSS, "test loss": TEST_LOSS},
 )

@@ -57,6 +57,13 @@ are three ways: allow the classes by `torch.serialization.safe_globals` (`add_sa
 the program); pass `weights_only=False` for a file that you trust as you trust a program; or save the `state_dict`, best
 of all.
 
+`safe_globals` is no protection against a file that is made to do harm. Below, a file of nothing but allowed classes
+brings a `forward` of its own: its weights are those of net1 to the last bit, and its outputs are not. A file can go
+further. With a class allowed, the functions that `weights_only=True` always allows can set attributes of torch's own
+unpickler, and end in code of the file's choice; in torch 2.5 no class had to be allowed for that (CVE-2025-32434). So
+load a whole net only from people whose programs you would run; from anybody else take its `net.safetensors`, and the
+class from your own code.
+
 The notes warn that restoring the whole net may be slow. For a net of this size both ways take a few milliseconds at
 most: see the table. For a large one, what takes time is the weights, and both ways read them. And the notes draw net1
 by the `prediction` made before the last step, so there net1 is one step behind net2 and net3.
@@ -83,6 +90,11 @@ ONNX 不在 torch 里运行，最后一位的舍入可能不同。
 所以从 torch 2.6 起，`torch.load` 默认只读张量和简单的值（`weights_only=True`）。有三种办法：
 用 `torch.serialization.safe_globals` 允许这几个类（`add_safe_globals` 则在整个程序里一直允许）；
 对于像程序一样信得过的文件，传入 `weights_only=False`；或者只保存 `state_dict`，这是最好的办法。
+
+对于蓄意制作的文件，`safe_globals` 起不到保护作用。下面的文件只用到允许的类，却自带一个 `forward`：权重与 net1
+逐位相同，输出却不同。文件还可以做得更多：一旦允许了某个类，`weights_only=True` 始终允许的那些函数就能修改 torch
+自己的反序列化器的属性，最终运行文件指定的代码；在 torch 2.5 里，甚至不需要允许任何类（CVE-2025-32434）。
+所以，只有当你愿意运行对方的程序时，才加载对方的整个网络；否则只取 `net.safetensors`，类用你自己的代码。
 
 旧笔记提醒提取整个网络可能较慢。这么小的网络，两种方式最多只要几毫秒，见表。网络很大时，花时间的是读权重，
 而两种方式都要读。另外，旧笔记画 net1 用的 `prediction` 是最后一步之前算的，所以那里的 net1 比 net2、net3 落后一步。
@@ -222,6 +234,7 @@ class SavingTrainer(Trainer[SavingConfig]):
             self._ways,
             _surprise(),
             _moved(),
+            self._own_forward,
         )
         return View(Chart(tuple(panels)), self.figures(now), blocks)
 
@@ -261,6 +274,23 @@ class SavingTrainer(Trainer[SavingConfig]):
             ("[torch.equal(net(x), net1(x)) for net in (net2, trusted, net3)]", f"{same}"),
         )
         return Session(lines, Text("torch.load refuses, and three ways to go", "torch.load 拒绝加载，以及三种办法"))
+
+    @functools.cached_property
+    def _own_forward(self) -> Session:
+        """A net whose pickle consists of allowed classes alone, and which computes something else than its weights."""
+        net1 = self.learners[0].net
+        net = restore_net(save(net1)[0])
+        vars(net)["forward"] = nn.ReLU()
+        net2 = restore_net(save(net)[0])
+        same = [torch.equal(a, b) for a, b in zip(net2.parameters(), net1.parameters(), strict=True)]
+        lines = (
+            ("net = restore_net(save(net1)[0])", ""),
+            ('vars(net)["forward"] = nn.ReLU()  # instead of what its class computes', ""),
+            ("net2 = restore_net(save(net)[0])  # allows Sequential, Linear and ReLU, and no more", ""),
+            ("[torch.equal(a, b) for a, b in zip(net2.parameters(), net1.parameters())]", f"{same}"),
+            ("torch.equal(net2(x), net1(x))", f"{torch.equal(net2(self.x), net1(self.x))}"),
+        )
+        return Session(lines, Text("What safe_globals does not see", "safe_globals 看不出的问题"))
 
 
 def _files(restored: Mapping[str, Restored], differences: Mapping[str, float]) -> Table:
@@ -384,7 +414,7 @@ LESSON = Training(
     sources=(SavingTrainer.setup, save, restore_net, restore_params),
     trainer=SavingTrainer,
     task="regression",
-    inputs=Port(("x",), "a number"),
-    outputs=Port(("y",), "a number, the prediction of y"),
+    inputs=Port(("x",), Text("a number", "一个数")),
+    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={"loss": LOSS, "test loss": TEST_LOSS},
 )

@@ -294,8 +294,10 @@ LESSON = Training(
     sources=(Net, copy_weights, SequentialTrainer.setup),
     trainer=SequentialTrainer,
     task="classification",
-    inputs=Port(("x₁", "x₂"), "numbers, a point of the plane"),
-    outputs=Port(("class 0", "class 1"), "scores; softmax makes them probabilities"),
+    inputs=Port(("x₁", "x₂"), Text("numbers, a point of the plane", "两个数，平面上的一个点")),
+    outputs=Port(
+        ("class 0", "class 1"), Text("scores; softmax makes them probabilities", "得分；softmax 把得分变成概率")
+    ),
     metrics={
         "net_class loss": Text("class Net: loss", "class Net：损失"),
         "net_class test loss": Text("class Net: test loss", "class Net：测试损失"),

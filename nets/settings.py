@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeVar
 
 from charts.text import Text, Words
+from nets import numerals
+from nets.numerals import NumeralError
 
 N = TypeVar("N", int, float)
 T = TypeVar("T")
@@ -19,6 +22,12 @@ LARGEST = 1e6  # magnitude of a number in a matrix
 
 POINTS = Text("Points", "数据点数")
 NOISE = Text("Noise", "噪声")
+
+
+class Typed(str):
+    """A text that was typed where a number is wanted; errors show it as it was typed."""
+
+    __slots__ = ()
 
 
 class SettingError(ValueError):
@@ -41,11 +50,21 @@ def shown(value: object) -> Words:
     """`value` as an error message may show it: one line, short however large the value is."""
     if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print the largest
         return Text("a number of more than 38 digits", "超过 38 位的数")
+    if isinstance(value, Typed) and len(value) <= 40 and _is_python_number(value):
+        return str(value)  # without quotes, as if it had come as a number
     if isinstance(value, str):
-        return repr(value) if len(value) <= 40 else Text(f"{value[:40]!r} and so on", f"{value[:40]!r} 等等")
+        return repr(str(value)) if len(value) <= 40 else Text(f"{value[:40]!r} and so on", f"{value[:40]!r} 等等")
     if isinstance(value, int | float) or value is None:
         return repr(value)
     return Text(f"a value of type {type(value).__name__}", f"{type(value).__name__} 类型的值")
+
+
+def _is_python_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isprintable()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +79,10 @@ class Control(ABC):
     @abstractmethod
     def check(self, name: str, value: object) -> Any:
         """`value` as the setting keeps it. Raises SettingError."""
+
+    def read(self, name: str, value: object) -> Any:
+        """`check` of a value that may have been typed: on the page, in a link or a command. Raises SettingError."""
+        return self.check(name, value)
 
     @abstractmethod
     def schema(self) -> dict[str, Any]:
@@ -102,6 +125,29 @@ class Number(Control):
         if self.whole and value != int(value):  # JSON has no whole numbers, so 100.0 is 100
             raise SettingError(name, self.rule, value)
         return int(value) if self.whole else float(value)
+
+    def read(self, name: str, value: object) -> int | float:
+        if not isinstance(value, str):
+            return self.check(name, value)
+        typed = Typed(value.strip())
+        try:
+            exact = numerals.read(value, self.whole)
+        except NumeralError as error:
+            raise SettingError(name, self._unmistakable if error.ambiguous else self.rule, typed) from None
+        number = exact if self.whole else float(exact)  # the exact number, lest a fraction be rounded to a whole number
+        if not self.minimum <= number <= self.maximum or (self.whole and number != int(number)):
+            raise SettingError(name, self.rule, typed)
+        return int(number) if self.whole else float(number)
+
+    @property
+    def _unmistakable(self) -> Text:
+        """The rule, for who typed a text with two readings."""
+        how = Text("{rule} without thousands separators", "{rule}（不用千位分隔符）")
+        if not self.whole:
+            how = Text(
+                "{rule} with a decimal point and no thousands separators", "{rule}（小数点用“.”，不用千位分隔符）"
+            )
+        return how.format(rule=self.rule)
 
     def schema(self) -> dict[str, Any]:
         kind = "integer" if self.whole else "number"
@@ -150,8 +196,8 @@ class Choices(Control):
     least: int = 0
 
     def check(self, name: str, value: object) -> tuple[str, ...]:
-        if isinstance(value, str):  # as the command line has it
-            value = list(filter(None, value.split(",")))
+        if isinstance(value, str):  # as the command line has it, or a link
+            value = _from_json(value) if value.startswith("[") else list(filter(None, value.split(",")))
         least = Text(f"at least {self.least}", f"至少 {self.least} 个") if self.least else Text("any", "任意几个")
         rule = Text("a list of {least} of {names}", " {names} 中的{least}").format(
             least=least, names=", ".join(self.options)
@@ -205,12 +251,10 @@ class Numbers(Control):
         )
 
     def check(self, name: str, value: object) -> Matrix | tuple[float, ...]:
+        """A text is read as it is typed: with full-width or other digits and brackets too."""
         given = value
-        if isinstance(value, str) and len(value) <= MOST_LETTERS:
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                raise SettingError(name, self.rule, given) from None
+        if isinstance(value, str):
+            value = _from_json(_plain_matrix(value))
         rows = [value] if self.vector else value
         if not isinstance(rows, list | tuple) or not 1 <= len(rows) <= self.longest:
             raise SettingError(name, self.rule, given)
@@ -238,6 +282,34 @@ class Numbers(Control):
     def typed(self, value: Matrix | tuple[float, ...]) -> str:
         """A value as one types it."""
         return json.dumps(value)
+
+
+def _from_json(text: str) -> Any:
+    """What the JSON says; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain_matrix(text: str) -> str:
+    """The matrix as JSON has it, its numbers typed in any way that has no comma; nothing where one is no number."""
+    if len(text) > MOST_LETTERS:
+        return ""
+    try:
+        return re.sub(r"[^\[\],]+", lambda cell: _plain_cell(cell[0]), numerals.plain(text))
+    except NumeralError:
+        return ""
+
+
+def _plain_cell(text: str) -> str:
+    text = text.strip()
+    if not text:
+        return ""
+    if any(map(str.isspace, text)):  # [1 200] is two numbers to some, and no thousands
+        raise NumeralError
+    number = numerals.read(text)
+    return str(number) if number.as_tuple().exponent == 0 else repr(float(number))
 
 
 def number(
@@ -335,6 +407,17 @@ class Config:
     def __post_init__(self) -> None:
         for name, control in self.controls().items():
             object.__setattr__(self, name, control.check(name, getattr(self, name)))
+
+    @classmethod
+    def read(cls, settings: object) -> Self:
+        """`parse` of settings that people type, in the page, a link or a command: a number may be a text.
+
+        See `nets.numerals` for what is understood. Raises SettingError as `parse` does, with what was typed.
+        """
+        known = cls.controls()
+        if isinstance(settings, Mapping) and settings.keys() <= known.keys():
+            settings = {name: known[name].read(name, value) for name, value in settings.items()}
+        return cls.parse(settings)
 
     @classmethod
     def parse(cls, settings: object) -> Self:

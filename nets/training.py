@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from charts.chart import PALETTE, Array, Line, Panel, Scale, as_array
 from charts.text import Text, Words
 from nets.diagnosis import Evaluation, diagnose, evaluate
-from nets.lesson import Scaling, Snapshot, View
+from nets.lesson import LessonError, Scaling, Snapshot, View
 
 
 class Settings(Protocol):
@@ -29,6 +29,7 @@ class Settings(Protocol):
 
 C = TypeVar("C", bound=Settings)
 
+SET_UP = ("steps", "learners", "loss_func", "x", "y", "test_x", "test_y")  # what a trainer's setup has to set
 CURVE_POINTS = 400  # of a loss curve: as many as a panel has pixels to show them
 SMOOTHED_OVER = 20  # steps
 
@@ -129,6 +130,11 @@ class Trainer(ABC, Generic[C]):
         self._random = RandomState(config.seed)
         with self._random:
             self.setup()
+        missing = [name for name in SET_UP if not hasattr(self, name)]
+        if missing:
+            raise LessonError(f"{type(self).__qualname__}.setup must set {', '.join(missing)}.")
+        if not self.learners:
+            raise LessonError(f"{type(self).__qualname__}.setup must make at least one learner.")
 
     @abstractmethod
     def setup(self) -> None:

@@ -1,3 +1,5 @@
 """Live runs: one visitor's training, started, paused, stepped and stopped, and the frames it gives."""
 
-VERSION = "0.5.0"
+import environment
+
+environment.fix_arithmetic()  # before a module here imports torch

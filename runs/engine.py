@@ -59,11 +59,15 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: the steps that were taken now, whether any is left, and a look if one was due."""
+    """How far a run has come: the steps that were taken now, whether any is left, and a look if one was due.
+
+    `seconds` is the processor time that the steps and the look took.
+    """
 
     taken: int
     done: bool
     look: Look | None
+    seconds: float
 
 
 class Engine:
@@ -121,9 +125,9 @@ class Engine:
         """Have at hand what an export needs. Raises ExportError."""
         bundle.prepare(self._runs[number].trainer)
 
-    def check(self, number: int, net: int, out: str) -> None:
+    def check(self, number: int, net: int, out: str, language: Language) -> None:
         """Write the model files of a net under `out`, read them back, compare. Raises what `bundle.Draft` raises."""
-        self._runs[number].check(net, Path(out))
+        self._runs[number].check(net, Path(out), language)
 
     def seal(self, number: int) -> tuple[list[Bundle], bytes]:
         """The bundles of the nets that were checked, put in their place, and a zip of them all."""
@@ -178,7 +182,7 @@ class _Run:
         return Beginning(browser.structure(view.chart), look, self.trainer.steps, len(self.trainer.learners))
 
     def advance(self, most: int, seconds: float, due: float) -> Progress:
-        start = time.monotonic()
+        start, used = time.monotonic(), time.thread_time()
         taken = 0
         while taken < most and not self.trainer.done:
             self.trainer.step()
@@ -187,7 +191,8 @@ class _Run:
                 break
         done = self.trainer.done
         wanted = done or taken == most or time.monotonic() - start >= due
-        return Progress(taken, done, self.look() if wanted else None)
+        look = self.look() if wanted else None
+        return Progress(taken, done, look, time.thread_time() - used)
 
     def look(self) -> Look:
         self.snapshot = self.trainer.snapshot()
@@ -205,9 +210,9 @@ class _Run:
         ill = self.trainer.diverged or not all(map(math.isfinite, view.metrics.values()))
         return Look(self.snapshot.step, dict(view.metrics), json.dumps(body), self.trainer.advice if ill else None)
 
-    def check(self, net: int, out: Path) -> None:
+    def check(self, net: int, out: Path, language: Language) -> None:
         if self._draft is None:
-            self._draft = self._open.enter_context(Draft(self.lesson, self.trainer, self.snapshot, out))
+            self._draft = self._open.enter_context(Draft(self.lesson, self.trainer, self.snapshot, out, language))
         self._draft.check(self.trainer.learners[net])
 
     def seal(self) -> tuple[list[Bundle], bytes]:

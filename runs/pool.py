@@ -20,7 +20,9 @@ from typing import Any
 
 from charts.chart import Chart
 from nets import TRAININGS
+from runs import turns
 from runs.engine import ASIDE, Engine
+from runs.turns import Call, Owner, Turns
 from runs.worker import LENGTH, packed
 
 ASK_EVERY = 0.25  # seconds
@@ -31,11 +33,18 @@ WORKERS = 2
 
 WARM_FIRST = sorted(TRAININGS, key="regression".__ne__)  # all lessons that train, the page's first one first
 
+MAIN = "trainer"  # the thread of a worker on which nets train
+ANYBODY: Owner = ("", 0)
+
 _log = logging.getLogger(__name__)
 
 
 class LostError(RuntimeError):
     """The worker that a call went to is gone, and what it held is lost."""
+
+
+class NoWorkerError(LostError):
+    """There is no worker to call, and none has come for a minute."""
 
 
 class Runner(ABC):
@@ -46,8 +55,8 @@ class Runner(ABC):
         self.active = 0
 
     @abstractmethod
-    async def call(self, method: str, *arguments: object) -> Any:
-        """What the method gives. Raises what it raises, and LostError."""
+    async def call(self, method: str, *arguments: object, owner: Owner = ANYBODY) -> Any:
+        """What the method gives, once it is the owner's turn. Raises what it raises, and LostError."""
 
     @abstractmethod
     def tell(self, method: str, *arguments: object) -> None:
@@ -60,19 +69,20 @@ class Here(Runner):
     def __init__(self) -> None:
         super().__init__()
         self.engine = Engine()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+        # As in a worker. asyncio's own threads are for what takes no time: exports would hold all of them.
+        self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in (MAIN, *ASIDE.values())}
 
-    async def call(self, method: str, *arguments: object) -> Any:
+    async def call(self, method: str, *arguments: object, owner: Owner = ANYBODY) -> Any:
         work = getattr(self.engine, method)
-        thread = None if method in ASIDE else self._thread
+        thread = self._threads[ASIDE.get(method, MAIN)]
         return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
 
     def tell(self, method: str, *arguments: object) -> None:
-        self._thread.submit(getattr(self.engine, method), *arguments)
+        self._threads[MAIN].submit(getattr(self.engine, method), *arguments)
 
 
 class Worker(Runner):
-    """A process. Its calls come from one event loop, and are answered in their order, but for those that run aside."""
+    """A process. Its calls come from one event loop; on each of its threads, addresses and their runs take turns."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         super().__init__()
@@ -81,9 +91,10 @@ class Worker(Runner):
         self._process, self._calls, self._answers = process, process.stdin, process.stdout
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._turns = {name: Turns(turns.AHEAD if name == MAIN else 0.0) for name in (MAIN, *ASIDE.values())}
+        self._deadlines: dict[int, asyncio.TimerHandle] = {}  # of the calls that run aside
         self.alive = True
         self._heard = time.monotonic()  # when it last answered anything
-        self.delay = 0.0  # seconds that a call has lately waited for those before it
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
@@ -111,22 +122,42 @@ class Worker(Runner):
         """The number of its process."""
         return self._process.pid
 
-    async def call(self, method: str, *arguments: object) -> Any:
+    async def call(self, method: str, *arguments: object, owner: Owner = ANYBODY) -> Any:
+        number, future = self._expect(method)
+        waiting = self._turns[ASIDE.get(method, MAIN)]
+        waiting.put(Call(number, method, owner, packed((number, method, arguments)), future))
+        self._send_from(waiting)
+        try:
+            return await future
+        finally:
+            future.cancel()
+            self._waiting.pop(number, None)
+
+    def _expect(self, method: str) -> "tuple[int, asyncio.Future[Any]]":
+        """The number for a call, and the future that gets its answer."""
         if not self.alive:
             raise LostError(f"{method} was asked of a worker that is gone")
         number = next(self._numbers)
         self._waiting[number] = future = asyncio.get_running_loop().create_future()
-        # Not drained: a worker that has stopped reading is found out soon, and what is asked meanwhile is small.
-        self._calls.write(packed((number, method, arguments)))
-        try:
-            await asyncio.wait([future], timeout=ASIDE_PATIENCE if method in ASIDE else None)
-            if not future.done():
-                self.kill(f"{method} took more than {ASIDE_PATIENCE} s")
-                raise LostError(f"{method} did not end")
-            return future.result()
-        finally:
-            future.cancel()
-            self._waiting.pop(number, None)
+        return number, future
+
+    def _send_from(self, waiting: Turns) -> None:
+        while self.alive and (call := waiting.take()) is not None:
+            # Not drained: a worker that has stopped reading is found out soon, and what is asked meanwhile is small.
+            self._calls.write(call.content)
+            if call.method in ASIDE:
+                # Also for a caller that gives up: others wait for the thread.
+                loop = asyncio.get_running_loop()
+                self._deadlines[call.number] = loop.call_later(ASIDE_PATIENCE, self._give_up, call)
+
+    def _give_up(self, call: Call) -> None:
+        if not call.future.done():
+            call.future.set_exception(LostError(f"{call.method} did not end"))
+        self.kill(f"{call.method} took more than {ASIDE_PATIENCE} s")
+
+    def delays(self) -> dict[str, float]:
+        """For each address that waits for its turn to train, the seconds that it has."""
+        return self._turns[MAIN].delays(time.monotonic())
 
     def tell(self, method: str, *arguments: object) -> None:
         if self.alive:
@@ -135,7 +166,8 @@ class Worker(Runner):
     async def answers(self, patience: float) -> None:
         """Wait until all that was asked before is answered. Raises LostError if nothing is for `patience` seconds."""
         start = time.monotonic()
-        ping = asyncio.create_task(self.call("ping"))
+        number, ping = self._expect("ping")
+        self._calls.write(packed((number, "ping", ())))  # before all that waits for its turn
         try:
             while not ping.done():
                 left = max(start, self._heard) + patience - time.monotonic()  # a long line of calls is no hang
@@ -144,29 +176,37 @@ class Worker(Runner):
                     raise LostError("the worker hung")
                 await asyncio.wait([ping], timeout=left)
             await ping
-            self.delay = time.monotonic() - start
         finally:
             ping.cancel()
+            self._waiting.pop(number, None)
 
     async def _listen(self) -> None:
         try:
             while True:
                 (length,) = LENGTH.unpack(await self._answers.readexactly(LENGTH.size))
                 content = await self._answers.readexactly(length)
-                number, well, value = pickle.loads(content)  # noqa: S301  # from the process that this one started
+                # From the process that this one started.
+                number, well, value, seconds = pickle.loads(content)  # noqa: S301
                 self._heard = time.monotonic()
+                if number in self._deadlines:
+                    self._deadlines.pop(number).cancel()
                 future = self._waiting.get(number)
                 if future is not None and not future.done():
                     if well:
                         future.set_result(value)
                     else:
                         future.set_exception(value)
+                for waiting in self._turns.values():
+                    waiting.done(number, seconds)
+                    self._send_from(waiting)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         except Exception:  # noqa: BLE001  # an answer that cannot be read: what comes after it cannot be either
             _log.exception("answer not read pid=%d", self.pid)
         finally:
             self.alive = False
+            for deadline in self._deadlines.values():
+                deadline.cancel()
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(LostError("the worker is gone"))
@@ -233,7 +273,7 @@ class Pool:
     async def least_busy(self) -> Worker:
         """The worker with the fewest runs that train, and of these with the fewest runs; waits while there is none.
 
-        Raises LostError if none comes.
+        Raises NoWorkerError if none comes.
         """
         try:
             async with asyncio.timeout(START_PATIENCE):
@@ -241,7 +281,7 @@ class Pool:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise LostError("no worker has come") from None
+            raise NoWorkerError("no worker has come") from None
         return min(self.workers, key=lambda worker: (worker.active, worker.runs))
 
     async def _keep(self) -> None:
@@ -286,6 +326,7 @@ _pool: Pool | None = None
 async def opened(size: int) -> AsyncIterator[Pool | None]:
     """While within, `runner` gives workers of a pool of that size; with 0, this process."""
     global _pool
+    turns.training = turns.Allowance(turns.TRAINING_RATE * max(1, size))
     if size == 0:
         yield None
         return
@@ -310,7 +351,8 @@ def workers() -> list[Worker]:
 
 async def call(method: str, *arguments: object) -> Any:
     """What any runner gives; asked of another if the first is lost. For methods that need no run. Raises LostError."""
+    owner = turns.address.get(), 0
     try:
-        return await (await runner()).call(method, *arguments)
+        return await (await runner()).call(method, *arguments, owner=owner)
     except LostError:
-        return await (await runner()).call(method, *arguments)
+        return await (await runner()).call(method, *arguments, owner=owner)

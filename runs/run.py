@@ -18,7 +18,7 @@ from charts.text import Language, Text
 from export.bundle import Bundle
 from nets.lesson import Lesson, Training
 from nets.settings import Config
-from runs import pace, pool
+from runs import pace, pool, turns
 from runs.engine import Beginning, Look, Progress
 from runs.pool import LostError, Runner
 
@@ -83,6 +83,7 @@ class Run:
         self.beginning: Opening  # at step 0, or when it was last looked at in another way
         self._runner = runner
         self._number = number
+        self._owner = turns.address.get(), number
         self._message = SILENT
         self._turn = 0
         self._abandoned = False
@@ -104,7 +105,7 @@ class Run:
         run = cls(lesson, config, runner, next(_numbers))
         runner.runs += 1  # at once, for the next of a crowd to see it
         try:
-            run._begin(await runner.call("begin", run._number, lesson.key, config.to_dict()))
+            run._begin(await run._call("begin", run._number, lesson.key, config.to_dict()))
         except BaseException:  # whoever asked for it may have gone, and it may be made all the same
             run._free()
             raise
@@ -139,11 +140,13 @@ class Run:
         turn, due = self._turn, time.monotonic()
         moved = False
         owed = 0.0  # steps
+        address, _ = self._owner
         self._runner.active += 1
+        pace.watched[address] += 1
         try:
             while self.state is State.RUNNING and turn == self._turn:
                 moved = True
-                stretch = pace.stretch()
+                stretch = pace.stretch(address)
                 due = max(due + FRAME_SECONDS * stretch, time.monotonic())
                 owed += self.speed * stretch
                 steps = self._steps if self.speed == FULL_SPEED else max(1, int(owed))
@@ -154,6 +157,9 @@ class Run:
                     await asyncio.sleep(due - time.monotonic())
         finally:
             self._runner.active -= 1
+            pace.watched[address] -= 1
+            if not pace.watched[address]:
+                del pace.watched[address]
             if turn == self._turn:
                 self.pause()
         if moved and turn == self._turn and not self._abandoned:
@@ -223,17 +229,17 @@ class Run:
         self._export_claimed |= claimed
         return claimed
 
-    async def export(self, out: Path) -> tuple[list[Bundle], bytes]:
-        """Write the run's bundles under `out`, look again, and give a zip of them too.
+    async def export(self, out: Path, language: Language = "en") -> tuple[list[Bundle], bytes]:
+        """Write the run's bundles under `out`, their texts in `language`, look again, and give a zip of them too.
 
         Raises what `bundle.prepare` and `bundle.Draft` raise, and LostError.
         """
-        call, number = self._runner.call, self._number
+        call, number = self._call, self._number
         try:
             if not await call("is_prepared", number):
                 await call("prepare", number)
             for net in range(self._nets):
-                await call("check", number, net, str(out))
+                await call("check", number, net, str(out), language)
             self._look = await call("look", number)  # a lesson may show what was read back
             made: tuple[list[Bundle], bytes] = await call("seal", number)
         except LostError:
@@ -246,20 +252,28 @@ class Run:
     async def draw(self, language: Language) -> Mapping[str, bytes]:
         """The chart on show as files, by their kind; empty if there is none. Raises LostError."""
         try:
-            chart = await self._runner.call("chart", self._number)
-            drawn: Mapping[str, bytes] = await self._runner.call("draw", chart, language)
+            chart = await self._call("chart", self._number)
+            drawn: Mapping[str, bytes] = await self._call("draw", chart, language)
         except LostError:
             self.end(LOST)
             raise
         return drawn
 
+    async def _call(self, method: str, *arguments: object) -> Any:
+        return await self._runner.call(method, *arguments, owner=self._owner)
+
     async def _train(self, steps: int, due: float) -> None:
         """Up to that many steps in slices, as long as the run is on and nothing is due, and a look at the end."""
+        address, _ = self._owner
         while self.state is State.RUNNING:
+            if turns.training.is_spent(address):
+                await asyncio.sleep(turns.training.wait(address))
+                continue  # the run may have been held meanwhile
             length = max(SHORTEST_SLICE, SLICE_SECONDS / max(1, self._runner.active))
             made: Progress | None = await self._attempt("advance", steps, length, due - time.monotonic())
             if made is None:
                 return
+            turns.training.spend(address, made.seconds)
             steps -= made.taken
             if made.look is not None:
                 self._see(made.look)
@@ -285,7 +299,7 @@ class Run:
     async def _attempt(self, method: str, *arguments: object) -> Any:
         """What the method gives for this run; None where that has ended it."""
         try:
-            return await self._runner.call(method, self._number, *arguments)
+            return await self._call(method, self._number, *arguments)
         except LostError:
             self.end(LOST)
         except Exception:  # noqa: BLE001  # whatever a net's code raises ends this run, is told, and stays out of others

@@ -5,17 +5,20 @@ And who trains when: so many runs at once, of one address no more than it has a 
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter, OrderedDict
 from weakref import WeakValueDictionary
 
 from charts.text import Text
+from runs import turns
 from runs.run import Run, State
 
 MOST_RUNS = 512  # kept in memory; beyond it one is ended, that was touched longest ago
 IDLE_SECONDS = 15 * 60  # that a run may stand without a click
 MOST_TRAINING = 64  # at once
 MOST_OF_ADDRESS = 40  # of these; a class shares an address
+MARGIN_SECONDS = 5  # after which an address that had used up its training has some again
 LONGEST_LINE = 200  # of those who wait
 LONGEST_LINE_OF_ADDRESS = 100
 
@@ -31,6 +34,10 @@ FULL = Text(
     "Too many runs are waiting already. Please press Train again in a minute.",
     "排队的训练已经太多。请过一分钟再按“训练”。",
 )
+SPENT = Text(
+    "Training from your address has used its {limit} seconds of processor time a minute. Please try again in {wait} s.",
+    "来自你这个地址的训练已用完每分钟 {limit} 秒的处理器时间。请过 {wait} 秒再试。",
+)
 
 _log = logging.getLogger(__name__)
 _runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
@@ -42,6 +49,21 @@ _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary
 
 class FullError(RuntimeError):
     """Neither a place to train nor one in the line is free."""
+
+
+class SpentError(RuntimeError):
+    """An address has had the training that it may have in a minute; `told` says so, and what the limit is."""
+
+    def __init__(self, told: Text) -> None:
+        super().__init__(told.en)
+        self.told = told
+
+
+def refuse_spent(address: str) -> None:
+    """Raise SpentError if the address has none of its training left for now."""
+    if turns.training.is_spent(address):
+        wait = math.ceil(turns.training.wait(address) + MARGIN_SECONDS)
+        raise SpentError(SPENT.format(limit=f"{turns.training.rate:g}", wait=wait))
 
 
 class Shares:

@@ -1,25 +1,24 @@
 """A process of its own for an Engine: `python -m runs.worker` takes calls from its stdin and answers on its stdout.
 
-A call is (number, method, arguments) and an answer (number, whether it went well, value or exception), each pickled
-behind its length in four bytes. Both ends are ours, and nothing of a visitor is unpickled: what visitors send reaches
-a worker as plain settings that have been checked.
+A call is (number, method, arguments) and an answer (number, whether it went well, value or exception, seconds that it
+took), each pickled behind its length in four bytes. Both ends are ours, and nothing of a visitor is unpickled: what
+visitors send reaches a worker as plain settings that have been checked.
 """
 
 import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small nets lose time to threads
-
 import pickle
 import signal
 import struct
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
 LENGTH = struct.Struct("<I")
+SWITCH_SECONDS = 0.0005  # after which a thread that draws lets the one that trains go on; Python's own are 5 ms
 
 
 def packed(message: object) -> bytes:
@@ -42,16 +41,19 @@ def main() -> None:
     from charts import plot  # noqa: F401  # Bokeh takes half a second to import, which no visitor need wait for
     from runs.engine import ASIDE, Engine
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     engine = Engine()
     lock = threading.Lock()
 
     def answer(number: int, name: str, arguments: tuple[Any, ...]) -> None:
-        reply: tuple[int, bool, object]
+        reply: tuple[int, bool, object, float]
+        start = time.perf_counter()
         try:
-            reply = number, True, getattr(engine, name)(*arguments)
+            value = getattr(engine, name)(*arguments)
+            reply = number, True, value, time.perf_counter() - start
         except Exception as error:  # noqa: BLE001  # it is raised where the call came from
             error.add_note(traceback.format_exc())  # which would stay here
-            reply = number, False, error
+            reply = number, False, error, time.perf_counter() - start
         try:
             message = packed(reply)
             if isinstance(reply[2], StopIteration):
@@ -59,7 +61,8 @@ def main() -> None:
             if not reply[1]:
                 pickle.loads(message[LENGTH.size :])  # noqa: S301  # our own; not every exception comes back
         except Exception:  # noqa: BLE001  # one that holds a lambda, or whose class takes other arguments than it keeps
-            message = packed((number, False, RuntimeError(f"{name} gave what cannot be sent: {reply[2]!r}")))
+            unsent = RuntimeError(f"{name} gave what cannot be sent: {reply[2]!r}")
+            message = packed((number, False, unsent, reply[3]))
         with lock:
             answers.write(message)
             answers.flush()
@@ -91,7 +94,7 @@ def _offer_to_be_killed_first() -> None:
     """A machine out of memory kills a worker, which is replaced, rather than the page's process."""
     adjustment = Path("/proc/self/oom_score_adj")
     if adjustment.exists():
-        adjustment.write_text("500")
+        adjustment.write_text("500", encoding="utf-8")
 
 
 if __name__ == "__main__":

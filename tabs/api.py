@@ -7,13 +7,13 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from export.bundle import Bundle, NonFiniteError
-from export.graph import ExportError
+from export.bundle import Bundle
+from export.cases import ExportError, NonFiniteError
 from nets import LESSONS, TRAININGS
 from nets.settings import Config, Control, SettingError
 from runs.pool import LostError
 from runs.run import LOST, Run, State
-from runs.visitors import DRAWING, FullError, Place
+from runs.visitors import DRAWING, FullError, Place, SpentError, refuse_spent
 from tabs import files
 from tabs.training_tab import NOT_WRITTEN
 from tabs.visitor import address, fair
@@ -43,9 +43,11 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
 
     `lesson` is a key of /lessons that trains, `settings` a JSON object of its controls' names and values, defaults for
     the rest. Gives the metrics, the parity report of each net by name, and the bundle as a zip. Settings that
-    break a rule, and runs that diverge, are answered by an error of one sentence.
+    break a rule, and runs that diverge, are answered by an error of one sentence; so is an address that has used up
+    the training that it may have in a minute. The run begins when somebody reads its answer, and ends when nobody does.
     """
     try:
+        refuse_spent(address(request))
         with Place(address(request)) as place:
             config = _config(lesson, settings)
             await place.ready()
@@ -57,7 +59,7 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
                 run.abandon()
         reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
         return dict(run.frame.look.metrics), reports, str(path)
-    except (SettingError, NonFiniteError, ExportError, FullError) as error:
+    except (SettingError, NonFiniteError, ExportError, FullError, SpentError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     except LostError as error:
         raise gr.Error(LOST.en, print_exception=False) from error
@@ -98,7 +100,7 @@ def build() -> None:
         lesson, settings = gr.Textbox(label="lesson"), gr.JSON(label="settings")
         outputs = [gr.JSON(label="metrics"), gr.JSON(label="parity"), gr.File(label="bundle")]
         gr.Button().click(
-            fair(train),
+            fair(train, once_read=True),
             [lesson, settings],
             outputs,
             api_name="train",

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from html import escape
 
 from charts import html
-from charts.text import Text, Words
-from export import formats, summary
+from charts.text import LANGUAGES, Text, Words, said
+from export import layout, summary
 from export.bundle import Bundle
-from export.parity import FAR, MARGIN, Case, Parity
+from export.cases import FAR, MARGIN, Case, Parity, grouped
+from export.layout import GOLDEN
 from export.snippets import Snippet, snippets
 from export.summary import Summary
-from export.verify import GOLDEN
 
 _EXPLAINED = Text(
     "Inputs lie in the range of the training data (*train*), in {far} times that range (*far*), or are NaN and infinite"
@@ -24,18 +24,11 @@ _EXPLAINED = Text(
     "最大差别是与 torch 的差别。Pickle 和 safetensors 必须分毫不差。ONNX 可以有舍入误差：*实测*是它与 float64"
     " 计算结果的距离，*允许*是 float32 自身误差的 {margin} 倍。",
 )
-_LARGEST = Text(
-    "The largest difference is {train} on inputs like those of the training, {far} on inputs {times} times as large.",
-    "与训练数据同范围的输入上，最大差别是 {train}；放大 {times} 倍的输入上，最大差别是 {far}。",
-)
-_AGREE = Text(
-    "All {files} files, read back from disk, agree with the net in all {cases} comparisons.",
-    "{files} 个文件从磁盘读回后，与网络的 {cases} 项比较全部一致。",
-)
 _AGREE_RECORDED = Text(
     "All {files} files of the net, and its recorded outputs, agree with it in all {cases} comparisons.",
     "网络的 {files} 个文件，以及记录下来的输出，与网络的 {cases} 项比较全部一致。",
 )
+_UNCHECKED = Text("Not checked: {files}.", "未检查：{files}。")
 _WITHHELD = Text("What does not agree is not offered.", "不一致的文件不提供下载。")
 _COMPARISONS = Text("Every comparison{whose}", "全部比较{whose}")
 _HEAD = (
@@ -68,10 +61,10 @@ def verdict(parity: Parity, name: str = "") -> str:
     """Whether all files agree with the net of that name."""
     if parity.passed:
         files = {case.file for case in parity.cases}
-        agree = _AGREE_RECORDED if GOLDEN in files else _AGREE
-        told = html.words(agree.format(files=len(files - {GOLDEN}), cases=len(parity.cases)))
+        recorded = _AGREE_RECORDED.format(files=len(files - {GOLDEN}), cases=len(parity.cases))
+        told = html.words(recorded if GOLDEN in files else parity.summary_text)
     else:
-        told = f"{escape(parity.summary)} {html.words(_WITHHELD)}"
+        told = f"{html.words(parity.summary_text)} {html.words(_WITHHELD)}"
     whose = f"<b>{escape(name)}</b>: " if name else ""
     return f'<p class="verdict {"passed" if parity.passed else "failed"}" role="status">{whose}{told}</p>'
 
@@ -79,11 +72,11 @@ def verdict(parity: Parity, name: str = "") -> str:
 def details(bundles: Sequence[Bundle]) -> str:
     """What there is to open: comparisons, graphs and snippets of the bundles of a run."""
     several = len(bundles) > 1
-    parts = [_comparisons(made.parity, made.manifest["net"] if several else "") for made in bundles]
+    parts = [_comparisons(made, made.manifest["net"] if several else "") for made in bundles]
     graphs: dict[str, list[str]] = {}  # the nets of a run often share one
     for made in bundles:
-        if (made.folder / formats.ONNX).exists():
-            found = summary.summarize((made.folder / formats.ONNX).read_bytes())
+        if (made.folder / layout.ONNX).exists():
+            found = summary.summarize((made.folder / layout.ONNX).read_bytes())
             graphs.setdefault(_graph(found), []).append(made.manifest["net"])
     for drawn, names in graphs.items():
         title = _GRAPH.format(whose=_whose(", ".join(names) if several else ""))
@@ -95,21 +88,23 @@ def _whose(name: str) -> Words:
     return Text(f": {name}", f"：{name}") if name else ""
 
 
-def _comparisons(parity: Parity, name: str) -> str:
+def _comparisons(made: Bundle, name: str) -> str:
+    parity = made.parity
+    unchecked = f"<p>{html.words(_UNCHECKED.format(files=grouped(made.unchecked)))}</p>" if made.unchecked else ""
     rows = "".join(map(_row, sorted(parity.cases, key=_rank)))
     head = "".join(f"<th>{html.words(each)}</th>" for each in _HEAD)
-    largest = _LARGEST.format(train=parity.worst("train"), far=parity.worst("far"), times=f"{FAR:g}")
     return f"""
 <details{"" if parity.passed else " open"}>
   <summary>{html.words(_COMPARISONS.format(whose=_whose(name)))}</summary>
-  <p>{html.inline(largest)} {html.inline(_EXPLAINED.format(far=f"{FAR:g}", margin=f"{MARGIN:g}"))}</p>
+  <p>{html.inline(parity.differences_text)} {html.inline(_EXPLAINED.format(far=f"{FAR:g}", margin=f"{MARGIN:g}"))}</p>
+  {unchecked}
   <div class="parity-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 </details>"""
 
 
 def _rank(case: Case) -> tuple[bool, bool]:
     """What failed first, then the ONNX file, where alone there is something to see."""
-    return case.passed, case.file != formats.ONNX
+    return case.passed, case.file != layout.ONNX
 
 
 def _row(case: Case) -> str:
@@ -154,7 +149,10 @@ def _snippets(made: Bundle) -> str:
 def _snippet(snippet: Snippet) -> str:
     note = html.markdown(snippet.note) if snippet.note else ""
     install = copyable(snippet.install, "sh") if snippet.install else ""
-    return note + install + copyable(snippet.code.strip(), snippet.language)
+    code = "".join(
+        f'<div lang="{each}">{copyable(said(snippet.code, each).strip(), snippet.language)}</div>' for each in LANGUAGES
+    )
+    return note + install + code
 
 
 def copyable(source: str, language: str) -> str:

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import logging
+import os
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import gradio as gr
 from starlette.requests import Request
@@ -16,21 +19,23 @@ from starlette.staticfiles import StaticFiles
 
 from charts import html
 from charts.text import Text, Words, joined
-from export import bundle, manifest, try_page
-from export.bundle import Bundle, NonFiniteError
-from export.formats import BrokenFileError
+from export import bundle, layout
+from export.bundle import Bundle
+from export.cases import BrokenFileError, NonFiniteError, Parity
+from export.layout import find
 from export.manifest import Manifest
-from export.parity import Parity
-from export.verify import find
 from nets import TRAININGS
 from nets.training import LOSS, TEST_LOSS
-from runs.pool import LostError
+from runs.pool import LostError, NoWorkerError
 from runs.run import verified
+from runs.visitors import COMPUTING
 from tabs import bundle_view, live
 from tabs.lesson_tab import EVENT, sent
 from tabs.visitor import fair
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+
+_log = logging.getLogger(__name__)
 
 KEY = "checkpoints"
 TITLE = Text("Checkpoints", "现成的网络")
@@ -49,15 +54,18 @@ _NOT_NOW = Text(
     "The processes that check are starting anew. Please look again in a minute.",
     "检查文件的进程正在重新启动。请过一分钟再看。",
 )
+_NOT_LISTED = Text("The folder of the nets cannot be read.", "存放网络的文件夹无法读取。")
+_LOST = "ended the process that checked it"
+MOST_LOST = 2  # times that a bundle is tried whose check has ended the process
 _CHECKED = Text("{n} comparisons agree", "{n} 项比较全部一致")
 _FAILED = Text("{n} of {all} comparisons fail", "{all} 项比较中有 {n} 项不一致")
 _OPEN = Text("Open in its lesson", "在课程里打开")
 _TRY = Text("Try it in the browser", "在浏览器里试")
 _HINT = Text(
     "Its lesson opens with the same settings: press Train there, and the same net comes out. The page to try it lets"
-    " you move the inputs, and shows what net.onnx makes of them.",
+    " you move the inputs, and computes the net itself, also offline.",
     "课程会以同样的设置打开：在那里按“训练”，会得到同样的网络。"
-    "试用页面（英文）可以调整输入，显示 net.onnx 给出的结果。",
+    "试用页面（英文）可以调整输入，并由页面自己计算网络，不联网也能用。",
 )
 _ZIP = Text("Download all (zip, {size} kB)", "全部下载（zip，{size} kB）")
 _FILES = Text("Files", "文件")
@@ -76,7 +84,7 @@ _WHAT = {
     "manifest.json": Text("settings, metrics, sizes, hashes", "设置、指标、大小、哈希值"),
     "README.md": Text("the model card, with snippets", "模型说明（英文），附用法"),
     "plot.png": Text("the plot", "图"),
-    "try.html": Text("a page to try it; fetches its runtime", "试用页面（英文）；运行环境从网络获取"),
+    "try.html": Text("a page to try it, also offline", "试用页面（英文），不联网也能用"),
 }
 
 Found = Bundle | BrokenFileError | NonFiniteError
@@ -87,6 +95,8 @@ class CheckpointsTab:
 
     def __init__(self) -> None:
         self._found: dict[str, Found] = {}  # by the path of the folder
+        self._details: dict[str, str] = {}
+        self._lost: Counter[str] = Counter()
         self._checking = asyncio.Lock()
         gr.HTML(html.markdown(_SUMMARY), elem_classes="lesson-summary")
         self.cards = gr.HTML(
@@ -98,22 +108,36 @@ class CheckpointsTab:
             js_on_load="window.liveNets.checkpoint(element, watch);", elem_classes=["parity", "checkpoint"]
         )
         self.cards.submit(fair(self.first_view), None, self.cards, **EVENT)
-        self.cards.click(fair(self.choose), None, self.detail, **EVENT)
+        self.cards.click(fair(self.choose, COMPUTING), None, self.detail, **EVENT)
 
     async def first_view(self) -> AsyncIterator[str]:
-        """The cards of all bundles, each checked by now."""
+        """The cards of all bundles, each checked by now; whatever is wrong with one, the others are shown."""
         if not self._found:
             yield f"<p role=status>{html.words(_BUSY)}</p>"
+        try:
+            folders = sorted(await asyncio.to_thread(find, CHECKPOINTS), key=_place)
+        except OSError:
+            _log.exception("checkpoints not listed")
+            yield _failed(_NOT_LISTED)
+            return
+        unchecked = ""
         async with self._checking:  # whoever comes meanwhile waits for the same
-            for folder in sorted(find(CHECKPOINTS), key=_place):
-                name = folder.relative_to(CHECKPOINTS).as_posix()
-                if name not in self._found:
-                    try:
-                        self._found[name] = await self._checked(name, folder)
-                    except LostError:  # the rest is checked when somebody looks again
-                        yield f'<p class="verdict failed" role="status">{html.words(_NOT_NOW)}</p>'
-                        return
-        yield "".join(_card(name, found) for name, found in self._found.items())
+            for folder in folders:
+                name = _name(folder)
+                if name in self._found:
+                    continue
+                try:
+                    self._found[name] = await self._checked(name, folder)
+                except NoWorkerError:  # the rest is checked when somebody looks again
+                    unchecked = _failed(_NOT_NOW)
+                    break
+                except LostError:
+                    unchecked = _failed(_NOT_NOW)
+                    self._lost[name] += 1
+                    if self._lost[name] >= MOST_LOST:
+                        self._found[name] = BrokenFileError(name, _LOST)
+        known = [_name(folder) for folder in folders if _name(folder) in self._found]
+        yield "".join([*(_card(name, self._found[name]) for name in known), unchecked])
 
     async def choose(self, event: gr.EventData) -> str:
         """All about one bundle."""
@@ -123,20 +147,40 @@ class CheckpointsTab:
             case None:
                 raise gr.Error("checkpoint must be the name of one on this page.", print_exception=False)
             case Bundle():
-                return await asyncio.to_thread(_detail, found, str(name))
+                return await self._detail(found, str(name))
             case error:
-                return f'<p class="verdict failed" role="status">{escape(str(error))}</p>'
+                return _failed(str(error))
 
     async def _checked(self, name: str, folder: Path) -> Found:
         try:
             found = await verified(folder)
             _card(name, found)
+            _archives[name] = await asyncio.to_thread(bundle.archive, [found])
+        except LostError:
+            raise
         except (BrokenFileError, NonFiniteError) as error:
             return error
-        except (KeyError, TypeError, ValueError) as error:  # sealed well, and not by `python -m export` of this version
-            return BrokenFileError(f"{name}/{manifest.NAME}", f"lacks what this page shows: {error!r}")
-        _archives[name] = await asyncio.to_thread(bundle.archive, [found])
+        except Exception as error:  # noqa: BLE001  # sealed well, and not by `python -m export` of this version
+            return _odd(name, error)
         return found
+
+    async def _detail(self, found: Bundle, name: str) -> str:
+        """The same for all, so made just once."""
+        if name not in self._details:
+            try:
+                self._details[name] = await asyncio.to_thread(_detail, found, name)
+            except Exception as error:  # noqa: BLE001  # the same
+                return _failed(str(_odd(name, error)))
+        return self._details[name]
+
+
+def _odd(name: str, error: Exception) -> BrokenFileError:
+    _log.error("checkpoint not shown name=%s", name, exc_info=error)
+    return BrokenFileError(f"{name}/{layout.MANIFEST}", f"lacks what this page shows: {error!r}")
+
+
+def _failed(told: Words) -> str:
+    return f'<p class="verdict failed" role="status">{html.words(told)}</p>'
 
 
 _archives: dict[str, bytes] = {}  # by the path of the folder of a bundle that was checked
@@ -147,7 +191,7 @@ async def _download(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in _archives:
         return PlainTextResponse("Not Found", 404)
-    named = {"Content-Disposition": f'attachment; filename="live-nets-{name.replace("/", "-")}.zip"'}
+    named = {"Content-Disposition": f'attachment; filename="live-nets-{quote(name.replace("/", "-"))}.zip"'}
     return Response(_archives[name], media_type="application/zip", headers=named)
 
 
@@ -157,14 +201,19 @@ ROUTES = [  # for the app, below which the page's addresses of checkpoints lie
 ]
 
 
+def _name(folder: Path) -> str:
+    """The path of a bundle's folder, as it can be sent; "." for files that lie about in the folder of all."""
+    return folder.relative_to(CHECKPOINTS).as_posix().encode(errors="replace").decode()
+
+
 def _place(folder: Path) -> tuple[int, str]:
     """Where a bundle comes: by its lesson, in the tutorial's order."""
-    lesson, *_ = folder.relative_to(CHECKPOINTS).parts
+    lesson = _name(folder).partition("/")[0]
     return [*TRAININGS, lesson].index(lesson), folder.name
 
 
 def _url(path: Path) -> str:
-    return escape(f"checkpoints/{path.relative_to(CHECKPOINTS).as_posix()}")
+    return f"checkpoints/{quote(os.fsencode(path.relative_to(CHECKPOINTS).as_posix()))}"
 
 
 def _title(described: Manifest) -> Words:
@@ -196,7 +245,7 @@ def _figures(described: Manifest) -> list[Words]:
     """The net's own metrics, as people read them."""
     names = TRAININGS[described["lesson"]].metrics
     figures = []
-    for name, value in manifest.own_metrics(described).items():
+    for name, value in described["metrics"].items():
         plain = name.removeprefix(f"{described['net']} ")
         figures.append(joined([_PLAIN.get(plain, names[name]), live.number(plain, value)], " "))
     return [*figures]
@@ -205,7 +254,7 @@ def _figures(described: Manifest) -> list[Words]:
 def _detail(made: Bundle, name: str) -> str:
     described = made.manifest
     lesson = TRAININGS[described["lesson"]]
-    files = "".join(_file(made, name) for name in sorted([manifest.NAME, *described["files"]], key=_rank))
+    files = "".join(_file(made, name) for name in sorted([layout.MANIFEST, *described["files"]], key=_rank))
     controls = lesson.config.controls()
     settings = "".join(
         f"<tr><td>{html.words(controls[name].label)}</td><td>{_value(value)}</td></tr>"
@@ -213,15 +262,15 @@ def _detail(made: Bundle, name: str) -> str:
     )
     metrics = "".join(f"<li>{html.words(each)}</li>" for each in _figures(described))
     try_it = ""
-    if try_page.NAME in described["files"]:
-        url = _url(made.folder / try_page.NAME)
+    if layout.PAGE in described["files"]:
+        url = _url(made.folder / layout.PAGE)
         try_it = f'<a class="action" href="{url}" target="_blank">{html.words(_TRY)}</a>'
     size = f"{len(_archives[name]) / 1000:,.0f}"
     return f"""
 <h3 tabindex="-1">{html.words(_title(described))}</h3>
 {bundle_view.verdict(made.parity)}
 <div class="actions">
-  <a class="action primary" href="checkpoints/{escape(name)}.zip" download>{html.words(_ZIP.format(size=size))}</a>
+  <a class="action primary" href="checkpoints/{quote(name)}.zip" download>{html.words(_ZIP.format(size=size))}</a>
   <a class="action" href="{escape(address(lesson.key, described["settings"]))}">{html.words(_OPEN)}</a>
   {try_it}
 </div>

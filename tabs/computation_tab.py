@@ -22,7 +22,7 @@ class ComputationTab(LessonTab):
     def __init__(self, lesson: Computation, language: gr.Textbox) -> None:
         super().__init__(lesson, language)
         changes = [control.change for control in self.controls]
-        gr.on(changes, fair(self.show, COMPUTING), self.controls, self.chart, trigger_mode="always_last", **CHECKED)
+        gr.on(changes, fair(self.changed, COMPUTING), self.controls, self.chart, trigger_mode="always_last", **CHECKED)
         outputs = [self.chart, *self.controls]
         self.ideas.click(fair(self.try_idea, COMPUTING), None, outputs, **EVENT)
         self.ideas.submit(fair(self.open_with, COMPUTING), None, outputs, **EVENT)
@@ -32,6 +32,10 @@ class ComputationTab(LessonTab):
 
     def _inputs(self) -> list[Any]:
         return self.controls
+
+    async def changed(self, *values: object) -> dict[str, Any]:
+        """`show`, and the verdict on each number that was typed."""
+        return self._with_verdicts(await self.show(*values), values)
 
     async def show(self, *values: object) -> str:
         """What these settings give."""
@@ -51,7 +55,7 @@ class ComputationTab(LessonTab):
     async def open_with(self, event: gr.EventData) -> Updates:
         """What the settings give that the page's address asks for, and the settings."""
         try:
-            config = self.lesson.config.parse(sent(event, "settings"))
+            config = self.lesson.config.read(sent(event, "settings"))
             return [live.computed(await preview(self.lesson, config)), *self._values(config)]
         except REFUSED as error:
             return self._refused(error)

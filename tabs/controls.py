@@ -1,10 +1,14 @@
 """A lesson's controls on the page, the speed beside them, and what is said of settings that break a rule."""
 
+import json
+from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import gradio as gr
 
-from charts.text import Text, Words
+from charts import html
+from charts.text import LANGUAGES, Text, Words, both, said
 from nets.lesson import Lesson
 from nets.settings import Choice, Choices, Control, Number, Numbers, SettingError, Switch
 from runs.run import FULL_SPEED
@@ -19,16 +23,19 @@ SPEED_INFO = Text(
     "每秒 25 帧；全速时每帧能走多少步就走多少步",
 )
 SPEED_VALUES = [1, 2, 5, 20, FULL_SPEED]
-EMPTY = Text("empty", "空")
+SLIDER = Text("Slider: {label}", "滑块：{label}")
+
+# Template strings of JavaScript and Handlebars, which Gradio takes the HTML for, give these a meaning of their own.
+_AS_THEY_ARE = {ord(letter): f"&#{ord(letter)};" for letter in "`$\\{}"}
 
 
-def component(name: str, control: Control) -> Any:
+def component(lesson: Lesson, name: str, control: Control) -> Any:
     """What the page offers the setting with."""
+    if isinstance(control, Number | Numbers):
+        return _box(f"{lesson.key}-{name}", name, control)
     common: dict[str, Any] = {"label": label(control.label), "info": label(control.info), "interactive": True}
     common |= {"value": value_of(control, control.default), "elem_classes": f"setting setting-{name}"}
     match control:
-        case Number():
-            return _number(control, common)
         case Switch():
             return gr.Checkbox(**common)
         case Choice():
@@ -38,8 +45,6 @@ def component(name: str, control: Control) -> Any:
             return gr.Dropdown(offered, filterable=False, **common)
         case Choices():
             return gr.CheckboxGroup(_options(control.options), **common)
-        case Numbers():
-            return gr.Textbox(max_length=500, max_lines=1, **common)
         case _:
             raise TypeError(f"{name} has a control that the page does not know: {type(control).__name__}")
 
@@ -51,15 +56,70 @@ def value_of(control: Control, value: Any) -> Any:
     return list(value) if isinstance(control, Choices) else value
 
 
-def _number(control: Number, common: dict[str, Any]) -> gr.Slider | gr.Number:
-    """A slider, or a box to type in where the control has no step."""
-    if control.step is not None:
-        return gr.Slider(control.minimum, control.maximum, step=control.step, **common)
-    if control.maximum < 1e6:
-        limits = Text(f", {control.minimum:g} to {control.maximum:g}", f"，{control.minimum:g} 到 {control.maximum:g}")
-        common["info"] = label(Text(control.info.en + limits.en, control.info.zh + limits.zh))
-    kind: dict[str, Any] = {"precision": 0, "step": 1} if control.whole else {"step": 0.01}
-    return gr.Number(**kind, **common)
+def _box(identity: str, name: str, control: Number | Numbers) -> gr.HTML:
+    """A box to type in, and beside it a slider where the control has a step.
+
+    Not Gradio's: an `<input type=number>` drops or changes what it does not take for a number, such as a decimal comma,
+    before any script sees it. This box sends what was typed, and the server reads it; see numbers.js.
+    """
+    info, slider, attributes = control.info, "", ""
+    if isinstance(control, Number):
+        attributes = f'data-step="{control.step or (1 if control.whole else 0.01)}"'
+        attributes += f' data-minimum="{control.minimum}" data-maximum="{control.maximum}"'
+        if control.minimum >= 0:  # keypads of phones have no minus
+            attributes += f' inputmode="{"numeric" if control.whole else "decimal"}"'
+        if control.step is not None:
+            named = " ".join(
+                f'data-{each}="{escape(said(SLIDER.format(label=control.label), each))}"' for each in LANGUAGES
+            )
+            slider = (
+                f'<input type="range" {named} min="{control.minimum}" max="{control.maximum}" step="{control.step}"'
+                f' value="{control.default}">'
+            )
+        elif control.maximum < 1e6:
+            limits = Text(", {low:g} to {high:g}", "，{low:g} 到 {high:g}")
+            limits = limits.format(low=control.minimum, high=control.maximum)
+            info = Text(info.en + limits.en, info.zh + limits.zh)
+    label = "".join(
+        f'<span id="{identity}-{each}" lang="{each}">{escape(said(control.label, each))}</span>' for each in LANGUAGES
+    )
+    value = value_of(control, control.default)
+    made = f"""
+<div class="number{" has-slider" if slider else ""}" data-setting="{name}">
+  <label for="{identity}">{label}</label>
+  <input id="{identity}" type="text" value="{escape(str(value))}" {attributes} aria-labelledby="{identity}-en"
+    aria-describedby="{identity}-info {identity}-wrong" autocomplete="off" autocorrect="off" autocapitalize="off"
+    spellcheck="false" enterkeyhint="done" dir="ltr">
+  <p class="number-info" id="{identity}-info">{html.words(info)}</p>
+  {slider}
+  <p class="number-wrong notranslate" translate="no" id="{identity}-wrong" hidden></p>
+</div>"""
+    return gr.HTML(
+        value=value,
+        enabled=True,
+        apply_default_css=False,
+        html_template=made.translate(_AS_THEY_ARE),
+        js_on_load="window.liveNets.number(element, props, watch);",
+        elem_classes=f"setting setting-{name}",
+    )
+
+
+def enabled(component: Any, on: bool) -> dict[str, Any]:
+    """What to update of a setting's component to let it be changed or not."""
+    return {"enabled" if isinstance(component, gr.HTML) else "interactive": on}
+
+
+def judged(lesson: Lesson, values: Mapping[str, object]) -> str:
+    """What the server makes of each number that was typed, for numbers.js: what it is read as, or why it is refused."""
+    verdicts = {}
+    for name, control in lesson.config.controls().items():
+        if isinstance(control, Number | Numbers):
+            try:
+                verdict: dict[str, Any] = {"value": value_of(control, control.read(name, values[name]))}
+            except SettingError as error:
+                verdict = {"refused": both(told(error, lesson))}
+            verdicts[name] = {"typed": values[name], **verdict}
+    return json.dumps(verdicts)
 
 
 def _options(options: Any) -> Labelled:
@@ -95,7 +155,7 @@ def told(error: SettingError, lesson: Lesson) -> Text:
     """The error as the page says it: with the label instead of the name."""
     known = lesson.config.controls()
     name = known[error.name].label if error.name in known else error.name.capitalize()
-    if error.value is None or error.value in ("", []):
+    if error.value is None or error.value == [] or (isinstance(error.value, str) and not error.value.strip()):
         sentence = Text("{name} must be {rule}, not empty.", "{name}必须是{rule}，不能为空。")
         return sentence.format(name=name, rule=error.rule)
     return error.told(name)

@@ -8,17 +8,17 @@ import gradio as gr
 
 from charts import html
 from charts.text import Text, Words
-from export import formats
+from export import layout
 from export.bundle import Bundle
 from nets.lesson import Training
 from tabs import bundle_view
 from tabs.language import label
 
 LABELS = {
-    formats.ONNX: "ONNX",
-    formats.PARAMS: "state_dict",
-    formats.SAFETENSORS: "safetensors",
-    formats.PICKLE: "Pickle",
+    layout.ONNX: "ONNX",
+    layout.PARAMS: "state_dict",
+    layout.SAFETENSORS: "safetensors",
+    layout.PICKLE: "Pickle",
 }
 
 ZIP = Text("Bundle (zip)", "压缩包（zip）")

@@ -8,25 +8,31 @@ for ever, and a header of anybody's says where the page is, for whoever asks nex
 
 import asyncio
 import inspect
+import ipaddress
 import json
 import logging
 import re
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
+from gradio.route_utils import CustomCORSMiddleware, get_hostname
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tabs import visitor
+from runs.turns import Allowance
+from tabs import attendance, files, visitor
 
 LARGEST_BODY = 64 * 1024  # bytes; what the page sends has about one thousand
 BODY_SECONDS = 10  # that a body may take to come
 MOST_OF_ADDRESS = 150  # requests that are answered at once; a class shares an address
+# Of these a minute, and at once, while anybody else is here; what is more waits. This process answers all of them.
+REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 40 * 60, 40
 
 READ = re.compile(
     r"/|/health|/bokeh\.min\.js|/checkpoints/.+|/config/?|/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
@@ -34,6 +40,7 @@ READ = re.compile(
     r"|heartbeat/(?P<session>[^/]+)|call/[^/]+/(?P<event>[^/]+))"
 )
 SENT = re.compile(r"/gradio_api/(queue/join/?|cancel|reset/?|(run|call|api)/(?P<name>[^/]+)/?|call/v2/(?P<v2>[^/]+)/?)")
+DIRECT = re.compile(r"/gradio_api/(run|api)/[^/]+/?")  # answered by itself, and not by a stream
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a page or an event
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 RANGE = re.compile(r"bytes=([0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})")
@@ -45,11 +52,16 @@ _log = logging.getLogger(__name__)
 
 
 class Gate:
-    """An ASGI application before another: whatever is wrong with a request is told in a line of JSON."""
+    """An ASGI application before another: what is wrong with a request is told in a line of JSON.
+
+    But of a file that has gone in words, since people follow the link to it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._busy: Counter[str] = Counter()  # requests with bodies that are being answered, by address
+        self._here: Counter[str] = Counter()  # all requests, streams too
+        self._requests = Allowance(REQUESTS_A_MINUTE, most=REQUESTS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,18 +78,54 @@ class Gate:
             await _no(429, "Too many requests at once.")(scope, receive, send)
             return
         self._busy[address] += sent
+        self._here[address] += 1
         try:
-            refused = _refusal(scope)
-            if refused is None and sent:
-                refused, receive = await _body(scope, receive)
-            if refused is not None:
-                await refused(scope, receive, send)
-            else:
-                await self._answer(scope, receive, send)
+            if sent:
+                await self._take_turns(address)
+            await self._judge(scope, receive, send)
         finally:
-            self._busy[address] -= sent
-            if not self._busy[address]:
-                del self._busy[address]
+            for counter, one in ((self._busy, int(sent)), (self._here, 1)):
+                counter[address] -= one
+                if not counter[address]:
+                    del counter[address]
+
+    async def _take_turns(self, address: str) -> None:
+        """Wait, if anybody else is here and the address asks for more than its share."""
+        if len(self._here) > 1:
+            self._requests.spend(address, 1)
+            await asyncio.sleep(self._requests.wait(address))
+
+    async def _judge(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sent = scope["method"] == "POST"
+        client = receive
+        refused: Response | None = _refusal(scope)
+        if refused is None:
+            refused, receive = await _body(scope, receive) if sent else (_gone(scope), receive)
+        if refused is not None:
+            await refused(scope, receive, send)
+        elif sent and DIRECT.fullmatch(_path(scope)):
+            await self._answer_itself(scope, receive, send, client)
+        elif not sent and (reads_for := _reads_for(scope)):
+            with attendance.reading(reads_for):
+                await self._answer(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer_itself(self, scope: Scope, receive: Receive, send: Send, client: Receive) -> None:
+        """Answer a request that no stream follows; it reads for itself, until its client leaves.
+
+        `receive` gives the body, which the app must get, and `client` what comes after it.
+        """
+        name = scope[attendance.DIRECT] = secrets.token_hex(16)
+        answering = asyncio.create_task(self._answer(scope, receive, send))
+        leaving = asyncio.create_task(_left(client))
+        try:
+            with attendance.reading(name):
+                await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
+            await answering
+        finally:
+            answering.cancel()
+            leaving.cancel()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = ended = False
@@ -99,6 +147,28 @@ class Gate:
             elif not ended:
                 with suppress(RuntimeError):  # of a server that was promised more
                     await send({"type": "http.response.body", "body": b""})
+
+
+class OwnSite(CustomCORSMiddleware):
+    """Gradio's check that no other site reads a server on the visitor's own machine, for every name of that machine.
+
+    Gradio knows `localhost`, 127.0.0.1 and 0.0.0.0 alone: a server called [::1] could be read by any site.
+    """
+
+    def is_valid_origin(self, request_headers: Headers) -> bool:
+        host, origin = (get_hostname(request_headers.get(name, "")) for name in ("host", "origin"))
+        return not _is_own_machine(host) or _is_own_machine(origin)
+
+
+def _is_own_machine(host: str) -> bool:
+    name = host.rstrip(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified
 
 
 def whose(scope: Scope) -> str:
@@ -140,6 +210,30 @@ def _refusal(scope: Scope) -> JSONResponse | None:
     return None
 
 
+def _gone(scope: Scope) -> Response | None:
+    """Where a file was that a visitor could download: that it is no longer there, for people to read."""
+    head, _, asked = _path(scope).partition("/gradio_api/file=")
+    if head or not files.is_gone(asked):
+        return None
+    return PlainTextResponse(f"{files.GONE.en}\n{files.GONE.zh}\n", 404)
+
+
+def _reads_for(scope: Scope) -> str | None:
+    """The name of the page or the event whose answers this request reads."""
+    path = _path(scope)
+    if path.endswith("/queue/data"):
+        query: str = scope["query_string"].decode("latin-1")
+        return parse_qs(query)["session_hash"][0]
+    match = READ.fullmatch(path)
+    return match["event"] if match else None
+
+
+async def _left(receive: Receive) -> None:
+    """Wait until the client has left, once its body has come."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def _is_plain(part: str) -> bool:
     return part not in ("", ".", "..") and len(part.encode()) <= LONGEST_PART
 
@@ -149,7 +243,7 @@ def _is_let_through(key: bytes, value: bytes) -> bool:
     return key != b"x-gradio-server" and (key != b"range" or bool(RANGE.fullmatch(value.decode("latin-1").strip())))
 
 
-async def _body(scope: Scope, receive: Receive) -> tuple[JSONResponse | None, Receive]:
+async def _body(scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
     """What is wrong with the body, and what gives it once more."""
     parts, more, got = [], True, 0
     try:

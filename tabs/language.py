@@ -29,7 +29,7 @@ def translations() -> gr.I18n:
 
 
 def language_of(value: object) -> Language:
-    """The page's language, as its `lang` attribute has it. Raises SettingError."""
+    """The page's language, as page.js has it in `data-spoken`. Raises SettingError."""
     if value == "zh-CN":
         return "zh"
     if value not in LANGUAGES:
@@ -38,4 +38,4 @@ def language_of(value: object) -> Language:
 
 
 # What page.js puts in place of the first input of an event that has to know the language.
-SEND_LANGUAGE = "(language, ...values) => [document.documentElement.lang, ...values]"
+SEND_LANGUAGE = "(language, ...values) => [document.documentElement.dataset.spoken, ...values]"

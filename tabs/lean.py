@@ -13,7 +13,7 @@ from collections import defaultdict
 from typing import Any
 
 import gradio as gr
-from gradio import processing_utils
+from gradio import processing_utils, route_utils
 from gradio.block_function import BlockFunction
 from gradio.blocks import Block, Blocks, postprocess_update_dict
 from gradio.routes import App
@@ -147,7 +147,8 @@ def sweep(blocks: Blocks) -> None:
 
 
 def make_lean(app: App) -> Sessions:
-    """Have the app keep Sessions, these."""
+    """Have the app keep Sessions, these; and make a Session too of each call that names no page."""
+    route_utils.SessionState = Session  # type: ignore[attr-defined]  # its own takes 44 ms a call, of everybody's time
     app.state_holder = sessions = Sessions()  # type: ignore[no-untyped-call]
     sessions.set_blocks(app.get_blocks())
     queue = app.get_blocks()._queue

@@ -62,13 +62,14 @@ class LessonTab(ABC):
 
     def __init__(self, lesson: Lesson, language: gr.Textbox) -> None:
         self.lesson = lesson
+        self.language = language
         self._known_ideas = (*lesson.ideas, DEFAULTS)
         gr.HTML(html.markdown(lesson.summary), elem_classes="lesson-summary")
         kind = "trains" if isinstance(lesson, Training) else "computes"
         with gr.Row(elem_classes=["lesson", kind]):
             with gr.Column(elem_classes="lesson-settings"):
                 known = lesson.config.controls().items()
-                self.controls = [controls.component(name, control) for name, control in known]
+                self.controls = [controls.component(lesson, name, control) for name, control in known]
             self.ideas = gr.HTML(
                 _ideas(self._known_ideas),
                 js_on_load=f"window.liveNets.ideas(element, trigger, {lesson.key!r});",
@@ -157,8 +158,16 @@ class LessonTab(ABC):
 
     def _config(self, values: tuple[object, ...]) -> Config:
         """The settings of the controls, which are the last of `values`. Raises SettingError."""
+        return self.lesson.config.read(self._named(values))
+
+    def _named(self, values: tuple[object, ...]) -> dict[str, object]:
         names = self.lesson.config.controls()
-        return self.lesson.config.parse(dict(zip(names, values[len(values) - len(names) :], strict=True)))
+        return dict(zip(names, values[len(values) - len(names) :], strict=True))
+
+    def _with_verdicts(self, update: Any, values: tuple[object, ...]) -> dict[str, Any]:
+        """The update of the chart, and with it what the server makes of what was typed."""
+        shown = gr.update(value=update) if isinstance(update, str) else update
+        return {**shown, "judged": controls.judged(self.lesson, self._named(values))}
 
     def _tried(self, event: gr.EventData) -> tuple[Config, Updates]:
         """The settings of the idea that was clicked, and each control's value for it. Raises SettingError."""

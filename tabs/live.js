@@ -68,7 +68,8 @@ window.liveNets.chart = (element, props, watch, trigger) => {
       legend.className = "live-legend";
       legend.append(...rest.legend.map(entry));
       legend.hidden = rest.legend.length < 2; // a title says what a lone mark is
-      plot.className = "live-plot";
+      plot.className = "live-plot notranslate"; // numbers, and words that Bokeh draws
+      plot.translate = false;
       plot.setAttribute("role", "img");
       section.append(heading, legend, plot);
       panels.append(section);
@@ -91,7 +92,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   }
 
   // The page's language: all else is HTML that holds both.
-  const language = () => (document.documentElement.lang === "en" ? "en" : "zh");
+  const language = () => document.documentElement.dataset.spoken;
 
   function word() {
     for (const { model, labels, tooltips } of figures) {
@@ -248,9 +249,10 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     }
   }
 
-  new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
+  new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
   new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   watch(["value", "base", "structure"], newest);
+  watch("judged", () => live.closest(".lesson").dispatchEvent(new CustomEvent("judged", { detail: JSON.parse(props.judged) })));
   if (props.structure) newest();
   else trigger("submit");
 };

@@ -18,8 +18,8 @@ BOKEH_JS = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min
 
 _HTML = """
 <div class="live" data-lesson="{key}" data-step="0" data-state="idle" data-bokeh="{bokeh}">
-  <p class="live-status"></p>
-  <p class="live-spoken" role="status" aria-live="polite"></p>
+  <p class="live-status notranslate" translate="no"></p>
+  <p class="live-spoken notranslate" translate="no" role="status" aria-live="polite"></p>
   <div class="live-panels"></div>
   <div class="live-notes"></div>
 </div>
@@ -52,6 +52,7 @@ def component(lesson: Lesson) -> gr.HTML:
         value="",
         base="",
         structure="",
+        judged="",  # beside the frames, of which any may be skipped
         html_template=_HTML.format(key=lesson.key, bokeh=BOKEH_JS.name),
         js_on_load="window.liveNets.chart(element, props, watch, trigger);",
         elem_classes="live-view",

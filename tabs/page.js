@@ -23,18 +23,28 @@ window.liveNets ??= {};
 
   // A Chinese of any kind is zh-CN here, whatever Gradio would fall back to.
   const wanted = remembered() ?? navigator.language ?? "en";
-  root.lang = wanted.startsWith("zh") ? "zh-CN" : "en";
+  speak(wanted.startsWith("zh") ? "zh-CN" : "en");
+
+  // A browser that translates the page sets `lang` to the language that it translates to; `data-spoken` stays ours.
+  function speak(language) {
+    root.lang = language;
+    root.dataset.spoken = short(language);
+  }
+
+  function short(language) {
+    return language === "en" ? "en" : "zh";
+  }
 
   // Gradio finds the language of its components from the browser's, and changes it only in its settings dialog: by
   // this function of its own. A version of Gradio that has moved it shows the choice when the page is loaded again.
   async function tellGradio() {
     const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
     const core = loaded.find((name) => /\/assets\/core-[^/]+\.js$/.test(name));
-    if (core) (await import(core)).changeLocale?.(root.lang);
+    if (core) (await import(core)).changeLocale?.(root.dataset.spoken === "en" ? "en" : "zh-CN");
   }
 
   function choose(language) {
-    root.lang = language;
+    speak(language);
     remember(language);
     tellGradio();
     wordTabs();
@@ -42,7 +52,6 @@ window.liveNets ??= {};
 
   let words = null;
   const bar = () => document.querySelector("#lessons [role=tablist]");
-  const short = () => (root.lang === "en" ? "en" : "zh");
 
   // The headings are the last in the bar and are put into their places by `order`: Gradio keeps its own in order.
   function groupTabs() {
@@ -61,18 +70,27 @@ window.liveNets ??= {};
     }
   }
 
-  // Gradio words its tabs once and for all; the text node stays its own.
+  // Gradio words its tabs once and for all. A text node that is its own may be a translator's by now.
+  function wordOf(tab) {
+    const worded = tab.querySelector(":scope > .tab-word");
+    if (worded) return worded;
+    const word = document.createElement("span");
+    word.className = "tab-word";
+    for (const node of [...tab.childNodes]) if (node.nodeType === Node.TEXT_NODE || node.nodeName === "FONT") node.remove();
+    tab.prepend(word);
+    return word;
+  }
+
   function wordTabs() {
     if (!words) return;
     for (const heading of bar().querySelectorAll(".tab-group")) {
-      heading.textContent = words.groups[heading.dataset.group][short()];
+      heading.textContent = words.groups[heading.dataset.group][root.dataset.spoken];
     }
     for (const tab of bar().querySelectorAll("[role=tab]")) {
-      const text = [...tab.childNodes].find(({ nodeType }) => nodeType === Node.TEXT_NODE);
-      text.nodeValue = words.tabs[tab.dataset.tabId].title[short()];
+      wordOf(tab).textContent = words.tabs[tab.dataset.tabId].title[root.dataset.spoken];
     }
     for (const button of document.querySelectorAll("[data-language]")) {
-      button.setAttribute("aria-pressed", String(button.dataset.language === root.lang));
+      button.setAttribute("aria-pressed", String(short(button.dataset.language) === root.dataset.spoken));
     }
   }
 
@@ -91,29 +109,60 @@ window.liveNets ??= {};
     setTimeout(open, 50, key, tries - 1);
   }
 
+  // On Hugging Face the page stands in a frame, and the address that people copy is the outer page's. That hands its own
+  // query and hash in as it loads, and takes back a hash: https://huggingface.co/docs/hub/spaces-handle-url-parameters.
+  // The query stays its own. No other page is told where its visitor is.
+  const SPACES = "https://huggingface.co";
+  let told = location.hash;
+
+  function tellFrame() {
+    if (window.parent === window || location.hash === told) return;
+    told = location.hash;
+    window.parent.postMessage({ hash: told }, SPACES);
+  }
+
+  function goTo(hash) {
+    history.replaceState(history.state, "", hash);
+    tellFrame();
+  }
+
   // An address names a lesson, and may ask for settings: #regression?seed=7&steps=300. The lesson's own code takes
-  // them as soon as it is there; the server judges them.
+  // them as soon as it is there; the server reads and judges them.
   const keyOf = (hash) => hash.slice(1).split("?")[0];
 
   function follow() {
     const key = keyOf(location.hash);
     const query = location.hash.split("?")[1];
     if (query) {
-      const settings = Object.fromEntries([...new URLSearchParams(query)].map(([name, text]) => [name, valueOf(text)]));
+      const settings = Object.fromEntries(new URLSearchParams(query)); // texts, as they stand
       window.liveNets.asked = { lesson: key, settings };
     }
     open(key);
+    tellFrame();
     dispatchEvent(new Event("live-nets-open"));
   }
 
-  // As JSON has it, or else a text.
-  function valueOf(text) {
-    try {
-      return JSON.parse(text);
-    } catch {
-      return text;
+  // A browser that translates the page puts a <font> into a text node's place. Svelte goes on writing to the node, which
+  // nobody sees any more: the node comes back once it says something new, to be translated anew.
+  const translated = new WeakMap(); // a text node -> what stands in its place
+  const written = new MutationObserver((records) => {
+    for (const { target } of records) {
+      translated.get(target)?.replaceWith(target);
+      translated.delete(target);
+    }
+  });
+
+  function findTranslated(records) {
+    for (const { removedNodes, addedNodes, previousSibling, nextSibling } of records) {
+      const text = removedNodes[0];
+      if (text?.nodeType !== Node.TEXT_NODE || text.isConnected) continue;
+      const font = [...addedNodes, previousSibling, nextSibling].find((node) => node?.nodeName === "FONT");
+      if (!font) continue;
+      translated.set(text, font);
+      written.observe(text, { characterData: true });
     }
   }
+  new MutationObserver(findTranslated).observe(document, { childList: true, subtree: true });
 
   document.addEventListener("keydown", (event) => {
     const tab = event.target.closest?.("#lessons [role=tab]");
@@ -132,7 +181,7 @@ window.liveNets ??= {};
     const language = target.closest?.("[data-language]")?.dataset.language;
     if (language) choose(language);
     const tab = target.closest?.("#lessons [role=tab]");
-    if (tab && tab.dataset.tabId !== keyOf(location.hash)) history.replaceState(null, "", `#${tab.dataset.tabId}`);
+    if (tab && tab.dataset.tabId !== keyOf(location.hash)) goTo(`#${tab.dataset.tabId}`);
     const button = target.closest?.("[data-snippet], [data-copy]");
     if (button?.dataset.snippet) showSnippet(button);
     else if (button) copy(button);

@@ -75,6 +75,8 @@ LAUNCH: dict[str, Any] = {
     "pwa": False,
     "mcp_server": False,
     "share": False,
+    # Else Gradio ends the program where its own page takes more than three seconds, as on a machine that is busy.
+    "_frontend": False,
     # As many events as Gradio lets run at once, async ones too. A live run is one for all its time, and one that waits
     # in the line as well: room for all of these, and for what is clicked beside them.
     "max_threads": visitors.MOST_TRAINING + visitors.LONGEST_LINE + 200,
@@ -123,8 +125,11 @@ def _header() -> str:
     groups[checkpoints_tab.KEY] = both(TAKE_AWAY)
     words = escape(json.dumps({"tabs": tabs, "groups": groups}))
     return f"""
-<div id="lesson-words" data-words="{words}"><h1>Live Nets</h1>{html.markdown(WELCOME)}</div>
-<div class="languages" role="group" aria-label="Language · 语言">
+<div id="lesson-words" data-words="{words}">
+  <h1 class="notranslate" translate="no">Live Nets</h1>
+  {html.markdown(WELCOME)}
+</div>
+<div class="languages notranslate" translate="no" role="group" aria-label="Language · 语言">
   <button type="button" data-language="en" lang="en">English</button>
   <button type="button" data-language="zh-CN" lang="zh-CN">中文</button>
 </div>"""
@@ -142,6 +147,9 @@ def launch_options() -> dict[str, Any]:
         **LAUNCH,
         "theme": theme(),
         "css_paths": [here / "page.css"],
-        "head": "".join(f"<script>{(here / name).read_text()}</script>" for name in ("page.js", "live.js")),
+        "head": "".join(
+            f"<script>{(here / name).read_text(encoding='utf-8')}</script>"
+            for name in ("page.js", "live.js", "numbers.js")
+        ),
         "i18n": language.translations(),
     }

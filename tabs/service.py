@@ -1,16 +1,22 @@
 """What goes on while the page is served: workers, the pace of frames, sweeping up, and word of the server's health."""
 
 import asyncio
+import ipaddress
 import logging
 import os
+import re
 import secrets
+import socket
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import gradio as gr
+import uvicorn
+from gradio import http_server
+from gradio.route_utils import CustomCORSMiddleware
 from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -18,9 +24,11 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route
 
 from charts.text import Text
-from runs import VERSION, pace, pool, visitors
+from export import VERSION
+from runs import pace, pool, visitors
 from tabs import checkpoints_tab, files, live
-from tabs.gate import Gate
+from tabs.connection import Connection
+from tabs.gate import Gate, OwnSite
 from tabs.kept import Kept
 from tabs.lean import Sessions, make_lean, sweep
 
@@ -42,7 +50,7 @@ _sessions: Sessions | None = None
 def worker_count() -> int:
     """How many processes train: LIVE_NETS_WORKERS, or 2; with 0, the page's own. Ends the program for other values."""
     text = os.environ.get("LIVE_NETS_WORKERS", str(pool.WORKERS))
-    if not text.isascii() or not text.isdigit() or int(text) > 64:
+    if not re.fullmatch("[0-9]{1,2}", text) or int(text) > 64:
         sys.exit(f"LIVE_NETS_WORKERS must be a whole number from 0 to 64, not {text!r}.")
     return int(text)
 
@@ -133,6 +141,47 @@ def forget(session: str) -> None:
         _sessions.forget(session)
         # Gradio's own list of it, which it would keep for ever.
         _sessions.blocks._queue.pending_event_ids_session.pop(session, None)
+
+
+@contextmanager
+def listening_at(host: str, port: int, sockets: Sequence[socket.socket]) -> Iterator[None]:
+    """Have Gradio serve at sockets that are open. Of a launch within, host and port are only printed.
+
+    Gradio binds one address, hands no bound on connections to uvicorn, and knows no IPv6 address as this machine.
+    """
+
+    def start(app: App, *_: Any, **__: Any) -> tuple[str, int, str, http_server.Server]:
+        middleware: list[Any] = app.user_middleware
+        for each in middleware:
+            if each.cls is CustomCORSMiddleware:
+                each.cls = OwnSite
+        server = _Server(uvicorn.Config(app, http=Connection, log_level="warning"), sockets)
+        server.run_in_thread()  # type: ignore[no-untyped-call]
+        return host, port, f"http://{_reached_at(sockets[-1])}:{port}/", server
+
+    gradios = http_server.start_server
+    http_server.start_server = start
+    try:
+        yield
+    finally:
+        http_server.start_server = gradios
+
+
+class _Server(http_server.Server):
+    def __init__(self, config: uvicorn.Config, sockets: Sequence[socket.socket]) -> None:
+        super().__init__(config)
+        self._sockets = sockets
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        super().run([*self._sockets])
+
+
+def _reached_at(listening: socket.socket) -> str:
+    """How Gradio gets to a socket, to ask whether the page is up: at every address is at none that can be asked."""
+    host = ipaddress.ip_address(listening.getsockname()[0])
+    if host.is_unspecified:
+        return "127.0.0.1"  # a server at all addresses of IPv6 is at all of IPv4 too
+    return f"[{host}]" if host.version == 6 else str(host)
 
 
 def close(demo: gr.Blocks) -> None:

@@ -11,18 +11,17 @@ from typing import Any
 
 import gradio as gr
 
-from charts.text import Language, Text
-from export.bundle import NonFiniteError
-from export.graph import ExportError
+from charts.text import Language, Text, Words
+from export.cases import ExportError, NonFiniteError
 from nets.lesson import Training
 from nets.settings import Config, SettingError
 from nets.training import Trainer
-from runs import pace, visitors
+from runs import pace, turns, visitors
 from runs.pool import LostError
-from runs.run import Run, State, draw, preview
+from runs.run import Frame, Run, State, draw, preview
 from runs.visitors import COMPUTING, DRAWING, FullError, Place
 from tabs import controls, downloads, files, live
-from tabs.language import label
+from tabs.language import SEND_LANGUAGE, label, language_of
 from tabs.lesson_tab import CHECKED, EVENT, REFUSED, GoneError, LessonTab, Updates, sent
 from tabs.visitor import address, fair, session
 
@@ -33,6 +32,10 @@ CHANGED = Text("· Settings have changed since: press Train for a new run.", "·
 BUSY_PACE = Text(
     "· The server is busy: fewer frames a second, the same number of steps.",
     "· 服务器繁忙：每秒帧数减少，总步数不变。",
+)
+SLOWED = Text(
+    "· Training from your address has used its {limit} seconds of processor time a minute: it goes on more slowly.",
+    "· 来自你这个地址的训练已用完每分钟 {limit} 秒的处理器时间：训练会继续，但会变慢。",
 )
 LOOK_SECONDS = 1  # in the line, how often it is looked whether the run is still to start
 
@@ -102,13 +105,19 @@ class TrainingTab(LessonTab):
         stepped = self.buttons.step.click(fair(self.step, COMPUTING), settings, outputs, **CHECKED)
         stopped = self.buttons.stop.click(fair(self.stop), None, outputs, **EVENT)
         for event in (trained, tried, stepped, stopped):
-            event.then(fair(self.take_away), None, [self.chart, *self.downloads.components], **EVENT)
+            event.then(
+                fair(self.take_away),
+                self.language,
+                [self.chart, *self.downloads.components],
+                js=SEND_LANGUAGE,
+                **EVENT,
+            )
         self.buttons.pause.click(fair(self.pause), None, None, **EVENT)
         self.buttons.reset.click(fair(self.reset, COMPUTING), settings, outputs, **CHECKED)
         self.ideas.submit(fair(self.open_with, COMPUTING), None, outputs, **EVENT)
         self.speed.change(fair(self.change_speed), self.speed, self.chart, **CHECKED)
         changes = [control.change for control in self.controls]
-        gr.on(changes, fair(self.preview, COMPUTING), settings, self.chart, trigger_mode="always_last", **CHECKED)
+        gr.on(changes, fair(self.changed, COMPUTING), settings, self.chart, trigger_mode="always_last", **CHECKED)
 
     def _follow(self, event: Any, outputs: list[Any]) -> Any:
         """After an event that may have started a run: show its frames, and then how it rests."""
@@ -166,8 +175,7 @@ class TrainingTab(LessonTab):
                         if frame.run != on_show:  # it is looked at in another way since
                             on_show = frame.run
                             yield live.start(self.lesson, run.beginning)
-                        note = BUSY_PACE if pace.is_busy() and frame.state is State.RUNNING else ""
-                        yield gr.update(value=live.frame(self.lesson, frame, note))
+                        yield gr.update(value=live.frame(self.lesson, frame, note(frame, whose)))
         finally:
             run.watchers -= 1
             if not run.watchers:
@@ -218,7 +226,7 @@ class TrainingTab(LessonTab):
     async def open_with(self, request: gr.Request, event: gr.EventData) -> Updates:
         """Forget the run, and show the untrained net of the settings that the page's address asks for, and these."""
         try:
-            config = self.lesson.config.parse(sent(event, "settings"))
+            config = self.lesson.config.read(sent(event, "settings"))
             return await self._begin_anew(request, config, self._values(config))
         except REFUSED as error:
             return self._shown(self._problem(error))
@@ -228,6 +236,10 @@ class TrainingTab(LessonTab):
             untrained = await preview(self.lesson, config)
             visitors.discard(session(request), self.lesson.key)
             return self._shown(live.start(self.lesson, untrained), State.IDLE, clear=True, values=values)
+
+    async def changed(self, request: gr.Request, speed: object, *values: object) -> dict[str, Any]:
+        """`preview`, and the verdict on each number that was typed."""
+        return self._with_verdicts(await self.preview(request, speed, *values), values)
 
     async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
         """Show the untrained net of other settings; beside a run that is over, only say that they are others."""
@@ -262,8 +274,13 @@ class TrainingTab(LessonTab):
             run.speed = chosen
         return gr.skip()
 
-    async def take_away(self, request: gr.Request) -> AsyncIterator[Updates]:
-        """Once a run is done: write its files, read them back, compare, and offer them."""
+    async def take_away(self, request: gr.Request, language: object) -> AsyncIterator[Updates]:
+        """Once a run is done: write its files, in the page's language, read them back, compare, and offer them."""
+        try:
+            spoken = language_of(language)
+        except SettingError as error:
+            yield [self._problem(error), *self.downloads.skipped()]
+            return
         run = self._current(request)
         if run is None or not run.claim_export():
             yield [gr.skip(), *self.downloads.skipped()]
@@ -272,7 +289,7 @@ class TrainingTab(LessonTab):
         try:
             async with DRAWING.of(address(request)):
                 with files.new_folder() as (folder, work):
-                    bundles, archive = await run.export(work)
+                    bundles, archive = await run.export(work, spoken)
                     shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
         except (NonFiniteError, ExportError) as error:
             shown = self.downloads.refused(error.told)
@@ -346,11 +363,20 @@ class TrainingTab(LessonTab):
         """Updates of the controls: while a run is on, only views can be changed."""
         made = []
         for number, control in enumerate(self.lesson.config.controls().values()):
-            update: dict[str, Any] = {"interactive": control.view or state not in ACTIVE}
+            update = controls.enabled(self.controls[number], control.view or state not in ACTIVE)
             if values is not None:
                 update["value"] = values[number]
             made.append(gr.update(**update))
         return made
+
+
+def note(frame: Frame, whose: str) -> Words:
+    """Why frames of that address's run come less often, or training is slower, if that is so."""
+    if frame.state is not State.RUNNING:
+        return ""
+    if turns.training.is_spent(whose):
+        return SLOWED.format(limit=f"{turns.training.rate:g}")
+    return BUSY_PACE if pace.is_busy(whose) else ""
 
 
 def _buttons(state: State) -> Updates:

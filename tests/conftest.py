@@ -1,9 +1,6 @@
 """The app as users meet it, once for all tests: a process of its own, and a browser."""
 
 import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import socket
 import subprocess
 import sys
@@ -15,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
-from export.bundle import place
+from export.layout import place
 from nets import TRAININGS
 from nets.training import Trainer
 from tests.browser import chromium
@@ -26,6 +23,31 @@ ROOT = Path(__file__).parent.parent
 
 Train = Callable[..., Trainer[Any]]
 
+OURS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("charts", "nets", "export", "runs", "tabs")
+    for path in sorted((ROOT / folder).glob("*.py"))
+]
+# The app is tested where none of this may matter to it: proxies that do not work, a console without letters beyond
+# ASCII, a locale that is not UTF-8, other threads. A text of ours that is opened without an encoding is an error.
+ADVERSE = {
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "socks5://127.0.0.1:9",
+    "all_proxy": "::::",
+    "no_proxy": "",
+    "SSL_CERT_FILE": "/no/such/file",
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONIOENCODING": "ascii",
+    "OMP_NUM_THREADS": "2",
+    "MKL_NUM_THREADS": "2",
+    "PYTHONWARNDEFAULTENCODING": "1",
+    "PYTHONWARNINGS": ",".join(
+        ["ignore::EncodingWarning", *(f"error::EncodingWarning:{name}" for name in ("__main__", *OURS))]
+    ),
+}
+
 
 @pytest.fixture(scope="session")
 def app_url() -> Iterator[str]:
@@ -33,7 +55,7 @@ def app_url() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PORT": str(port)}
+    environment = {**os.environ, **ADVERSE, "PORT": str(port)}
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
     url = f"http://127.0.0.1:{port}/"
     try:

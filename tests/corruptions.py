@@ -12,9 +12,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from export import bundle, formats, manifest, parity
-from export.formats import BrokenFileError
-from export.parity import Case
+from export import bundle, formats, layout, manifest, parity
+from export.cases import BrokenFileError, Case
 from nets import TRAININGS
 from nets.training import Learner, Trainer
 
@@ -49,7 +48,7 @@ def compared(trainer: Trainer[Any], corruption: Corruption) -> list[Case]:
     net = copy.deepcopy(learner.net).eval()
     if corruption.net:
         corruption.net(net)
-    if corruption.file == formats.PICKLE:  # formats.write would put it into eval mode
+    if corruption.file == layout.PICKLE:  # formats.write would put it into eval mode
         saved = io.BytesIO()
         torch.save(net, saved)
         content = saved.getvalue()
@@ -156,20 +155,20 @@ def claim_another_seed(model: Model) -> None:
 
 BOTH, OUTPUTS, READ = frozenset({"tensors", "outputs"}), frozenset({"outputs"}), frozenset({"read"})
 TENSORS, MODE, METADATA = frozenset({"tensors"}), frozenset({"mode"}), frozenset({"metadata"})
-ALL = formats.MODEL_FILES
+ALL = layout.MODEL_FILES
 
 CORRUPTIONS = (
     *(Corruption("weights rounded to float16", "regression", "net", file, BOTH, net=to_half_and_back) for file in ALL),
     *(Corruption("one weight's last bit", "regression", "net", file, TENSORS, net=change_last_bit) for file in ALL),
     *(Corruption("one weight off by 1 %", "classification", "net", file, BOTH, net=change_a_weight) for file in ALL),
-    Corruption("inputs rounded to float16", "regression", "net", formats.ONNX, OUTPUTS, model=compute_in_half),
-    Corruption("epsilon 2e-5 for 1e-5", "batchnorm", "batch_norm", formats.ONNX, OUTPUTS, model=change_epsilon),
-    Corruption("left in train mode", "dropout", "dropout", formats.ONNX, READ, model=drop_out),
-    Corruption("left in train mode", "batchnorm", "batch_norm", formats.ONNX, READ, model=normalize_by_batch),
-    Corruption("left in train mode", "dropout", "dropout", formats.PICKLE, MODE, net=to_train_mode),
-    Corruption("left in train mode", "regression", "net", formats.PICKLE, MODE, net=to_train_mode),
-    Corruption("outputs swapped", "classification", "net", formats.ONNX, OUTPUTS, model=swap_outputs),
-    Corruption("LeakyReLU for ReLU", "regression", "net", formats.ONNX, OUTPUTS, model=leak),
-    Corruption("batch axis frozen at 3", "regression", "net", formats.ONNX, READ, model=freeze_batch),
-    Corruption("metadata of another seed", "regression", "net", formats.ONNX, METADATA, model=claim_another_seed),
+    Corruption("inputs rounded to float16", "regression", "net", layout.ONNX, OUTPUTS, model=compute_in_half),
+    Corruption("epsilon 2e-5 for 1e-5", "batchnorm", "batch_norm", layout.ONNX, OUTPUTS, model=change_epsilon),
+    Corruption("left in train mode", "dropout", "dropout", layout.ONNX, READ, model=drop_out),
+    Corruption("left in train mode", "batchnorm", "batch_norm", layout.ONNX, READ, model=normalize_by_batch),
+    Corruption("left in train mode", "dropout", "dropout", layout.PICKLE, MODE, net=to_train_mode),
+    Corruption("left in train mode", "regression", "net", layout.PICKLE, MODE, net=to_train_mode),
+    Corruption("outputs swapped", "classification", "net", layout.ONNX, OUTPUTS, model=swap_outputs),
+    Corruption("LeakyReLU for ReLU", "regression", "net", layout.ONNX, OUTPUTS, model=leak),
+    Corruption("batch axis frozen at 3", "regression", "net", layout.ONNX, READ, model=freeze_batch),
+    Corruption("metadata of another seed", "regression", "net", layout.ONNX, METADATA, model=claim_another_seed),
 )

@@ -1,8 +1,11 @@
 """The runtimes that the shipped nets are tried on: each runs every net.onnx under a folder, on its recorded inputs."""
 
 import base64
+import json
 import os
+import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +16,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from playwright.sync_api import Browser, Route
 
+from export import try_page
 from export.parity import Float32
 from tests import run_onnx
 
@@ -107,3 +111,54 @@ def in_browser(root: Path, browser: Browser) -> Ran:
 
 def _sent(x: Float32) -> dict[str, Any]:
     return {"bytes": base64.b64encode(x.tobytes()).decode(), "shape": list(x.shape)}
+
+
+def node(code: str, given: str = "") -> str:
+    """What code prints in Node.js after the part of try.html's script that computes, which needs no page."""
+    template = try_page.TEMPLATE.read_text(encoding="utf-8")
+    script = template.split("<script>")[1].split("</script>")[0]
+    needed(Path(shutil.which("node") or "node"), "Node.js")
+    command = ["node", "--input-type=commonjs", "--eval", script + code]
+    done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Arrays travel as in RUN.
+RUN_ON_NODE = """
+const outputs = {};
+for (const [name, {net, onnx, cases}] of Object.entries(JSON.parse(require("fs").readFileSync(0, "utf8")))) {
+  const run = compile(net, Uint8Array.from(Buffer.from(onnx, "base64")));
+  for (const [key, {bytes, shape}] of Object.entries(cases)) {
+    const x = new Float32Array(Uint8Array.from(Buffer.from(bytes, "base64")).buffer);
+    const rows = Array.from({length: shape[0]}, (_, row) => [...x.subarray(row * shape[1], (row + 1) * shape[1])]);
+    const y = run(rows);
+    const found = Buffer.from(new Float32Array(y.flat()).buffer).toString("base64");
+    outputs[`${name}/${key}`] = {bytes: found, shape: [y.length, y[0].length]};
+  }
+}
+console.log(JSON.stringify(outputs));
+"""
+
+
+def on_node(nets: Mapping[str, bytes], cases: Mapping[str, Mapping[str, Float32]]) -> dict[str, Float32]:
+    """By NET/CASE, what try.html's own script makes of the cases (N, features) of each ONNX file."""
+    given = {
+        name: {
+            "net": try_page.net_data(content),
+            "onnx": base64.b64encode(content).decode(),
+            "cases": {key: _sent(x) for key, x in cases[name].items()},
+        }
+        for name, content in nets.items()
+    }
+    found = json.loads(node(RUN_ON_NODE, json.dumps(given)))
+    return {
+        name: np.frombuffer(base64.b64decode(each["bytes"]), "<f4").reshape(each["shape"])
+        for name, each in found.items()
+    }
+
+
+def in_page(root: Path) -> Ran:
+    """On try.html's own script, all nets in one process of Node.js."""
+    cases = dict(run_onnx.recorded(root))
+    return Ran("try.html itself", on_node({net: (root / net / "net.onnx").read_bytes() for net in cases}, cases))

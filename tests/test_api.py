@@ -11,7 +11,8 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from export.verify import find, verify
+from export.layout import find
+from export.verify import verify
 from nets import LESSONS, TRAININGS
 from tests.conftest import short
 

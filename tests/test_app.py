@@ -33,8 +33,21 @@ app.demo.close()
 """
 
 
+BUSY = """
+from gradio import networking
+networking.url_ok = lambda url: False  # as if the page took more than three seconds
+import app
+app.demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+app.demo.close()
+"""
+
+
+def test_a_machine_that_is_busy_starts_all_the_same() -> None:
+    subprocess.run([sys.executable, "-c", BUSY], cwd=ROOT, check=True, capture_output=True)
+
+
 def test_nothing_leaves_the_machine_at_start() -> None:
-    done = subprocess.run([sys.executable, "-c", WATCH], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", WATCH], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
     asked = done.stdout.partition("asked\n")[2].partition("Closing server")[0].splitlines()
     assert asked  # Gradio asks itself whether it is up
     assert [each for each in asked if "127.0.0.1" not in each and "localhost" not in each] == []
@@ -43,7 +56,7 @@ def test_nothing_leaves_the_machine_at_start() -> None:
 @pytest.mark.parametrize("port", ["x", "65536", "٣"])
 def test_a_port_that_is_none_is_refused_in_one_sentence(port: str) -> None:
     environment = {**os.environ, "PORT": port}
-    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert done.stderr == f"PORT must be a whole number from 1 to 65535, not {port!r}.\n"
 
@@ -51,7 +64,7 @@ def test_a_port_that_is_none_is_refused_in_one_sentence(port: str) -> None:
 def test_a_port_that_is_taken_is_named(app_url: str) -> None:
     port = app_url.rstrip("/").rpartition(":")[2]
     environment = {**os.environ, "PORT": port}
-    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert port in done.stderr
     assert "set PORT to another" in done.stderr

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import zipfile
@@ -25,11 +26,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from export import bundle, formats, manifest, parity, summary
-from export.bundle import Bundle, ForeignFolderError, NonFiniteError
-from export.formats import BrokenFileError
+from export import bundle, formats, layout, manifest, parity, summary, swap
+from export.bundle import Bundle
+from export.cases import BrokenFileError, ForeignFolderError, NonFiniteError
 from export.graph import onnx_bytes
-from export.verify import find, verify
+from export.layout import find
+from export.verify import verify
 from nets import TRAININGS
 from nets.lesson import Port
 from nets.regression import Net
@@ -147,8 +149,8 @@ def all_contents(folder: Path) -> dict[str, bytes]:
 
 def test_writing_again_replaces_the_bundle_whole(made: Bundle, train: Train) -> None:
     (made.folder / "__pycache__").mkdir()
-    (made.folder / "__pycache__" / "net.pyc").write_text("left by a snippet")
-    (made.folder / "net.onnx").write_text("damaged")
+    (made.folder / "__pycache__" / "net.pyc").write_text("left by a snippet", encoding="utf-8")
+    (made.folder / "net.onnx").write_text("damaged", encoding="utf-8")
     lesson = TRAININGS[made.manifest["lesson"]]
     bundle.write(lesson, train(lesson.key, seed=9), root_of(made))
     assert set(contents(made.folder)) == FILES
@@ -177,7 +179,7 @@ def test_golden_inputs_and_outputs_are_float32_pairs(made: Bundle) -> None:
 def test_the_onnx_file_says_what_it_is(made: Bundle) -> None:
     model = onnx.load(made.folder / "net.onnx")
     told = {each.key: each.value for each in model.metadata_props}
-    described = json.loads((made.folder / "manifest.json").read_text())
+    described = json.loads((made.folder / "manifest.json").read_text(encoding="utf-8"))
     assert told["lesson"] == described["lesson"]
     assert told["net"] == described["net"]
     assert told["weights"] == described["weights"]
@@ -212,7 +214,8 @@ def test_an_onnx_file_that_computes_something_else_fails_its_own_test(regression
 def test_the_classes_of_a_classifier_are_compared_and_of_no_other(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity, "_other_class", lambda y, answer: 0)
+    # Not of the sample, which manifest.json answers for.
+    monkeypatch.setattr(parity, "_other_class", lambda y, answer: 0 if len(y) == 2 else None)
     (one,) = bundle.write(TRAININGS["classification"], train("classification"), tmp_path)
     assert "chooses class" in one.parity.summary
     assert "chooses class" in verify(one.folder).parity.summary  # of golden.npz; net.onnx was withheld
@@ -238,12 +241,15 @@ def test_scaled_data_are_told_with_how_they_were_scaled(train: Train, tmp_path: 
     first = (1 - scaling["mean"]) / scaling["std"]  # the data begin at x = 1
     assert one.manifest["inputs"][0]["trained_from"] == [pytest.approx(first)]
     assert one.manifest["outputs"][0]["scaling"]["mean"] == pytest.approx(5.5)
-    assert "scaled = (value - mean) / std, mean 5.5" in (one.folder / "README.md").read_text()
+    assert "scaled = (value - mean) / std, mean 5.5" in (one.folder / "README.md").read_text(encoding="utf-8")
     assert verify(one.folder).parity.passed
 
 
 def test_the_manifest_says_what_the_net_is(made: Bundle) -> None:
-    lesson, manifest = TRAININGS[made.manifest["lesson"]], json.loads((made.folder / "manifest.json").read_text())
+    lesson, manifest = (
+        TRAININGS[made.manifest["lesson"]],
+        json.loads((made.folder / "manifest.json").read_text(encoding="utf-8")),
+    )
     assert manifest["settings"] == {**lesson.config().to_dict(), **short(lesson.key)}
     assert manifest["steps"] > 0
     assert set(manifest["metrics"]) <= set(lesson.metrics)
@@ -258,6 +264,7 @@ def test_a_lesson_of_several_nets_has_a_bundle_of_each(tmp_path: Path, monkeypat
         key="toy",
         config=ToyConfig,
         trainer=ToyTrainer,
+        ideas=(),
         inputs=Port(("x₁", "x₂", "x₃"), "numbers"),
         outputs=Port(("sum",), "a number"),
     )
@@ -291,6 +298,12 @@ def test_the_zip_holds_the_folder_without_dates(regression: Bundle) -> None:
     with zipfile.ZipFile(io.BytesIO(bundle.archive([regression]))) as archive:
         assert {name.removeprefix("regression/") for name in archive.namelist()} == FILES
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_every_account_can_read_what_the_zip_unpacks(regression: Bundle) -> None:
+    with zipfile.ZipFile(io.BytesIO(bundle.archive([regression]))) as archive:
+        assert {stat.filemode(entry.external_attr >> 16) for entry in archive.infolist()} == {"-rw-r--r--"}
+        assert {entry.create_system for entry in archive.infolist()} == {3}  # of which modes are heeded
 
 
 def truncate(path: Path) -> None:
@@ -336,17 +349,17 @@ def test_a_file_that_no_manifest_lists_is_named(regression: Bundle) -> None:
 
 
 def model_files(net: nn.Module) -> dict[str, bytes]:
-    return {name: formats.write(name, net, torch.zeros(2, 1)) for name in formats.MODEL_FILES}
+    return {name: formats.write(name, net, torch.zeros(2, 1)) for name in layout.MODEL_FILES}
 
 
 def forge(folder: Path, changes: dict[str, bytes], **claims: Any) -> None:
     """Alter files and then the manifest to match, as somebody would who means harm."""
-    described = {**json.loads((folder / "manifest.json").read_text()), **claims}
+    described = {**json.loads((folder / "manifest.json").read_text(encoding="utf-8")), **claims}
     for name, content in changes.items():
         (folder / name).write_bytes(content)
         described["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     described["digest"] = manifest.digest_of(described)
-    (folder / "manifest.json").write_text(json.dumps(described))
+    (folder / "manifest.json").write_text(json.dumps(described), encoding="utf-8")
 
 
 class Harm:
@@ -366,7 +379,7 @@ def test_a_pickle_with_a_foreign_class_is_refused_before_its_code_runs(
     assert "must not run" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", formats.MODEL_FILES)
+@pytest.mark.parametrize("name", layout.MODEL_FILES)
 def test_a_file_with_another_nets_weights_fails_parity_and_no_other_does(
     name: str, regression: Bundle, train: Train
 ) -> None:
@@ -389,11 +402,10 @@ def test_a_pickle_that_unpacks_to_more_than_it_has_is_refused(name: str, regress
 
 @pytest.mark.parametrize("name", ["net_params.pkl", "net.safetensors"])
 def test_weights_of_another_dtype_fail_parity_though_torch_would_take_them(name: str, regression: Bundle) -> None:
-    state = torch.load(regression.folder / "net_params.pkl")
-    double = {key: tensor.double() for key, tensor in state.items()}
-    file = io.BytesIO()
-    torch.save(double, file)
-    content = file.getvalue() if name == "net_params.pkl" else safetensors.torch.save(double)
+    net = Net(1, 10, 1)
+    net.load_state_dict(torch.load(regression.folder / "net_params.pkl"))
+    double = net.double().state_dict()
+    content = formats.saved(double) if name == "net_params.pkl" else safetensors.torch.save(double)
     forge(regression.folder, {name: content})
     report = verify(regression.folder).parity
     assert report.failed_files == [name]
@@ -430,8 +442,8 @@ def test_a_pickle_of_a_spoilt_net_is_named(name: str, value: object, regression:
 def test_a_lone_onnx_file_of_another_size_is_named(regression: Bundle) -> None:
     net = Net(1, 5, 1)
     content = onnx_bytes(net, torch.zeros(2, 1))
-    files = {name: entry for name, entry in regression.manifest["files"].items() if name not in formats.MODEL_FILES}
-    for name in formats.MODEL_FILES:
+    files = {name: entry for name, entry in regression.manifest["files"].items() if name not in layout.MODEL_FILES}
+    for name in layout.MODEL_FILES:
         (regression.folder / name).unlink()
     digest = manifest.weights_digest(net.state_dict())
     forge(regression.folder, {"net.onnx": content}, files=files, weights=digest)
@@ -524,7 +536,7 @@ def test_weights_that_are_not_finite_are_refused(regression: Bundle) -> None:
 def test_a_manifest_that_makes_no_sense_is_named(forged: dict[str, Any], regression: Bundle) -> None:
     described = {**regression.manifest, **forged}
     described["digest"] = manifest.digest_of(described)
-    (regression.folder / "manifest.json").write_text(json.dumps(described))
+    (regression.folder / "manifest.json").write_text(json.dumps(described), encoding="utf-8")
     with pytest.raises(BrokenFileError, match=r"^manifest\.json "):
         verify(regression.folder)
 
@@ -618,7 +630,7 @@ def test_a_file_that_fails_parity_is_withheld_and_the_rest_is_kept(
     assert "1 of 4 files do not agree with the net: net.onnx (tensors: hidden.weight" in one.parity.summary
     assert set(contents(one.folder)) == FILES - {"net.onnx", "try.html"}
     assert "net.onnx" not in one.manifest["files"]
-    assert "from net.onnx" not in (one.folder / "README.md").read_text()
+    assert "from net.onnx" not in (one.folder / "README.md").read_text(encoding="utf-8")
     assert verify(one.folder).parity.passed
 
 
@@ -626,13 +638,13 @@ def test_a_file_that_fails_parity_is_withheld_and_the_rest_is_kept(
 def test_what_is_no_bundle_is_never_replaced(kind: str, train: Train, tmp_path: Path) -> None:
     target = tmp_path / "regression"
     if kind == "file":
-        target.write_text("mine")
+        target.write_text("mine", encoding="utf-8")
     else:
         (target / "mine").mkdir(parents=True)
-        (target / ("thesis.txt" if kind == "folder" else "mine/thesis.txt")).write_text("mine")
+        (target / ("thesis.txt" if kind == "folder" else "mine/thesis.txt")).write_text("mine", encoding="utf-8")
     with pytest.raises(ForeignFolderError, match="is no part of a bundle and would be lost"):
         bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
-    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
 
 
 def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_written(
@@ -661,21 +673,73 @@ bundle.write(TRAININGS["regression"], trained("regression", seed=9), Path(sys.ar
 """
 
 
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
 def test_a_bundle_that_cannot_be_put_in_its_place_leaves_the_old_one(
-    regression: Bundle, train: Train, monkeypatch: pytest.MonkeyPatch
+    exchanges: bool, regression: Bundle, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, rename = contents(regression.folder), Path.rename
 
     def refused(self: Path, target: Path) -> Path:
-        if self.name == "regression" and target.name == "regression":
+        if exchanges or (self.name == "regression" and target.name == "regression"):
             raise OSError(13, "Permission denied")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", refused)
+    if exchanges:
+        monkeypatch.setattr(swap, "exchange", refused)
+    else:
+        monkeypatch.setattr(swap, "exchange", lambda *_: False)
+        monkeypatch.setattr(Path, "rename", refused)
     with pytest.raises(OSError, match="Permission denied"):
         bundle.write(TRAININGS["regression"], train("regression", seed=9), regression.folder.parent)
     assert contents(regression.folder) == before
     assert [path.name for path in regression.folder.parent.iterdir()] == ["regression"]
+
+
+def test_two_folders_change_places_in_one_step(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not swap.exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system does not exchange folders")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("?/?"))] == ["a/b", "b/a"]
+    with pytest.raises(FileNotFoundError):
+        swap.exchange(tmp_path / "a", tmp_path / "c")
+
+
+KILLED_AFTER = """
+import os, signal, sys
+from pathlib import Path
+from export import bundle, swap
+from nets import TRAININGS
+from tests.conftest import trained
+which = sys.argv[2]
+if which == "rename":
+    swap.exchange = lambda *_: False
+where = Path if which == "rename" else swap
+move = getattr(where, which)
+def moved(one, other):
+    move(one, other)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(where, which, moved)
+bundle.write(TRAININGS["regression"], trained("regression", seed=9), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("move", ["exchange", "rename"])
+def test_a_process_killed_as_soon_as_the_bundle_moves_leaves_the_old_or_the_new(
+    move: str, regression: Bundle, train: Train
+) -> None:
+    out, before = regression.folder.parent, contents(regression.folder)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KILLED_AFTER, str(out), move], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    if move == "exchange":
+        assert verify(regression.folder).manifest["settings"]["seed"] == 9
+    else:  # where folders cannot be exchanged, the next to write puts the old one back
+        assert not regression.folder.exists()
+        trainer = train("regression")
+        with bundle.Draft(TRAININGS["regression"], trainer, trainer.snapshot(), out):
+            assert contents(regression.folder) == before
 
 
 def test_a_killed_process_leaves_the_old_bundle_and_nothing_that_passes_for_one(regression: Bundle) -> None:

@@ -7,8 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from export.bundle import place
-from export.verify import find, verify
+from export.layout import find, place
+from export.verify import verify
 from nets import TRAININGS
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
@@ -33,7 +33,9 @@ def test_training_anew_gives_the_shipped_weights(key: str) -> None:
     names = [learner.name for learner in trainer.learners]
     for learner in trainer.learners:
         folder = CHECKPOINTS / place(key, learner.name, names)
-        assert json.loads((folder / "manifest.json").read_text())["settings"] == lesson.config().to_dict()
+        assert (
+            json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["settings"] == lesson.config().to_dict()
+        )
         shipped = safetensors.torch.load_file(folder / "net.safetensors")
         # Other processors round the last bits otherwise, and training carries that on.
         for name, tensor in learner.net.state_dict().items():

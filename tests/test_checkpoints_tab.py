@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -16,9 +17,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from export.bundle import Bundle
-from export.verify import find
+from export.cases import Parity
+from export.layout import find
 from nets import TRAININGS
-from runs.pool import LostError
+from runs.pool import LostError, NoWorkerError
 from runs.run import verified
 from tabs import checkpoints_tab
 from tabs.checkpoints_tab import CHECKPOINTS, CheckpointsTab
@@ -89,7 +91,7 @@ def test_it_opens_in_its_lesson_with_the_same_settings_whatever_stood_there(show
     tab.choose("full speed")
     tab.press_to_the_end("Train")
     tab.expect_state("done")
-    shipped = json.loads((CHECKPOINTS / "classification" / "manifest.json").read_text())
+    shipped = json.loads((CHECKPOINTS / "classification" / "manifest.json").read_text(encoding="utf-8"))
     expect(tab.chart.locator(".live-status")).to_contain_text(f"loss {shipped['metrics']['loss']:.4f}")
 
 
@@ -118,11 +120,11 @@ def test_a_snippet_is_copied_whole(shown: Page) -> None:
     shown.context.grant_permissions(["clipboard-read", "clipboard-write"])
     choose(shown, "regression")
     shown.get_by_text("How to use it").click()
-    copy = shown.locator(".checkpoint .snippet > div:visible [data-copy]").last
+    copy = shown.locator(".checkpoint .snippet > div:visible [data-copy]:visible").last
     copy.click()
     expect(copy).to_have_text("Copied", use_inner_text=True)
     copied = shown.evaluate("navigator.clipboard.readText()")
-    readme = (CHECKPOINTS / "regression" / "README.md").read_text()
+    readme = (CHECKPOINTS / "regression" / "README.md").read_text(encoding="utf-8")
     assert copied.strip() == re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0].strip()
 
 
@@ -223,11 +225,68 @@ def test_a_bundle_that_lacks_what_the_page_shows_is_told_of_and_the_others_are_s
     assert "net.pkl has 7 bytes and not" in cards
 
 
+def test_whatever_lies_among_the_bundles_the_others_are_shown(
+    tab: CheckpointsTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(tmp_path / "classification")
+    (tmp_path / "a-file").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "around").mkdir()
+    (tmp_path / "around" / "again").symlink_to(tmp_path)
+    for name in ("no-json", "a-folder", "a-pipe", "missing", "no-label", os.fsdecode(b"odd-\xff")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_bytes(b"{")
+    (tmp_path / "a-folder" / "manifest.json").unlink()
+    (tmp_path / "a-folder" / "manifest.json").mkdir()
+    (tmp_path / "a-folder" / "net.onnx").write_bytes(b"x")
+    (tmp_path / "a-pipe" / "manifest.json").unlink()
+    os.mkfifo(tmp_path / "a-pipe" / "manifest.json")
+    (tmp_path / "a-pipe" / "net.onnx").write_bytes(b"x")
+    shutil.copyfile(CHECKPOINTS / "regression" / "manifest.json", tmp_path / "missing" / "manifest.json")
+    shutil.copyfile(CHECKPOINTS / "regression" / "net.onnx", tmp_path / "net.onnx")
+
+    async def other(folder: Path) -> Bundle:
+        if folder.name != "no-label":
+            return await verified(folder)
+        described: Any = {"lesson": "dropout", "nets": ["a", "b"], "metrics": {}}
+        return Bundle(folder, described, Parity(()))
+
+    monkeypatch.setattr(checkpoints_tab, "verified", other)
+    cards = unescape(go(cards_of(tab)))
+    assert cards.count("52 comparisons agree") == 1
+    cards.encode()  # or none of it could be sent
+    shown = re.findall('data-checkpoint="(.*?)"', cards)
+    assert {*shown} >= {".", "regression", "no-json", "a-folder", "a-pipe", "missing", "no-label", "odd-?"}
+    assert {*shown} - {"regression"} == {*re.findall("<b>(.*?)</b><span class=.verdict failed", cards)}
+    assert "no-label/manifest.json lacks what this page shows: KeyError('label')" in cards
+
+
+def test_a_bundle_whose_check_ends_the_process_hides_no_other_and_is_given_up(
+    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def lost(folder: Path) -> Bundle:
+        asked.append(folder.name)
+        if folder.name == "classification":
+            raise LostError("the worker is gone")
+        return await verified(folder)
+
+    monkeypatch.setattr(checkpoints_tab, "verified", lost)
+    first, second, third = (go(cards_of(tab)) for _ in range(3))
+    assert "52 comparisons agree" in first
+    assert "Please look again in a minute" in first
+    assert "classification ended the process that checked it" in second
+    assert "classification ended the process that checked it" in third
+    assert asked.count("classification") == 2
+
+
 def test_while_no_worker_is_there_to_check_the_tab_says_so_and_checks_later(
     tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lost(folder: Path) -> Bundle:
-        raise LostError("the worker is gone")
+        raise NoWorkerError("no worker has come")
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints_tab, "verified", lost)

@@ -9,10 +9,12 @@ import onnx
 import pytest
 from playwright.sync_api import Browser
 
-from export import formats, manifest, parity
-from export.parity import Float32, Parity, Reference
+from export import formats, layout, manifest, parity
+from export.cases import Parity
+from export.layout import GOLDEN, find
+from export.parity import Float32, Reference
 from export.torch_onnx import OPSET
-from export.verify import GOLDEN, find, rebuild
+from export.verify import rebuild
 from nets import TRAININGS
 from tests import runtimes
 from tests.runtimes import Ran, needed
@@ -30,11 +32,13 @@ def answers() -> Answers:
     found = {}
     for folder in FOLDERS:
         described, contents = manifest.read(folder)
-        _, net = rebuild(described, contents)
+        rebuilt, _ = rebuild(described, contents)
         with np.load(io.BytesIO(contents[GOLDEN])) as golden:
             cases = {key.removeprefix("x_"): golden[key] for key in golden if key.startswith("x_")}
         classifies = bool(TRAININGS[described["lesson"]].classes)
-        found[folder.relative_to(CHECKPOINTS).as_posix()] = parity.references(net, cases, classifies=classifies)
+        found[folder.relative_to(CHECKPOINTS).as_posix()] = parity.references(
+            rebuilt.learner.net, cases, classifies=classifies
+        )
     return found
 
 
@@ -43,7 +47,7 @@ def compare(outputs: dict[str, Float32], answers: Answers) -> dict[str, Parity]:
     return {
         net: Parity(
             tuple(
-                parity.compare_outputs(formats.ONNX, case, outputs[f"{net}/{case}"], answer, exactly=False)
+                parity.compare_outputs(layout.ONNX, case, outputs[f"{net}/{case}"], answer, exactly=False)
                 for case, answer in cases.items()
             )
         )
@@ -85,6 +89,10 @@ def test_onnxruntime_web_agrees_with_torch(agrees: Agrees, browser: Browser) -> 
     agrees(runtimes.in_browser(CHECKPOINTS, browser))
 
 
+def test_the_script_of_try_html_agrees_with_torch(agrees: Agrees) -> None:
+    agrees(runtimes.in_page(CHECKPOINTS))
+
+
 @pytest.mark.parametrize(
     ("case", "wrong"),
     [
@@ -110,7 +118,7 @@ def test_a_runtime_with_one_wrong_answer_would_be_noticed(
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(CHECKPOINTS).as_posix())
 def test_a_shipped_net_is_plain_onnx_of_the_promised_versions(folder: Path) -> None:
-    content = (folder / formats.ONNX).read_bytes()
+    content = (folder / layout.ONNX).read_bytes()
     model = formats.parsed(content)  # refuses other domains, and tensors that lie in other files
     assert [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
     assert (OPSET, model.ir_version) == (17, 8)

@@ -252,6 +252,9 @@ def test_an_address_has_so_many_events_at_once_and_others_have_theirs(monkeypatc
         ("2", "9.9.9.9", "9.9.9.9"),
         ("1", "", "10.0.0.1"),
         ("1", "6.6.6.6|9.9.9.9", "9.9.9.9"),  # in lines of their own
+        ("1", "2001:db8:1:2:3::4", "2001:db8:1:2::/64"),  # one machine has all of these
+        ("1", "::ffff:9.9.9.9", "9.9.9.9"),
+        ("1", "_hidden", "_hidden"),
     ],
 )
 def test_an_address_is_what_our_own_outermost_proxy_says(

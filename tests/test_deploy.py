@@ -25,9 +25,9 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.deploy
 
-TEMPLATE = (ROOT / "deploy" / "nginx.conf.template").read_text()
+TEMPLATE = (ROOT / "deploy" / "nginx.conf.template").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(  # with the defaults of its variables
-    re.sub(r"\$\{\w+:-(.*?)\}", r"\1", (ROOT / "deploy" / "compose.yaml").read_text())
+    re.sub(r"\$\{\w+:-(.*?)\}", r"\1", (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
 )
 SERVICES = COMPOSE["services"]
 NAMES = [name for name in SERVICES if name != "nginx"]
@@ -124,7 +124,9 @@ def app_url(nginx: str, replicas: list[Replica], log: Path) -> Iterator[str]:
     places = {f"{replica.name}:7860 resolve": f"127.0.0.1:{replica.port}" for replica in replicas}
     servers = re.sub("|".join(places), lambda match: places[match[0]], NGINX["LIVE_NETS_REPLICAS"])
     filled = {**NGINX, "LIVE_NETS_REPLICAS": servers, "LIVE_NETS_LISTEN": f"127.0.0.1:{port}"}
-    (folder / "nginx.conf").write_text(re.sub(r"\$\{(LIVE_NETS_\w+)\}", lambda match: filled[match[1]], TEMPLATE))
+    (folder / "nginx.conf").write_text(
+        re.sub(r"\$\{(LIVE_NETS_\w+)\}", lambda match: filled[match[1]], TEMPLATE), encoding="utf-8"
+    )
     _, *arguments = [part.replace("/tmp", str(folder)) for part in SERVICES["nginx"]["command"]]
     with log.open("ab") as out:
         process = subprocess.Popen([nginx, *arguments], stdout=out, stderr=out)

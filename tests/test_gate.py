@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,9 +18,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from runs import turns
 from runs.logs import OneLine
 from tabs import files
 from tabs.gate import LARGEST_BODY, Gate
@@ -175,6 +177,51 @@ def get(app: Any, path: str, root: str = "", **headers: str) -> httpx.Response:
     return go(asked())
 
 
+def test_requests_of_an_address_wait_beyond_its_share_while_anybody_else_is_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def unused(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("no such address")
+
+    gate = Gate(unused)
+    gate._requests = turns.Allowance(60, lambda: 0.0, most=2)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+
+    async def ask(times: int) -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://here") as client:
+            for _ in range(times):
+                await client.post("/nothing", json={})
+
+    go(ask(4))
+    assert not any(waits)  # alone
+    gate._here["other"] += 1
+    waits.clear()
+    go(ask(4))
+    assert waits == [0, 0, 1, 2]  # seconds; the first two are its share
+
+
+def test_the_body_of_a_request_that_is_answered_itself_waits_for_the_app() -> None:
+    class App(Starlette):
+        def get_blocks(self) -> SimpleNamespace:
+            return SimpleNamespace(fns={0: SimpleNamespace(api_name="lessons", inputs=[])})
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0)  # as middleware may
+        await PlainTextResponse((await receive())["body"])(scope, receive, send)
+
+    async def asked() -> httpx.Response:
+        app = App(routes=[Mount("/", slow)], middleware=[Middleware(Gate)])
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return await client.post("/gradio_api/run/lessons", json={"data": []})
+
+    assert go(asyncio.wait_for(asked(), 5)).json() == {"data": []}
+
+
 class Counting:
     """An application that says how often it was asked."""
 
@@ -270,6 +317,7 @@ def test_the_real_page_comes_compressed_and_whole(app_url: str) -> None:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(files, "_made", {})
     return tmp_path
 
 
@@ -308,3 +356,80 @@ def test_old_files_go_with_their_folders_and_new_ones_stay(cache: Path) -> None:
     assert files.sweep() == 2
     assert [path.name for path in cache.rglob("*") if path.is_file()] == ["new"]
     assert files.sweep() == 0
+
+
+def made(whose: str, size: int) -> Path:
+    turns.address.set(whose)
+    with files.new_folder() as (folder, work):
+        (folder / "net.onnx").write_bytes(bytes(size))
+        (work / "other").write_bytes(bytes(1000))
+    return folder
+
+
+@pytest.fixture
+def small_disk(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_OF_ADDRESS", 100)
+    monkeypatch.setattr(files, "MOST_OF_ALL", 250)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_an_address_that_has_too_much_on_the_disk_loses_its_oldest_files_and_nobody_elses() -> None:
+    other = made("b", 60)
+    mine = [made("a", 40) for _ in range(5)]
+    assert [path.exists() for path in mine] == [False, False, False, True, True]
+    assert other.exists()
+    large = made("a", 150)  # one that is too large stays alone
+    assert [path.exists() for path in (*mine[3:], large, other)] == [False, False, True, True]
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_when_all_have_too_much_on_the_disk_the_oldest_files_go() -> None:
+    folders = [made(whose, 80) for whose in "abcde"]
+    assert [path.exists() for path in folders] == [False, False, True, True, True]
+    assert len(files._made) == 3
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_what_others_leave_in_the_cache_counts_and_goes_the_oldest_first(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(files, "_temporary", [temporary])
+    for age, path in enumerate([cache / "c" / "newest", temporary / "b" / "x", temporary / "a", cache / "oldest"]):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(100))
+        then = path.stat().st_mtime - age
+        os.utime(path, (then, then))
+    assert files.sweep() == 2
+    assert [path.name for path in (*cache.iterdir(), *temporary.iterdir())] == ["c", "b"]
+
+
+def test_a_file_that_has_gone_is_told_of_in_both_languages(cache: Path) -> None:
+    async def passed(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("there")(scope, receive, send)
+
+    folder = made("a", 10)
+    asked = [folder / "net.onnx", folder / "lost", "/tmp/live-nets-old/files/token/net.onnx", folder, "/etc/passwd"]
+    answers = [get(Gate(passed), f"/gradio_api/file={path}") for path in asked]
+    assert [answer.status_code for answer in answers] == [200, 404, 404, 200, 200]
+    assert answers[1].text == f"{files.GONE.en}\n{files.GONE.zh}\n"
+    assert "256 MB" in files.GONE.en
+    assert "256 MB" in files.GONE.zh
+
+
+def test_a_server_removes_what_dead_ones_have_left_and_nothing_else(tmp_path: Path) -> None:
+    ours = {name: tmp_path / f"live-nets-{name}" for name in ("dead", "alive", "starting", "no-lock")}
+    for folder in ours.values():
+        (folder / "files").mkdir(parents=True)
+        (folder / files.LOCK).touch()
+    long_ago = ours["dead"].stat().st_mtime - 2 * files.STARTING_SECONDS
+    for name in ("dead", "alive"):
+        os.utime(ours[name] / files.LOCK, (long_ago, long_ago))
+    (ours["no-lock"] / files.LOCK).unlink()
+    (tmp_path / "live-nets-link").symlink_to(ours["alive"])
+    (tmp_path / "others").mkdir()
+    with (ours["alive"] / files.LOCK).open("rb") as lock:
+        assert files._is_free(lock)  # and held from now on
+        files._remove_leftovers(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"live-nets-alive", "live-nets-starting", "live-nets-no-lock", "live-nets-link", "others"}

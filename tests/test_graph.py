@@ -1,6 +1,8 @@
 """ONNX graphs: shipped ones fit every net of every lesson, others come from a process of their own, and once."""
 
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export import formats, graph
-from export.graph import ExportError, architecture, fill, onnx_bytes, prepare
+from export import formats, graph, layout
+from export.cases import ExportError
+from export.graph import architecture, fill, onnx_bytes, prepare
 from export.ship import ship, trainers
 from export.torch_onnx import export
 from nets import TRAININGS
@@ -126,6 +129,43 @@ def test_nets_that_differ_in_more_than_sizes_do_not_share_a_graph() -> None:
     assert len(set(map(architecture, nets))) == len(nets)
 
 
+class Kept(nn.Module):
+    """What a state_dict does not tell: a buffer that is not saved, an attribute, a hook, weights that are tied."""
+
+    def __init__(self, buffer: Tensor = ONE, attribute: Tensor = ONE, hook: bool = False, tied: bool = False) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.register_buffer("buffer", buffer, persistent=False)
+        self.attribute = attribute
+        if hook:
+            self.register_forward_hook(_double)
+        if tied:
+            self.last.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x))  # type: ignore[no-any-return]
+
+
+def _double(_: nn.Module, __: object, output: Tensor) -> Tensor:
+    return 2 * output
+
+
+def test_nets_that_differ_in_what_a_state_dict_does_not_tell_share_no_graph() -> None:
+    many, rounded = torch.zeros(10_000), torch.tensor([0.12345678])  # whose repr leaves most numbers and digits out
+    one = many.clone()
+    one[5000] = 1
+    relu = nn.ReLU()
+    nets = [
+        *(Kept(), Kept(tied=True), Kept(hook=True)),
+        *(Kept(buffer=many), Kept(buffer=one), Kept(attribute=many), Kept(attribute=one)),
+        *(Kept(attribute=rounded), Kept(attribute=rounded + 1e-6)),
+        nn.Sequential(nn.Linear(1, 1), relu, nn.Linear(1, 1)),
+        nn.Sequential(nn.Linear(1, 1), relu, nn.Linear(1, 1), relu),  # one module twice, with no name of its own
+    ]
+    assert len(set(map(architecture, nets))) == len(nets)
+    assert architecture(Kept(one, one)) == architecture(Kept(one.clone(), one.clone()))
+
+
 def test_nets_that_differ_in_sizes_and_training_alone_share_one() -> None:
     assert architecture(Net(1, 5, 1)) == architecture(Net(1, 50, 1))
     one, two = (
@@ -192,3 +232,49 @@ def test_shipping_again_changes_no_byte(tmp_path: Path) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.onnx")}
+
+
+class Odd(nn.Module):
+    """A net with parameters whose `forward` is the function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.linear, self.function = nn.Linear(1, 1), function
+
+    def forward(self, *x: Tensor) -> Any:
+        return self.function(*x)
+
+
+def overlapping() -> nn.Module:
+    net, weights = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), torch.rand(3, 2)
+    for layer, rows in zip(net, (weights[:2], weights[1:]), strict=True):
+        layer.weight = nn.Parameter(rows)
+    return net
+
+
+CANNOT_BE_SAVED: list[tuple[nn.Module, Tensor, str]] = [
+    (Kept(tied=True), ONE, "Kept has tied weights: first.weight and last.weight are one tensor"),
+    (nn.Sequential(*[nn.Linear(1, 1)] * 2), ONE, "Sequential has tied weights: 0.bias and 1.bias are one tensor"),
+    (overlapping(), torch.zeros(2, 2), "Sequential has tied weights: 0.weight and 1.weight"),
+    (Kept(), ONE, "Kept has a buffer that is not saved: register buffer with persistent=True"),
+    (nn.Sequential(nn.Tanh()), ONE, "Sequential has no parameters: there is nothing to save"),
+    (nn.Embedding(3, 1), ONE.long(), r"must take inputs (N, features) of float32, and these are int64 (2, 1)"),
+    (nn.Conv1d(1, 1, 1), torch.zeros(2, 1, 3), "and these are float32 (2, 1, 3)"),
+    (Odd(torch.add), ONE, "Odd must take one input (N, 1), but fails: TypeError: add() received an invalid"),
+    (Odd(lambda x: (x, x)), ONE, "Odd must give outputs (N, outputs) of float32, and gives tuple for an N of 2"),
+    (Odd(torch.Tensor.double), ONE, "and gives float64 (2, 1) for an N of 2"),
+    (Odd(torch.Tensor.mean), ONE, "and gives float32 () for an N of 2"),
+]
+
+
+@pytest.mark.usefixtures("no_exports")
+@pytest.mark.parametrize(("net", "x", "told"), CANNOT_BE_SAVED, ids=[told for *_, told in CANNOT_BE_SAVED])
+def test_a_net_that_no_bundle_can_hold_is_told_why_before_anything_is_written(
+    net: nn.Module, x: Tensor, told: str
+) -> None:
+    for write in (prepare, graph.is_at_hand):
+        with pytest.raises(ExportError, match=re.escape(told)):
+            write(net, x)
+    for file in layout.MODEL_FILES:
+        with pytest.raises(ExportError, match=re.escape(told)):
+            formats.write(file, net, x)

@@ -162,7 +162,7 @@ def test_what_to_do_about_cuda_is_told_only_to_who_asks_for_it() -> None:
 
 def test_torch_does_not_bring_numpy_and_says_so_in_the_words_told() -> None:
     assert not any(name.startswith("numpy") for name in requires("torch") or [])
-    run = subprocess.run([sys.executable, "-c", WITHOUT_NUMPY], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", WITHOUT_NUMPY], capture_output=True, encoding="utf-8", check=True)
     assert run.stdout.splitlines() == ["Numpy is not available"] * 2
     assert "UserWarning: Failed to initialize NumPy: No module named 'numpy'" in run.stderr
     for language in LANGUAGES:

@@ -24,7 +24,7 @@ FORBIDDEN = {
 
 def imported(path: Path) -> set[str]:
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -50,14 +50,14 @@ def test_pyplot_with_its_global_state_is_never_imported() -> None:
 
 
 def test_the_space_runs_the_gradio_that_is_tested() -> None:
-    card = (ROOT / "README.md").read_text().split("---")[1]
+    card = (ROOT / "README.md").read_text(encoding="utf-8").split("---")[1]
     (version,) = re.findall(r"^sdk_version: (.+)$", card, re.MULTILINE)
-    assert f"gradio=={version}\n" in (ROOT / "requirements.txt").read_text()
+    assert f"gradio=={version}\n" in (ROOT / "requirements.txt").read_text(encoding="utf-8")
 
 
 def test_every_requirement_is_pinned_exactly() -> None:
     names = ("requirements.txt", "requirements-dev.txt", "tests/oldest-onnxruntime.txt")
-    lines = "".join((ROOT / name).read_text() for name in names).splitlines()
+    lines = "".join((ROOT / name).read_text(encoding="utf-8") for name in names).splitlines()
     wanted = [line.partition(";")[0] for line in lines if line and not line.startswith(("#", "-r"))]
     assert wanted
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in wanted)

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,9 +15,9 @@ from charts import browser, figure, html
 from charts.chart import Chart
 from charts.text import LANGUAGES, Text, said
 from nets import LESSONS, TRAININGS
-from nets.lesson import GROUPS, Computation, Lesson, Training
+from nets.lesson import GROUPS, Computation, Idea, Lesson, LessonError, Port, Training
 from nets.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
-from nets.training import Trainer
+from nets.training import SET_UP, Trainer
 from tests.conftest import Train, short
 
 COMPUTATIONS = {key: lesson for key, lesson in LESSONS.items() if isinstance(lesson, Computation)}
@@ -286,3 +286,50 @@ def test_every_metric_has_a_name_for_people(lesson: Training, train: Train) -> N
 def test_config_fields_all_carry_controls(lesson: Lesson) -> None:
     assert issubclass(lesson.config, Config)
     assert [f.name for f in fields(lesson.config)] == list(lesson.config.controls())
+
+
+REGRESSION = TRAININGS["regression"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"key": "My lesson"}, "The lesson 'My lesson' needs a key of small letters, digits and '_'."),
+        ({"title": Text("", "")}, "The lesson 'regression' needs a title: a Text in both languages."),
+        ({"summary": "English"}, "needs a summary: a Text in both languages."),
+        ({"text": None}, "needs a text: a Text in both languages."),
+        ({"group": "more"}, "needs a group: one of basics, first, practice, better."),
+        ({"config": dict}, "needs a config: a class derived from Config."),
+        ({"ideas": (Idea(Text("", ""), Text("", ""), {}),)}, "needs ideas, each with a label and a why"),
+        (
+            {"ideas": (Idea(Text("Go", "走"), Text("Go", "走"), {"steps": 0}),)},
+            "needs ideas that its config takes, and of 'Go', steps must be a whole number from 1 to 2000, not 0.",
+        ),
+        ({"sources": ()}, "needs sources, the functions and classes whose code is shown."),
+        ({"sources": ("Net",)}, "needs sources that are functions and classes."),
+        ({"trainer": None}, "needs a trainer: a class derived from Trainer with setup, show."),
+        ({"trainer": Trainer}, "needs a trainer: a class derived from Trainer with setup, show."),
+        ({"task": ""}, "needs a task, such as regression."),
+        ({"inputs": None}, "needs inputs: a Port that names every feature."),
+        ({"outputs": Port((), "y")}, "needs outputs: a Port that names every feature."),
+        ({"metrics": {}}, "needs metrics, by name what each is called on the page."),
+        ({"headline": ("accuracy",)}, "needs headline of names in metrics, which accuracy is not."),
+        ({"outputs": Port(("a", "b"), "y"), "classes": ("a",)}, "needs a class for each output, as it has classes."),
+        ({"pace": 0}, "needs a pace of 1 or more steps a frame."),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_lesson_that_lacks_something_is_told_what(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(LessonError, match=re.escape(told)):
+        replace(REGRESSION, **changes)
+
+
+@pytest.mark.parametrize("name", SET_UP)
+def test_a_trainer_whose_setup_forgets_something_is_told_what(name: str) -> None:
+    class Forgetful(REGRESSION.trainer):  # type: ignore[name-defined,misc]
+        def setup(self) -> None:
+            super().setup()
+            delattr(self, name)
+
+    with pytest.raises(LessonError, match=rf"Forgetful\.setup must set {name}\."):
+        Forgetful(REGRESSION.config())

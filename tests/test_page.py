@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from export.verify import find, verify
+from export.layout import find
+from export.verify import verify
 from nets import LESSONS, TRAININGS
 from nets.lesson import GROUPS
 from runs import visitors

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from export import formats, parity
-from export.parity import Case, Float32, Parity
+from export import formats, layout, parity
+from export.cases import Case, ExportError, Parity
+from export.parity import Float32
 from nets import TRAININGS
 from tests.conftest import Train
 from tests.corruptions import CORRUPTIONS, Corruption, compared
@@ -22,8 +23,8 @@ Change = Callable[[nn.Module], None]
 
 def compare(net: nn.Module, x: torch.Tensor, exported: nn.Module) -> list[Case]:
     """The ONNX file of `exported`, held against `net`."""
-    content = formats.write(formats.ONNX, exported, x)
-    predict = formats.read(formats.ONNX, content, net).predict
+    content = formats.write(layout.ONNX, exported, x)
+    predict = formats.read(layout.ONNX, content, net).predict
     return parity.compare("net.onnx", predict, parity.references(net, parity.inputs(x)), exactly=False)
 
 
@@ -155,7 +156,7 @@ def test_inputs_cover_every_batch_near_and_far_and_are_the_same_each_time() -> N
 
 def test_a_net_without_a_last_linear_layer_is_refused() -> None:
     net = nn.Sequential(nn.Linear(1, 1), nn.Tanh())
-    with pytest.raises(TypeError, match="parity is measured at a last Linear layer, and Sequential has none"):
+    with pytest.raises(ExportError, match="Sequential must end in a Linear layer, at which parity is measured"):
         parity.references(net, {"one": np.zeros((1, 1), np.float32)})
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from charts.chart import Chart
 from charts.text import Text
-from export.bundle import NonFiniteError
-from export.formats import BrokenFileError
-from export.graph import ExportError
+from export.cases import BrokenFileError, ExportError, NonFiniteError
 from nets import TRAININGS
 from runs import pool
 from runs.pool import LostError, Pool, Worker
@@ -173,6 +172,34 @@ def test_a_worker_that_takes_too_long_aside_is_replaced(monkeypatch: pytest.Monk
         with pytest.raises(LostError, match="draw did not end"):
             await run._runner.call("draw", chart, "en")
         assert (await run.step()).message.en == LOST.en
+
+    with_workers(1, story)
+
+
+def test_a_call_aside_that_never_ends_costs_its_worker_though_its_caller_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(opened: Pool) -> None:
+        worker = await opened.least_busy()
+        await worker.call("draw", Chart(()), "en")  # after the one that warms it up
+        monkeypatch.setattr(pool, "ASIDE_PATIENCE", 0.2)
+        os.kill(worker.pid, signal.SIGSTOP)
+        gone = asyncio.create_task(worker.call("draw", Chart(()), "en"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(LostError):  # and whoever waits for its thread is told
+            await asyncio.wait_for(worker.call("draw", Chart(()), "en"), 10)
+        assert not worker.alive
+
+    with_workers(1, story)
+
+
+def test_nothing_is_kept_of_a_call_aside_that_is_answered() -> None:
+    async def story(opened: Pool) -> None:
+        worker = await opened.least_busy()
+        await worker.call("draw", Chart(()), "en")
+        assert not worker._deadlines
+        assert not worker._waiting
 
     with_workers(1, story)
 

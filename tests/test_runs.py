@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from export import bundle
+from export import bundle, graph
 from export.bundle import Draft
 from nets import LESSONS, TRAININGS
 from nets.lesson import Computation, Snapshot
@@ -300,6 +301,42 @@ def test_a_run_exports_what_it_learned(tmp_path: Path) -> None:
         assert torch.equal(net["hidden.weight"], trainer_of(run).learners[0].net.state_dict()["hidden.weight"])
 
     go(story())
+
+
+def test_first_exports_at_once_hold_up_neither_training_nor_the_page_and_each_graph_is_exported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, exported = threading.Event(), list[str]()
+    shipped = graph._shipped()
+
+    def export(net: nn.Module, x: Tensor) -> Any:
+        exported.append(graph._exact(net, x))
+        if len(exported) > 1:
+            assert free.wait(60)
+        return shipped[graph.architecture(net)]
+
+    monkeypatch.setattr(bundle, "_plot", lambda *_: b"")  # which takes longer than all the rest
+    monkeypatch.setattr(graph, "_shipped", dict)
+    monkeypatch.setattr(graph, "_exported", {})
+    monkeypatch.setattr(graph, "_export_elsewhere", export)
+
+    async def story() -> None:
+        runs = [await make(steps=2, hidden_units=2 + number // 2) for number in range(8)]
+        other = await make(speed=1, steps=2)
+        for run in runs:
+            await watch(run)
+        exports = [asyncio.create_task(run.export(tmp_path / str(number))) for number, run in enumerate(runs)]
+        try:
+            async with asyncio.timeout(60):  # the first of them, another's training, and what else is done in threads
+                await asyncio.wait(exports, return_when=asyncio.FIRST_COMPLETED)
+                assert (await watch(other))[-1].state is State.DONE
+                assert await asyncio.to_thread(lambda: "page") == "page"
+        finally:
+            free.set()
+        await asyncio.gather(*exports)
+
+    go(story())
+    assert len(exported) == len(set(exported)) == 4
 
 
 async def make_race(**settings: Any) -> Run:

@@ -22,7 +22,7 @@ from nets.saving import LESSON, READ_BACK, UNSAVED, WAITING
 from nets.training import Restored, Trainer
 
 seeds = pytest.mark.parametrize("seed", [0, 2, 3, 11])
-WAYS, SURPRISE, MOVED = 0, 1, 2  # the sessions, in order
+WAYS, SURPRISE, MOVED, OWN_FORWARD = 0, 1, 2, 3  # the sessions, in order
 HALF_ULP = 6e-8
 
 
@@ -163,7 +163,7 @@ def typed(session: Session, names: dict[str, Any]) -> Iterator[str]:
             yield "" if value is None else repr(value)
 
 
-@pytest.mark.parametrize("session", [WAYS, SURPRISE, MOVED])
+@pytest.mark.parametrize("session", [WAYS, SURPRISE, MOVED, OWN_FORWARD])
 @pytest.mark.parametrize("settings", [{}, {"hidden_units": 3, "seed": 7}])
 def test_the_sessions_show_what_python_says_to_their_lines(session: int, settings: dict[str, object]) -> None:
     trainer = trained(steps=5, **settings)
@@ -188,6 +188,12 @@ def test_a_pickle_runs_code_unless_weights_only() -> None:
     *_, ran, refused = (output for _, output in blocks(made(), Session)[SURPRISE].lines)
     assert ran == "42"
     assert "GLOBAL eval was not an allowed global" in refused
+
+
+def test_a_file_of_allowed_classes_alone_computes_something_else_with_the_same_weights() -> None:
+    *_, same, equal = (output for _, output in blocks(made(), Session)[OWN_FORWARD].lines)
+    assert same == "[True, True, True, True]"
+    assert equal == "False"
 
 
 def test_a_class_that_is_renamed_or_moves_breaks_the_file() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from runs import VERSION, pool
+from export import VERSION
+from runs import pool
 from runs.run import LOST
-from tabs import service
+from tabs import connection, service
 from tabs.training_tab import NOT_WRITTEN
 from tests.visitor import ROOT, Visitor, app, children, until
 
@@ -82,6 +84,26 @@ def test_a_client_that_is_cut_in_mid_stream_stops_its_run(served: Served, arrive
     assert 5 < json.loads(paused["output"]["data"][0]["value"])["step"] < 1000
 
 
+def test_a_call_of_train_is_begun_when_its_answer_is_read(served: Served) -> None:
+    url, *_ = served
+    with httpx.Client(base_url=f"{url}/gradio_api/call/train", timeout=60) as client:
+        body = {"data": ["regression", {"steps": 20}]}
+        events = [client.post("", json=body).json()["event_id"] for _ in range(20)]
+        assert (health(url)["runs"], health(url)["waiting"]) == (0, 0)
+        assert "event: complete" in client.get(f"/{events[0]}").text
+
+
+def test_the_served_page_bounds_the_connections_of_an_address(served: Served) -> None:
+    url, *_ = served
+    with ExitStack() as closing:
+        address = (httpx.URL(url).host, httpx.URL(url).port or 0)
+        for _ in range(connection.MOST_OF_ADDRESS):  # with those that others of these tests hold, one too many
+            last = closing.enter_context(socket.create_connection(address, timeout=20))
+        last = closing.enter_context(socket.create_connection(address, timeout=20))
+        assert last.recv(1000).endswith(connection.TOO_MANY.encode())
+    until(lambda: httpx.get(f"{url}/health", timeout=20).status_code == 200)
+
+
 def test_a_killed_worker_is_told_of_in_a_sentence_and_replaced_and_nobody_else_notices(
     served: Served, arrive: Arrive
 ) -> None:
@@ -115,7 +137,7 @@ def test_a_worker_killed_in_an_export_leaves_a_sentence_and_a_server(served: Ser
     visitor = arrive(url)
     visitor.press_train(speed=0, steps=20)
     assert list(visitor.watch())[-1]["state"] == "done"
-    for message in visitor.ask("take_away", []):
+    for message in visitor.ask("take_away", ["en"]):
         if message["msg"] == "process_generating" and "Writing the files" in json.dumps(message):
             for worker in children(process.pid):
                 os.kill(worker, signal.SIGKILL)
@@ -147,7 +169,7 @@ def test_the_log_has_a_line_an_event_and_nothing_of_a_visitor(served: Served, ar
     visitor = arrive(url, headers={"User-Agent": "somebody's browser"})
     visitor.press_train(speed=0, steps=20, seed=987654)
     list(visitor.watch())
-    text = log.read_text()
+    text = log.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("* ")]
     assert lines
     event = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) (runs|tabs)\.\w+ \w")
@@ -172,7 +194,7 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
         assert last["text"]["en"] == service.CLOSING.en
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
         assert list((log.parent / "tmp").glob("live-nets-*")) == []
-        assert "Traceback" not in log.read_text()
+        assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
 def test_a_killed_app_leaves_no_worker_behind(arrive: Arrive) -> None:
@@ -186,10 +208,24 @@ def test_a_killed_app_leaves_no_worker_behind(arrive: Arrive) -> None:
         frames.close()
 
 
+def test_a_server_that_was_killed_leaves_nothing_that_the_next_one_does_not_remove(tmp_path: Path) -> None:
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path)}
+    killed = (
+        "import os; from tabs import files; files.STARTING_SECONDS = -1; files.own_cache();"
+        " from tempfile import mkdtemp; mkdtemp(); mkdtemp(dir=os.environ['GRADIO_TEMP_DIR']); os._exit(1)"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", killed], cwd=ROOT, env=environment, check=False)
+        (left,) = tmp_path.iterdir()
+        assert sorted(path.name for path in left.iterdir()) == ["files", "lock", "temporary"]
+
+
 def test_a_full_disk_is_told_of_and_the_run_stays(tmp_path: Path, arrive: Arrive) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, encoding="utf-8"
+    )
     if mounted.returncode:
         pytest.skip(f"no small disk can be had: {mounted.stderr.strip()}")
     try:
@@ -200,7 +236,7 @@ def test_a_full_disk_is_told_of_and_the_run_stays(tmp_path: Path, arrive: Arrive
             (disk / "ballast").write_bytes(bytes(1_000_000))
             assert NOT_WRITTEN.en in json.dumps(visitor.take_away(), ensure_ascii=False)
             assert health(url)["workers"] == 2
-            assert "No space left on device" in log.read_text()
+            assert "No space left on device" in log.read_text(encoding="utf-8")
             (disk / "ballast").unlink()
             visitor.press_train(speed=0, steps=20)
             assert list(visitor.watch())[-1]["state"] == "done"
@@ -219,7 +255,7 @@ def test_a_full_disk_is_told_of_and_the_run_stays(tmp_path: Path, arrive: Arrive
 )
 def test_an_environment_that_is_wrong_is_refused_in_one_sentence(name: str, value: str, told: str) -> None:
     environment = {**os.environ, name: value}
-    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (1, f"{told}\n")
 
 

@@ -13,7 +13,7 @@ import torch
 from starlette.datastructures import Headers
 
 from charts.text import Text, said
-from export import bundle, formats
+from export import bundle, formats, layout
 from export.bundle import Bundle
 from export.graph import onnx_bytes
 from export.snippets import snippets
@@ -24,6 +24,7 @@ from runs import visitors
 from runs.engine import Look
 from runs.pool import LostError
 from runs.run import LOST, SILENT, Frame, Run, State
+from runs.turns import Owner
 from tabs import live
 from tabs.controls import speed_of, told
 from tabs.downloads import LABELS, Downloads
@@ -137,7 +138,7 @@ def test_a_figure_of_a_run_that_is_gone_is_not_drawn_of_another(lost: bool, monk
         await run.step()
         if lost:
 
-            async def call(method: str, *arguments: object) -> None:
+            async def call(method: str, *arguments: object, owner: Owner) -> None:
                 raise LostError("the worker is gone")
 
             monkeypatch.setattr(run._runner, "call", call)
@@ -209,10 +210,13 @@ def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train
     details = offered["details"]["value"]
     assert "3 operators, 31 parameters" in details
     assert ">Gemm hidden</text>" in details
-    for each in snippets(json.loads((tmp_path / "regression" / "manifest.json").read_text()), formats.MODEL_FILES):
+    for each in snippets(
+        json.loads((tmp_path / "regression" / "manifest.json").read_text(encoding="utf-8")), layout.MODEL_FILES
+    ):
         assert said(each.title, "en") in details
         assert said(each.title, "zh") in details
-    assert details.count("data-copy") == 2 * 8 - 2  # C++ and the web page have nothing to install
+    # Code with comments in either language; C++ and the web page have nothing to install.
+    assert details.count("data-copy") == 2 * 8 + 6
 
 
 def test_nets_with_the_same_graph_have_it_drawn_once(part: Downloads, train: Train, tmp_path: Path) -> None:

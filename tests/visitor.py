@@ -60,7 +60,7 @@ class Visitor:
 
     def take_away(self) -> list[Any]:
         """What is offered of the run that is done."""
-        *_, last = self.ask("take_away", [])
+        *_, last = self.ask("take_away", ["en"])
         return list(last["output"]["data"])
 
 
@@ -92,7 +92,7 @@ def app(**environment: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]", Pa
         url = f"http://127.0.0.1:{port}"
         try:
             until(lambda: _answers(url) or process.poll() is not None)
-            assert process.poll() is None, log.read_text()
+            assert process.poll() is None, log.read_text(encoding="utf-8")
             yield url, process, log
         finally:
             if process.poll() is None:
@@ -122,7 +122,7 @@ def children(pid: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[1]) == pid and fields[0] != "Z":

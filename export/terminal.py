@@ -1,0 +1,49 @@
+"""All that the command line prints. Text from elsewhere can neither give a terminal orders nor pass for a line of ours.
+
+Nothing else in `export` prints, which a test sees to.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+from rich.text import Text
+
+from charts.text import visible
+
+
+def line(text: str, *, indent: int = 0, style: str = "") -> None:
+    """Print one line, to which a terminal may give several rows."""
+    _console().print(Text(" " * indent + visible(text), style), soft_wrap=True)
+
+
+def table(columns: Sequence[str | Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; a cell that is too long for its column is broken."""
+    made = Table(*columns)
+    for row in rows:
+        made.add_row(*(Text(visible(cell)) for cell in row))
+    _console().print(made)
+
+
+def as_json(value: Any) -> None:
+    """Print a value for programs, in ASCII."""
+    print(json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
+
+
+def error(message: str) -> None:
+    """Print a sentence that says what is wrong to stderr."""
+    print(f"error: {visible(message)}", file=sys.stderr)
+
+
+def progress() -> Progress:
+    """A progress bar on stderr; nothing where that is no terminal."""
+    console = Console(stderr=True, markup=False)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False)

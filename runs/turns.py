@@ -1,0 +1,172 @@
+"""Fair shares of processor time: first among addresses, then among the runs of an address."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+AHEAD = 0.01  # seconds of work that a thread is given in advance, so that it need not wait for this process
+UNKNOWN = 0.02  # seconds that the first call of a method is taken to last
+MEMORY = 0.8  # of how long a method's calls last
+MOST_REMEMBERED = 1000  # keys of a level
+TRAINING_RATE = 45  # seconds of processor time a minute that an address may train, for each worker
+
+# Whose request is being answered; set for every handler of the page and the API. Empty for what no visitor asked for.
+address: ContextVar[str] = ContextVar("address", default="")
+
+Owner = tuple[str, int]  # the address, and the number of the run; 0 for what needs no run
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(eq=False)
+class Call:
+    """A call that waits for a thread of a worker, and the future that gets its answer."""
+
+    number: int
+    method: str
+    owner: Owner
+    content: bytes
+    future: "asyncio.Future[Any]"
+    asked: float = field(default_factory=time.monotonic)
+    estimate: float = 0.0  # seconds that it was charged for in advance
+
+
+class _Level(Generic[Key]):
+    """Who has used how much. A key that is new, or comes back after a pause, starts level with the one served last."""
+
+    def __init__(self) -> None:
+        self._used: dict[Key, float] = {}  # seconds
+        self._level = 0.0
+
+    def enter(self, key: Key) -> None:
+        self._used[key] = max(self._used.get(key, 0.0), self._level)
+        if len(self._used) > MOST_REMEMBERED:  # what lies below the level makes no difference
+            self._used = {key: used for key, used in self._used.items() if used > self._level}
+
+    def first(self, keys: Iterable[Key]) -> Key:
+        """The key that has used least."""
+        key = min(keys, key=lambda each: self._used.get(each, self._level))
+        self._level = self._used.get(key, self._level)
+        return key
+
+    def charge(self, key: Key, seconds: float) -> None:
+        self._used[key] = self._used.get(key, self._level) + seconds
+
+
+class _Runs:
+    """The calls of one address that wait, by run."""
+
+    def __init__(self) -> None:
+        self.level: _Level[int] = _Level()
+        self.waiting: dict[int, deque[Call]] = {}
+
+
+class Turns:
+    """The calls that wait for one thread of a worker. Start-time fair queueing, with the times that were measured.
+
+    P. Goyal, H. M. Vin, H. Cheng, "Start-time fair queueing", IEEE/ACM Transactions on Networking 5(5), 1997.
+    """
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+        self._addresses: _Level[str] = _Level()
+        self._waiting: dict[str, _Runs] = {}
+        self._sent: dict[int, Call] = {}
+        self._lasts: dict[str, float] = {}  # seconds, by method
+
+    def put(self, call: Call) -> None:
+        """Have it wait for its turn."""
+        address, run = call.owner
+        if address not in self._waiting:
+            self._waiting[address] = _Runs()
+            self._addresses.enter(address)
+        runs = self._waiting[address]
+        if run not in runs.waiting:
+            runs.waiting[run] = deque()
+            runs.level.enter(run)
+        runs.waiting[run].append(call)
+
+    def take(self) -> Call | None:
+        """The next call for the thread; None while none waits, or the thread has enough to do for now."""
+        while self._waiting:
+            ahead = sum(call.estimate for call in self._sent.values())
+            if self._sent and ahead >= self._ahead:
+                return None
+            address = self._addresses.first(self._waiting)
+            runs = self._waiting[address]
+            run = runs.level.first(runs.waiting)
+            call = runs.waiting[run].popleft()
+            if not runs.waiting[run]:
+                del runs.waiting[run]
+            if not runs.waiting:
+                del self._waiting[address]
+            if call.future.done():  # whoever asked has given up
+                continue
+            call.estimate = self._lasts.get(call.method, UNKNOWN)
+            self._charge(call, call.estimate)
+            self._sent[call.number] = call
+            return call
+        return None
+
+    def done(self, number: int, seconds: float) -> None:
+        """The call of that number is answered, and took so many seconds of processor time."""
+        call = self._sent.pop(number, None)
+        if call is not None:
+            self._charge(call, seconds - call.estimate)
+            before = self._lasts.get(call.method, seconds)
+            self._lasts[call.method] = MEMORY * before + (1 - MEMORY) * seconds
+
+    def _charge(self, call: Call, seconds: float) -> None:
+        address, run = call.owner
+        self._addresses.charge(address, seconds)
+        if address in self._waiting:
+            self._waiting[address].level.charge(run, seconds)
+
+    def delays(self, now: float) -> dict[str, float]:
+        """For each address that waits, the seconds that its oldest call has waited until `now` (time.monotonic)."""
+        return {
+            address: now - min(calls[0].asked for calls in runs.waiting.values())
+            for address, runs in self._waiting.items()
+        }
+
+
+class Allowance:
+    """What an address may have: `rate` a minute, and `most` at once, which is as much unless it is told.
+
+    A token bucket: what has been used comes back at that rate.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic, most: float | None = None) -> None:
+        self.rate = rate
+        self._most = rate if most is None else most
+        self._clock = clock
+        self._used: dict[str, tuple[float, float]] = {}  # what has not come back, at what time
+
+    def used(self, address: str) -> float:
+        """What has not come back."""
+        used, then = self._used.get(address, (0.0, 0.0))
+        return max(0.0, used - (self._clock() - then) * self.rate / 60)
+
+    def spend(self, address: str, amount: float) -> None:
+        """Take note of what was done for the address; none is taken of what no visitor asked for."""
+        if not address:
+            return
+        self._used[address] = self.used(address) + amount, self._clock()
+        if len(self._used) > MOST_REMEMBERED:
+            self._used = {each: used for each, used in self._used.items() if self.used(each)}
+
+    def is_spent(self, address: str) -> bool:
+        """Whether nothing is left for now."""
+        return self.used(address) >= self._most
+
+    def wait(self, address: str) -> float:
+        """Seconds until something is left."""
+        return max(0.0, self.used(address) - self._most) * 60 / self.rate
+
+
+# Seconds of processor time; `pool.opened` sets it for the workers that there are.
+training = Allowance(TRAINING_RATE * 2)

@@ -1,0 +1,76 @@
+// A setting that is a number, or a matrix of them: a box to type in, and for some a slider. Gradio calls this once for
+// each, with `element`, `props` and `watch`. props.value is what was typed, as it was typed, or a number of the slider's
+// or the server's. The server alone reads texts: its verdict comes back with the chart ("judged").
+window.liveNets ??= {};
+window.liveNets.number = (element, props, watch) => {
+  const LONGEST = 501; // characters that are sent of a text; the server refuses more than 500
+  const KEYS = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 }; // in steps
+  const PLAIN = /^-?\d*\.?\d+$/; // what every reader takes for the same number
+
+  const box = element.querySelector("input[type=text]");
+  const slider = element.querySelector("input[type=range]");
+  const wrong = element.querySelector(".number-wrong");
+  const name = element.querySelector("[data-setting]").dataset.setting;
+  let shown = null; // the text that stands for `number` in the box
+  let number = null;
+
+  function put(value) {
+    number = Number(value);
+    box.value = shown = String(value);
+    if (slider) slider.value = number;
+  }
+
+  function move(value) {
+    put(value);
+    props.value = number;
+  }
+
+  function step(event) {
+    const steps = KEYS[event.key];
+    if (!steps || !box.dataset.step || event.isComposing || event.altKey || event.ctrlKey || event.metaKey) return;
+    const from = box.value === shown ? number : PLAIN.test(box.value) ? Number(box.value) : NaN;
+    if (!Number.isFinite(from)) return;
+    event.preventDefault();
+    const { step: size, minimum, maximum } = box.dataset;
+    const to = Number((from + steps * size).toPrecision(12)); // 0.1 + 0.2 is 0.3 here
+    move(Math.min(Math.max(to, minimum), maximum));
+  }
+
+  function judge({ detail }) {
+    const verdict = detail[name];
+    if (String(verdict.typed ?? "") !== String(props.value ?? "")) return; // something else was typed since
+    const { refused, value } = verdict;
+    if (!refused && box.value === String(verdict.typed)) put(value);
+    box.setAttribute("aria-invalid", String(Boolean(refused)));
+    wrong.hidden = !refused;
+    wrong.replaceChildren(...Object.entries(refused ?? {}).map(said));
+  }
+
+  function said([language, text]) {
+    const span = document.createElement("span");
+    span.lang = language;
+    span.textContent = text;
+    return span;
+  }
+
+  function word() {
+    const language = document.documentElement.dataset.spoken;
+    box.setAttribute("aria-labelledby", `${box.id}-${language}`);
+    slider?.setAttribute("aria-label", slider.dataset[language]);
+  }
+
+  function enable() {
+    for (const input of [box, slider]) if (input) input.disabled = !props.enabled;
+  }
+
+  box.addEventListener("change", () => (props.value = box.value.slice(0, LONGEST)));
+  box.addEventListener("keydown", step);
+  slider?.addEventListener("input", () => move(slider.valueAsNumber));
+  element.closest(".lesson").addEventListener("judged", judge);
+  new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
+  watch("value", () => put(props.value));
+  watch("enabled", enable);
+  put(props.value);
+  enable();
+  word();
+};
