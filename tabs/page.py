@@ -149,7 +149,7 @@ def launch_options() -> dict[str, Any]:
         "css_paths": [here / "page.css"],
         "head": "".join(
             f"<script>{(here / name).read_text(encoding='utf-8')}</script>"
-            for name in ("page.js", "live.js", "numbers.js")
+            for name in ("stream.js", "page.js", "live.js", "numbers.js")
         ),
         "i18n": language.translations(),
     }

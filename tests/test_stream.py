@@ -1,0 +1,39 @@
+"""The stream that a page reads its answers from, in a browser."""
+
+from playwright.sync_api import Page, expect
+
+from tests.test_page import Tab
+
+# What the server streams reaches the page half a second late, and answers to its requests do not.
+LATE = """
+const send = window.fetch;
+window.fetch = async (input, init) => {
+  const response = await send(input, init);
+  if (!new URL(input.url ?? input, location).pathname.endsWith("/queue/data")) return response;
+  const late = new TransformStream({
+    transform: async (chunk, controller) => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      controller.enqueue(chunk);
+    },
+  });
+  return new Response(response.body.pipeThrough(late), response);
+};
+"""
+
+
+def test_an_event_sent_while_the_close_of_the_stream_is_on_its_way_is_answered(page: Page, app_url: str) -> None:
+    page.add_init_script(LATE)
+    page.goto(f"{app_url}#regression")
+    page.reload()
+    regression = Tab(page, "regression")
+    for number in ("11", "12", "13"):
+        with page.expect_response(lambda response: "queue/join" in response.url):
+            regression.set("Learning rate", number)
+        with page.expect_response(lambda response: "queue/join" in response.url):
+            regression.set("Seed", "")
+        with page.expect_response(lambda response: "queue/join" in response.url):
+            regression.press("Step")
+        expect(regression.status).to_have_text(f"Learning rate must be a number from 0.0001 to 10, not {number}.")
+        regression.set("Seed", "2")
+        regression.set("Learning rate", "0.5")
+        regression.expect_state("idle")
