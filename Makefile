@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := app.py environment.py supported.py nets charts runs tabs export benchmarks
+CODE := app.py environment.py supported.py charts lab nets runs tabs export benchmarks
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: app install test check bench checkpoints clean

@@ -13,8 +13,8 @@ from benchmarks.timing import compare
 from export import bundle, formats, layout, manifest
 from export.bundle import Draft
 from export.torch_onnx import quiet
+from lab.training import Learner, Trainer
 from nets import TRAININGS
-from nets.training import Learner, Trainer
 from tests.corruptions import CORRUPTIONS, compared, expected
 
 SEEDS = 50

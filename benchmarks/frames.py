@@ -6,8 +6,8 @@ import gradio as gr
 
 from benchmarks.timing import compare
 from charts import figure
+from lab.lesson import Training
 from nets import TRAININGS
-from nets.lesson import Training
 from runs.engine import Engine
 from runs.run import Frame, State
 from tabs import live

@@ -10,8 +10,8 @@ import torch.utils.data as Data
 from torch import Tensor, nn
 
 from benchmarks.timing import compare
+from lab.lesson import Computation
 from nets import LESSONS, TRAININGS
-from nets.lesson import Computation
 
 LIMIT = 100  # milliseconds that a move of a control may take
 

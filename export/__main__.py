@@ -23,7 +23,7 @@ from export.publish import HubError
 from export.results import Checked, Exit, Found, Inspected, Result, print_all, print_overview, worst
 
 if TYPE_CHECKING:
-    from nets.training import Trainer
+    from lab.training import Trainer
 
 
 MOST_LETTERS = 40  # of a word of the command line, in a message
@@ -120,8 +120,8 @@ def _parser(lessons: str) -> Parser:
 
 def _run(key: str, settings: Sequence[str], out: Path, language: Language, progress: Progress) -> list[Result]:
     from export import bundle
+    from lab.settings import SettingError
     from nets import TRAININGS
-    from nets.settings import SettingError
 
     if key not in TRAININGS:
         raise UsageError(f"lesson must be one of {', '.join(TRAININGS)}, not {_shown(key)}.")

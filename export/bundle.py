@@ -22,8 +22,8 @@ from charts.text import Language, Text
 from export import card, formats, graph, layout, manifest, parity, swap, try_page
 from export.cases import BrokenFileError, Case, ForeignFolderError, NonFiniteError, Parity, blaming
 from export.formats import Opened
-from nets.lesson import Snapshot, Training
-from nets.training import Learner, Restored, Trainer, is_finite
+from lab.lesson import Snapshot, Training
+from lab.training import Learner, Restored, Trainer, is_finite
 
 TRAIN_MODE = "was saved in train mode, in which dropout and batch norm compute something else"
 

@@ -12,8 +12,8 @@ from torch import nn
 from charts.text import Language, Text, Words, joined, said
 from export.cases import Parity
 from export.snippets import Snippet, snippets
-from nets.lesson import TASKS, Port, Training
-from nets.training import LOSS, TEST_LOSS
+from lab.lesson import TASKS, Port, Training
+from lab.training import LOSS, TEST_LOSS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -21,8 +21,8 @@ from export import VERSION, layout
 from export.cases import BrokenFileError, blaming
 from export.graph import inference_state
 from export.parity import Reference
-from nets.lesson import Scaling, Snapshot, Training
-from nets.training import Learner, Trainer
+from lab.lesson import Scaling, Snapshot, Training
+from lab.training import Learner, Trainer
 
 NAME = layout.MANIFEST
 FORMAT = 2  # a reader that knows only this one refuses others

@@ -11,10 +11,10 @@ import onnx
 from export import terminal
 from export.graph import ANY, ARCHITECTURE, GRAPHS, architecture
 from export.torch_onnx import export
+from lab.lesson import Training
+from lab.settings import Choice, Switch
+from lab.training import Trainer
 from nets import TRAININGS
-from nets.lesson import Training
-from nets.settings import Choice, Switch
-from nets.training import Trainer
 
 
 def open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -21,8 +21,8 @@ from onnx import TensorProto, numpy_helper
 from charts.chart import PALETTE
 from charts.text import Language, Text, Words, said
 from export.try_words import MARKUP, SCRIPT
+from lab.lesson import TASKS
 from nets import TRAININGS
-from nets.lesson import TASKS
 
 NAME = "try.html"
 TEMPLATE = Path(__file__).with_name("try_page.html")

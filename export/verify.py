@@ -25,10 +25,10 @@ from export.bundle import Answers, Bundle, Draft
 from export.cases import MARGIN, BrokenFileError, Case, NonFiniteError, Parity, blaming
 from export.layout import GOLDEN, ONNX, PAGE, PARAMS, PICKLE, PLOT, README, REPORT, SAFETENSORS, SOURCE
 from export.manifest import Manifest
+from lab.lesson import Snapshot, Training
+from lab.settings import SettingError
+from lab.training import Learner, Trainer, is_finite
 from nets import TRAININGS
-from nets.lesson import Snapshot, Training
-from nets.settings import SettingError
-from nets.training import Learner, Trainer, is_finite
 
 Contents = Mapping[str, bytes]
 Unchecked = dict[str, str]  # by file, why

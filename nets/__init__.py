@@ -1,13 +1,6 @@
 """The tutorial's lessons, in its order. A new lesson is one file here and one name in LESSONS."""
 
-import environment
-
-environment.fix_arithmetic()  # before torch is imported
-
-import torch
-
-torch.set_num_threads(1)  # also where a program of somebody's own has imported torch before
-
+from lab.lesson import Lesson, Training
 from nets import (
     activations,
     autograd,
@@ -24,7 +17,6 @@ from nets import (
     sequential,
     tensors,
 )
-from nets.lesson import Lesson, Training
 
 _IN_ORDER = (
     *(install, tensors, random, operations, autograd, activations),

@@ -12,8 +12,8 @@ from torch.autograd import Variable
 from charts.blocks import Session, Table
 from charts.chart import Array, Band, Chart, Line, Mark, Panel, as_array
 from charts.text import Text, Words
-from nets.lesson import Computation, Idea, View
-from nets.settings import Config, choices, number
+from lab.lesson import Computation, Idea, View
+from lab.settings import Config, choices, number
 
 POINTS = 200  # of a curve, the tutorial's
 FINE = 10_001  # where the table looks: no stretch of a saturated function is narrower than a step of these

@@ -12,8 +12,8 @@ from torch.autograd import Variable
 from charts.blocks import Block, Graph, Node, Note, Session, Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words
-from nets.lesson import Computation, Idea, View
-from nets.settings import Config, choice, matrix, number, switch
+from lab.lesson import Computation, Idea, View
+from lab.settings import Config, choice, matrix, number, switch
 
 NUDGE = 1e-4  # of a finite difference: far above float64's rounding, and its square is next to nothing
 AGREEING = 1e-4  # of a gradient, or of 1 if it is smaller

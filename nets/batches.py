@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from charts.blocks import Note, Table
 from charts.chart import Array, Chart, Line, Panel, Points, as_array
 from charts.text import Text
-from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Scaling, Training, View
-from nets.settings import Config, hidden_units, learning_rate, number, seed, switch
-from nets.training import LOSS, TEST_LOSS, Learner, Trainer
+from lab.diagnosis import Evaluation
+from lab.lesson import Idea, Port, Scaling, Training, View
+from lab.settings import Config, hidden_units, learning_rate, number, seed, switch
+from lab.training import LOSS, TEST_LOSS, Learner, Trainer
 
 SAMPLES = 100
 LATEST = 5  # batches in the table

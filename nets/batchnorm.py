@@ -14,11 +14,11 @@ from torch.func import functional_call
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words
-from nets.data import shuffled_batches, wide_square
-from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Training, View
-from nets.settings import Config, choice, learning_rate, number, seed, steps, vector
-from nets.training import Learner, Trainer, evaluating
+from lab.data import shuffled_batches, wide_square
+from lab.diagnosis import Evaluation
+from lab.lesson import Idea, Port, Training, View
+from lab.settings import Config, choice, learning_rate, number, seed, steps, vector
+from lab.training import Learner, Trainer, evaluating
 
 POINTS = 2000  # no batch of 2 to 500 leaves a rest of one sample, which batch norm would refuse
 TEST_POINTS = 200

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from charts.chart import Chart, Heatmap, Panel, Points, as_array
 from charts.text import Text
-from nets.data import two_blobs
-from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Training, View
-from nets.settings import NOISE, Config, hidden_units, learning_rate, number, seed, steps
-from nets.training import LOSS, TEST_LOSS, Learner, Trainer
+from lab.data import two_blobs
+from lab.diagnosis import Evaluation
+from lab.lesson import Idea, Port, Training, View
+from lab.settings import NOISE, Config, hidden_units, learning_rate, number, seed, steps
+from lab.training import LOSS, TEST_LOSS, Learner, Trainer
 
 TEST_POINTS = 500  # of each class: few would misjudge a net that is rarely wrong
 GRID = 64  # squares along each side of the map of probabilities

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from charts.blocks import Block, Note, Session
 from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text
-from nets.data import noisy_line
-from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Training, View
-from nets.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
-from nets.training import Learner, Trainer, evaluating
+from lab.data import noisy_line
+from lab.diagnosis import Evaluation
+from lab.lesson import Idea, Port, Training, View
+from lab.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
+from lab.training import Learner, Trainer, evaluating
 
 GRID = 101  # places along x where a fit is drawn
 PLACES = 15  # along x, fewer, where passes are repeated: a frame has to be quick

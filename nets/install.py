@@ -12,8 +12,8 @@ from torch import Tensor
 from charts.blocks import Note, Session, Table
 from charts.chart import Chart
 from charts.text import Text, Words, joined
-from nets.lesson import Computation, Idea, View
-from nets.settings import Config, choice
+from lab.lesson import Computation, Idea, View
+from lab.settings import Config, choice
 
 SUMMARY = Text(
     """

@@ -14,8 +14,8 @@ from torch import Tensor
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Chart
 from charts.text import Text, Words
-from nets.lesson import Computation, Idea, View
-from nets.settings import Config, choice, matrix
+from lab.lesson import Computation, Idea, View
+from lab.settings import Config, choice, matrix
 
 ROUNDING = 1e-5  # of the size of the terms: what float32 may lose in a sum of a few dozen
 

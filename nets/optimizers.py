@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from charts.blocks import Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words, joined
-from nets.data import normal_square, shuffled_batches
-from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Training, View
-from nets.settings import Config, choice, choices, hidden_units, learning_rate, number, seed, switch
-from nets.training import LOSS, TEST_LOSS, Learner, Trainer
+from lab.data import normal_square, shuffled_batches
+from lab.diagnosis import Evaluation
+from lab.lesson import Idea, Port, Training, View
+from lab.settings import Config, choice, choices, hidden_units, learning_rate, number, seed, switch
+from lab.training import LOSS, TEST_LOSS, Learner, Trainer
 
 POINTS, NOISE = 1000, 0.1
 THINNED = 9  # every ninth of 1000 points draws a fit as well, from the first to the last

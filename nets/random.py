@@ -9,8 +9,8 @@ from torch import Tensor
 from charts.blocks import Note, Session, Table
 from charts.chart import Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text
-from nets.lesson import Computation, Idea, View
-from nets.settings import Config, choice, number, seed
+from lab.lesson import Computation, Idea, View
+from lab.settings import Config, choice, number, seed
 
 # The tutorial's four calls, as it writes them; `draw` makes them.
 FORMS = {

@@ -15,11 +15,11 @@ from torch import nn
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Array, Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words
-from nets.data import noisy_square
-from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Training, View
-from nets.settings import NOISE, POINTS, Config, hidden_units, learning_rate, number, seed, steps
-from nets.training import LOSS, TEST_LOSS, Learner, Restored, Trainer
+from lab.data import noisy_square
+from lab.diagnosis import Evaluation
+from lab.lesson import Idea, Port, Training, View
+from lab.settings import NOISE, POINTS, Config, hidden_units, learning_rate, number, seed, steps
+from lab.training import LOSS, TEST_LOSS, Learner, Restored, Trainer
 
 SUMMARY = Text(
     """

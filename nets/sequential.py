@@ -13,12 +13,12 @@ from torch import nn
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Chart, Heatmap, Line, Panel, Points, as_array
 from charts.text import Text, Words
+from lab.data import two_blobs
+from lab.diagnosis import Evaluation
+from lab.lesson import Idea, Port, Training, View
+from lab.settings import NOISE, Config, hidden_units, learning_rate, number, seed, steps, switch
+from lab.training import Learner, Trainer
 from nets.classification import GRID, TEST_POINTS, Net
-from nets.data import two_blobs
-from nets.diagnosis import Evaluation
-from nets.lesson import Idea, Port, Training, View
-from nets.settings import NOISE, Config, hidden_units, learning_rate, number, seed, steps, switch
-from nets.training import Learner, Trainer
 
 SUMMARY = Text(
     """

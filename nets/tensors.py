@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from charts.blocks import Note, Session, Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text
-from nets.lesson import Computation, Idea, View
-from nets.settings import Config, Matrix, choice, matrix, number, vector
+from lab.lesson import Computation, Idea, View
+from lab.settings import Config, Matrix, choice, matrix, number, vector
 
 SUMMARY = Text(
     """

@@ -21,10 +21,10 @@ from charts.text import Language, Text
 from export import bundle
 from export.bundle import Bundle, Draft
 from export.verify import verify
+from lab.lesson import Computation, Snapshot, View
+from lab.settings import Config
+from lab.training import Trainer
 from nets import LESSONS, TRAININGS
-from nets.lesson import Computation, Snapshot, View
-from nets.settings import Config
-from nets.training import Trainer
 
 # These take long, leave torch's random numbers alone, and run beside the rest. An export of a new architecture waits
 # for a process of its own, which no picture need wait for.

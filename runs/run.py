@@ -16,8 +16,8 @@ from typing import Any
 
 from charts.text import Language, Text
 from export.bundle import Bundle
-from nets.lesson import Lesson, Training
-from nets.settings import Config
+from lab.lesson import Lesson, Training
+from lab.settings import Config
 from runs import pace, pool, turns
 from runs.engine import Beginning, Look, Progress
 from runs.pool import LostError, Runner

@@ -9,8 +9,8 @@ from gradio.events import api
 
 from export.bundle import Bundle
 from export.cases import ExportError, NonFiniteError
+from lab.settings import Config, Control, SettingError
 from nets import LESSONS, TRAININGS
-from nets.settings import Config, Control, SettingError
 from runs.pool import LostError
 from runs.run import LOST, Run, State
 from runs.visitors import DRAWING, FullError, Place, SpentError, refuse_spent

@@ -24,8 +24,8 @@ from export.bundle import Bundle
 from export.cases import BrokenFileError, NonFiniteError, Parity
 from export.layout import find
 from export.manifest import Manifest
+from lab.training import LOSS, TEST_LOSS
 from nets import TRAININGS
-from nets.training import LOSS, TEST_LOSS
 from runs.pool import LostError, NoWorkerError
 from runs.run import verified
 from runs.visitors import COMPUTING

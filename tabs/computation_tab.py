@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from charts.text import Language
-from nets.lesson import Computation
+from lab.lesson import Computation
 from runs.run import draw, preview
 from runs.visitors import COMPUTING
 from tabs import live

@@ -9,8 +9,8 @@ import gradio as gr
 
 from charts import html
 from charts.text import LANGUAGES, Text, Words, both, said
-from nets.lesson import Lesson
-from nets.settings import Choice, Choices, Control, Number, Numbers, SettingError, Switch
+from lab.lesson import Lesson
+from lab.settings import Choice, Choices, Control, Number, Numbers, SettingError, Switch
 from runs.run import FULL_SPEED
 from tabs.language import label
 

@@ -10,7 +10,7 @@ from charts import html
 from charts.text import Text, Words
 from export import layout
 from export.bundle import Bundle
-from nets.lesson import Training
+from lab.lesson import Training
 from tabs import bundle_view
 from tabs.language import label
 

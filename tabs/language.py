@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from charts.text import LANGUAGES, Language, Text
-from nets.settings import SettingError
+from lab.settings import SettingError
 
 _keys: dict[Text, str] = {}
 

@@ -12,8 +12,8 @@ import gradio as gr
 
 from charts import html
 from charts.text import Language, Text
-from nets.lesson import Idea, Lesson, Training
-from nets.settings import Config, SettingError
+from lab.lesson import Idea, Lesson, Training
+from lab.settings import Config, SettingError
 from runs.pool import LostError
 from runs.visitors import DRAWING, FULL, FullError
 from tabs import controls, files, live

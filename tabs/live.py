@@ -11,7 +11,7 @@ import bokeh
 import gradio as gr
 
 from charts.text import Language, Text, Words, both, joined
-from nets.lesson import Lesson, Training
+from lab.lesson import Lesson, Training
 from runs.run import SILENT, Frame, Opening, State, preview
 
 BOKEH_JS = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"

@@ -9,8 +9,8 @@ import gradio as gr
 
 from charts import html
 from charts.text import Text, both
+from lab.lesson import GROUPS, Computation, Lesson, Training
 from nets import LESSONS
-from nets.lesson import GROUPS, Computation, Lesson, Training
 from runs import visitors
 from tabs import api, checkpoints_tab, files, language, service
 from tabs.computation_tab import ComputationTab

@@ -13,9 +13,9 @@ import gradio as gr
 
 from charts.text import Language, Text, Words
 from export.cases import ExportError, NonFiniteError
-from nets.lesson import Training
-from nets.settings import Config, SettingError
-from nets.training import Trainer
+from lab.lesson import Training
+from lab.settings import Config, SettingError
+from lab.training import Trainer
 from runs import pace, turns, visitors
 from runs.pool import LostError
 from runs.run import Frame, Run, State, draw, preview

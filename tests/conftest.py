@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
 from export.layout import place
+from lab.training import Trainer
 from nets import TRAININGS
-from nets.training import Trainer
 from tests.browser import chromium
 
 expect.set_options(timeout=30_000)  # machines are slow at times; a test that waits for what never comes is rare
@@ -25,7 +25,7 @@ Train = Callable[..., Trainer[Any]]
 
 OURS = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("charts", "nets", "export", "runs", "tabs")
+    for folder in ("charts", "lab", "nets", "export", "runs", "tabs")
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
 # The app is tested where none of this may matter to it: proxies that do not work, a console without letters beyond

@@ -14,8 +14,8 @@ from torch import nn
 
 from export import bundle, formats, layout, manifest, parity
 from export.cases import BrokenFileError, Case
+from lab.training import Learner, Trainer
 from nets import TRAININGS
-from nets.training import Learner, Trainer
 
 Net = nn.Module
 Model = onnx.ModelProto

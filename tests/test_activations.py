@@ -16,8 +16,8 @@ from torch import Tensor
 from charts.blocks import Session, Table
 from charts.chart import PALETTE, Band, Chart, Line
 from charts.text import Text, said
+from lab.lesson import View
 from nets.activations import CODE, FORMULAS, LESSON, ActivationsConfig, activations, derivative, saturated
-from nets.lesson import View
 
 KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: (x > 0).to(x.dtype),

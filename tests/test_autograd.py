@@ -11,8 +11,8 @@ from torch.autograd import Variable
 
 from charts.blocks import Graph, Note, Session, Table
 from charts.chart import Chart, Line, Points
+from lab.lesson import View
 from nets.autograd import EXPRESSIONS, LESSON, AutogradConfig, backward_passes, finite_difference, recorded
-from nets.lesson import View
 
 VALUES: list[list[list[float]]] = [
     [[1, 2], [3, 4]],

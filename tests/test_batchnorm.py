@@ -16,9 +16,9 @@ from charts import browser
 from charts.blocks import Note, Session, Table
 from charts.chart import Band
 from charts.text import said
+from lab.lesson import View
 from nets import batchnorm
 from nets.batchnorm import LESSON, BatchNormConfig, BatchNormTrainer, Net, activation_inputs, one_layer, stuck_share
-from nets.lesson import View
 
 SEEDS = range(5)
 MODES = {True: "train", False: "eval"}

@@ -32,8 +32,8 @@ from export.cases import BrokenFileError, ForeignFolderError, NonFiniteError
 from export.graph import onnx_bytes
 from export.layout import find
 from export.verify import verify
+from lab.lesson import Port
 from nets import TRAININGS
-from nets.lesson import Port
 from nets.regression import Net
 from tests.conftest import ROOT, Train, short, trained
 from tests.test_training import ToyConfig, ToyTrainer

@@ -9,8 +9,8 @@ import pytest
 from gradio.context import LocalContext
 from starlette.datastructures import Headers
 
+from lab.settings import Choices
 from nets import TRAININGS
-from nets.settings import Choices
 from runs import pace, pool, visitors
 from runs import run as run_module
 from runs.run import Run, State

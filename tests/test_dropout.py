@@ -11,9 +11,9 @@ from charts import browser
 from charts.blocks import Note, Session
 from charts.chart import Band, Line, Mark
 from charts.text import said
+from lab.lesson import View
+from lab.training import evaluating
 from nets.dropout import LESSON, PASSES, DropoutConfig, DropoutTrainer, dropout_passes, dropping
-from nets.lesson import View
-from nets.training import evaluating
 
 SEEDS = range(5)
 

@@ -17,9 +17,9 @@ from export.cases import ExportError
 from export.graph import architecture, fill, onnx_bytes, prepare
 from export.ship import ship, trainers
 from export.torch_onnx import export
+from lab.training import Trainer
 from nets import TRAININGS
 from nets.regression import Net
-from nets.training import Trainer
 
 ONE = torch.zeros(2, 1)
 

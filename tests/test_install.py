@@ -12,8 +12,8 @@ import torch
 
 from charts.blocks import Block, Note, Table
 from charts.text import LANGUAGES, Text, said
+from lab.lesson import View
 from nets.install import LESSON, InstallConfig, commands, gradient, product, random_numbers, remark, verdict
-from nets.lesson import View
 from tests.test_tensors import replayed, shown
 
 CHOICES = list(combinations(("linux", "macos", "windows"), ("pip", "uv", "conda"), ("cpu", "cuda")))

@@ -10,10 +10,11 @@ import pytest
 from export.try_page import ONNXRUNTIME_WEB
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["charts", "nets", "export", "runs", "tabs", "app"]  # each may import those before it
+LAYERS = ["charts", "lab", "nets", "export", "runs", "tabs", "app"]  # each may import those before it
 FILES = [ROOT / "app.py", *(path for layer in LAYERS[:-1] for path in sorted((ROOT / layer).glob("*.py")))]
 FORBIDDEN = {
     "charts": {"torch", "gradio", "onnx", "onnxruntime"},
+    "lab": {"gradio", "bokeh", "matplotlib", "onnx", "onnxruntime", "charts.browser", "charts.figure"},
     "nets": {"gradio", "bokeh", "matplotlib", "onnx", "onnxruntime", "charts.browser", "charts.figure"},
     "export": {"gradio", "bokeh", "charts.browser"},
     "runs": {"gradio", "bokeh", "matplotlib"},

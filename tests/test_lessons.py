@@ -14,10 +14,10 @@ from torch import nn
 from charts import browser, figure, html
 from charts.chart import Chart
 from charts.text import LANGUAGES, Text, said
+from lab.lesson import GROUPS, Computation, Idea, Lesson, LessonError, Port, Training
+from lab.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
+from lab.training import SET_UP, Trainer
 from nets import LESSONS, TRAININGS
-from nets.lesson import GROUPS, Computation, Idea, Lesson, LessonError, Port, Training
-from nets.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
-from nets.training import SET_UP, Trainer
 from tests.conftest import Train, short
 
 COMPUTATIONS = {key: lesson for key, lesson in LESSONS.items() if isinstance(lesson, Computation)}

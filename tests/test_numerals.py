@@ -3,9 +3,9 @@
 import pytest
 
 from charts.text import LANGUAGES, Text, said
+from lab.lesson import Lesson
+from lab.settings import Number, SettingError, Typed, shown
 from nets import LESSONS, TRAININGS
-from nets.lesson import Lesson
-from nets.settings import Number, SettingError, Typed, shown
 
 CONFIG = TRAININGS["regression"].config
 BOX, SLIDER = "learning_rate", "steps"

@@ -12,7 +12,7 @@ import torch
 
 from charts.blocks import Note, Session, Table
 from charts.text import Text, said
-from nets.lesson import View
+from lab.lesson import View
 from nets.operations import LESSON, NUMPY_CODE, OPERATIONS, TORCH_CODE, OperationsConfig, Pair, in_numpy, in_torch
 
 SHAPES = [((2, 2), (2, 2)), ((1, 1), (1, 1)), ((6, 6), (6, 6)), ((2, 3), (3, 2)), ((3, 2), (1, 2)), ((1, 4), (4, 1))]

@@ -11,7 +11,7 @@ from torch import Tensor
 from charts.blocks import Table
 from charts.chart import Line
 from charts.text import said
-from nets.data import shuffled_batches
+from lab.data import shuffled_batches
 from nets.optimizers import LESSON, RACERS, Net, OptimizersConfig, OptimizersTrainer, make_optimizer
 
 SEEDS = range(4)

@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from export.layout import find
 from export.verify import verify
+from lab.lesson import GROUPS
 from nets import LESSONS, TRAININGS
-from nets.lesson import GROUPS
 from runs import visitors
 from runs.run import State
 from tabs import checkpoints_tab

@@ -12,7 +12,7 @@ from charts import browser
 from charts.blocks import Note, Session, Table
 from charts.chart import Band, Line, Points
 from charts.text import said
-from nets.lesson import View
+from lab.lesson import View
 from nets.random import FORMS, LESSON, RandomConfig, asked_for, draw, draw_many, repeat
 from tests.test_tensors import replayed, shown
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from export import bundle, graph
 from export.bundle import Draft
+from lab.lesson import Computation, Snapshot
+from lab.training import Learner, Trainer
 from nets import LESSONS, TRAININGS
-from nets.lesson import Computation, Snapshot
-from nets.training import Learner, Trainer
 from runs import pool, visitors
 from runs import run as run_module
 from runs.run import FULL_SPEED, Frame, Run, State, preview

@@ -17,9 +17,9 @@ from torch import nn
 from charts import browser
 from charts.blocks import Note, Session, Table
 from charts.chart import Array, Line
+from lab.training import Restored, Trainer
 from nets import saving
 from nets.saving import LESSON, READ_BACK, UNSAVED, WAITING
-from nets.training import Restored, Trainer
 
 seeds = pytest.mark.parametrize("seed", [0, 2, 3, 11])
 WAYS, SURPRISE, MOVED, OWN_FORWARD = 0, 1, 2, 3  # the sessions, in order

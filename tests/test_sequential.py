@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from charts import browser
 from charts.blocks import Note, Session, Table
+from lab.training import Trainer
 from nets import classification
 from nets.sequential import DIFFERENT, LESSON, SAME, copy_weights
-from nets.training import Trainer
 
 seeds = pytest.mark.parametrize("seed", [0, 2, 3, 11])
 

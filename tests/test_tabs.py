@@ -17,9 +17,9 @@ from export import bundle, formats, layout
 from export.bundle import Bundle
 from export.graph import onnx_bytes
 from export.snippets import snippets
+from lab.settings import SettingError
 from nets import TRAININGS
 from nets.regression import Net
-from nets.settings import SettingError
 from runs import visitors
 from runs.engine import Look
 from runs.pool import LostError

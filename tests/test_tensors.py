@@ -9,7 +9,7 @@ from charts import browser
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Line, Points
 from charts.text import Text, said
-from nets.lesson import View
+from lab.lesson import View
 from nets.tensors import LESSON, TensorsConfig, change, places, shares_memory, through_a_layer
 
 MATRICES = [[[0, 1, 2], [3, 4, 5]], [[0, 1], [2, 3], [4, 5]], [[7]], [[1, 2, 3, 4]], [[0.5, 1, 2], [3, 4, 5]]]

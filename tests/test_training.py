@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from charts.chart import Chart, Line, Panel, as_array
+from lab.diagnosis import Evaluation
+from lab.lesson import View
+from lab.settings import Config
+from lab.settings import seed as seed_setting
+from lab.training import Learner, RandomState, Trainer, evaluating
 from nets import TRAININGS
-from nets.diagnosis import Evaluation
-from nets.lesson import View
-from nets.settings import Config
-from nets.settings import seed as seed_setting
-from nets.training import Learner, RandomState, Trainer, evaluating
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from charts.chart import PALETTE, Array, Line, Panel, Scale, as_array
 from charts.text import Text, Words
-from nets.diagnosis import Evaluation, diagnose, evaluate
-from nets.lesson import LessonError, Scaling, Snapshot, View
+from lab.diagnosis import Evaluation, diagnose, evaluate
+from lab.lesson import LessonError, Scaling, Snapshot, View
 
 
 class Settings(Protocol):

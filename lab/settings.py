@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeVar
 
 from charts.text import Text, Words
-from nets import numerals
-from nets.numerals import NumeralError
+from lab import numerals
+from lab.numerals import NumeralError
 
 N = TypeVar("N", int, float)
 T = TypeVar("T")
@@ -412,7 +412,7 @@ class Config:
     def read(cls, settings: object) -> Self:
         """`parse` of settings that people type, in the page, a link or a command: a number may be a text.
 
-        See `nets.numerals` for what is understood. Raises SettingError as `parse` does, with what was typed.
+        See `lab.numerals` for what is understood. Raises SettingError as `parse` does, with what was typed.
         """
         known = cls.controls()
         if isinstance(settings, Mapping) and settings.keys() <= known.keys():

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from charts.blocks import Block, Note
 from charts.chart import Chart
 from charts.text import Text, Words, said
-from nets.settings import Config, SettingError
+from lab.settings import Config, SettingError
 
 if TYPE_CHECKING:
-    from nets.training import Trainer
+    from lab.training import Trainer
 
 Group = Literal["basics", "first", "practice", "better"]
 
