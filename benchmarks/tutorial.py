@@ -98,7 +98,7 @@ def dropout() -> None:
 
 def _compute(lesson: Computation) -> None:
     times = []
-    for settings in ({}, *(idea.settings for idea in lesson.ideas)) * 5:
+    for settings in ({}, *(idea.settings for idea in lesson.suggestions)) * 5:
         config = lesson.config.parse(settings)
         start = time.perf_counter()
         lesson.compute(config)

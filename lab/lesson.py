@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from charts.blocks import Block, Note
 from charts.chart import Chart
 from charts.text import Text, Words, said
+from lab.prose import LessonError, Prose
 from lab.settings import Config, SettingError
 
 if TYPE_CHECKING:
@@ -87,31 +88,30 @@ class Idea:
     settings: Mapping[str, Any]
 
 
-class LessonError(TypeError):
-    """A lesson that lacks something, for whoever writes it; the message is a sentence that says what."""
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, Text) and bool(value.en.strip() and value.zh.strip())
-
-
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """A lesson: its key (file names, links, the API), its tab, its words and its settings.
 
-    `summary` and `text` are Markdown: what happens here, in two or three sentences, and then what, why, and how
-    the old notes differ. `sources` are the functions and classes whose code is shown, the very code that runs.
-    Raises LessonError for what is not so.
+    `prose` has its words, among them those of `ideas`, whose settings are given here by the same ids. `sources` are
+    the functions and classes whose code is shown, the very code that runs. Raises LessonError for what is not so.
     """
 
     key: str
-    title: Text
     group: Group
-    summary: Text
-    text: Text
+    prose: Prose
     config: type[Config]
-    ideas: tuple[Idea, ...]
+    ideas: Mapping[str, Mapping[str, Any]]
     sources: tuple[Callable[..., Any], ...]
+
+    @property
+    def title(self) -> Text:
+        """The name of its tab."""
+        return self.prose.title
+
+    @property
+    def suggestions(self) -> tuple[Idea, ...]:
+        """Its ideas, in the order of its prose."""
+        return tuple(Idea(*words, self.ideas[name]) for name, words in self.prose.ideas.items())
 
     def __post_init__(self) -> None:
         for needed, holds in self._needs():
@@ -121,16 +121,16 @@ class Lesson:
     def _needs(self) -> Iterator[tuple[str, bool]]:
         """What the lesson has to have, each with whether it has it; what comes later may rely on what came before."""
         yield "a key of small letters, digits and '_'", re.fullmatch("[a-z][a-z0-9_]*", str(self.key)) is not None
-        for name in ("title", "summary", "text"):
-            yield f"a {name}: a Text in both languages", _is_text(getattr(self, name))
+        yield "a prose, as lab.prose.read gives it", isinstance(self.prose, Prose)
         yield f"a group: one of {', '.join(GROUPS)}", self.group in GROUPS
         yield "a config: a class derived from Config", isinstance(self.config, type) and issubclass(self.config, Config)
-        for idea in self.ideas:
-            yield "ideas, each with a label and a why in both languages", _is_text(idea.label) and _is_text(idea.why)
+        worded = ", ".join(self.prose.ideas)
+        yield f"ideas with the ids of its prose, {worded or 'none'}", self.ideas.keys() == self.prose.ideas.keys()
+        for name, settings in self.ideas.items():
             try:
-                self.config.parse(idea.settings)
+                self.config.parse(settings)
             except SettingError as error:
-                yield f"ideas that its config takes, and of {idea.label.en!r}, {error}".rstrip("."), False
+                yield f"ideas that its config takes, and of {name!r}, {error}".rstrip("."), False
         yield "sources, the functions and classes whose code is shown", bool(self.sources)
         yield "sources that are functions and classes", all(map(callable, self.sources))
 

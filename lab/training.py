@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from charts.chart import PALETTE, Array, Line, Panel, Scale, as_array
 from charts.text import Text, Words
 from lab.diagnosis import Evaluation, diagnose, evaluate
-from lab.lesson import LessonError, Scaling, Snapshot, View
+from lab.lesson import Scaling, Snapshot, View
+from lab.prose import LessonError
 
 
 class Settings(Protocol):

@@ -1,6 +1,7 @@
 """Activations: the functions that bend a net's lines, and how much gradient they let through. Tutorial, 激励函数."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,100 +13,22 @@ from torch.autograd import Variable
 from charts.blocks import Session, Table
 from charts.chart import Array, Band, Chart, Line, Mark, Panel, as_array
 from charts.text import Text, Words
-from lab.lesson import Computation, Idea, View
+from lab import prose
+from lab.lesson import Computation, View
 from lab.settings import Config, choices, number
 
 POINTS = 200  # of a curve, the tutorial's
 FINE = 10_001  # where the table looks: no stretch of a saturated function is narrower than a step of these
 VANISHED, EXPLODED = 0.01, 100.0  # what is left of a gradient
 
-SUMMARY = Text(
-    """
-**Between its layers a net bends.** Without activation functions, layer upon layer of sums is only one more sum, and
-draws a straight line. On the left are the functions, on the right their slopes: so much of a gradient each lets through
-on its way back.
-""",
-    """
-**弯曲发生在层与层之间**。没有激励函数，再多的线性层叠起来也只是一层，画出来是一条直线。左边是函数本身，右边是它们的导数：
-梯度往回传的时候，能通过多少由它决定。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-A line is dashed where the function is saturated: its slope is smaller than the threshold, the gray band on the right. A
-unit whose input lies there hardly learns, for its gradient is multiplied by that slope. sigmoid and tanh saturate on
-both sides. relu is flat on the left only, but there its slope is exactly 0. On the right it is 1 however far one goes,
-and that made deep nets possible.
-
-Through several layers the slopes multiply. sigmoid's is 0.25 at best, so ten layers let through at most a millionth of
-the gradient. The last table takes every layer at its best; the weights multiply in as well, up or down.
-
-softplus is a relu with a rounded corner, and its slope is the sigmoid. leaky_relu keeps a slope of 0.01 on the left, so
-that no unit dies. gelu and silu dip below zero before they rise; at the bottom of the dip they are flat for a moment,
-too.
-
-### Then and now
-
-The old notes call `F.sigmoid` and `F.tanh`. torch 0.4.1 declared both deprecated, and for years each call printed a
-warning; this torch runs them without one, and they give what `torch.sigmoid` and `torch.tanh` give. The notes read the
-result by `.data.numpy()`. Here `.numpy()` will do, since nothing asks for gradients; where something does, write
-`.detach().numpy()`.
-
-The slopes on this page come from autograd: `y.sum().backward()` leaves in `x.grad` the slope at each point, because
-each `y` depends on its own `x` alone.
-""",
-    """
-### 看什么
-
-曲线在饱和的地方画成虚线：那里导数的绝对值小于阈值，也就是右图的灰色带。输入落在饱和区的单元几乎学不动，
-因为它的梯度要乘以这个导数。sigmoid 和 tanh 两边都会饱和。relu 只有左边是平的，但那里的导数正好是 0；
-右边的导数始终是 1，走多远都一样，深层网络因此才成为可能。
-
-经过多层时，导数要连乘。sigmoid 的导数最大只有 0.25，十层之后，梯度最多只剩百万分之一。最后一张表假设每一层都处在
-最有利的位置；实际上权重也要乘进去，可能放大，也可能缩小。
-
-softplus 是拐角磨圆了的 relu，它的导数就是 sigmoid。leaky_relu 在左边保留 0.01 的导数，单元就不会死亡。
-gelu 和 silu 在上升之前会先降到零以下；在最低点附近，它们也有一小段是平的。
-
-### 过去与现在
-
-旧笔记调用 `F.sigmoid` 和 `F.tanh`。torch 0.4.1 宣布弃用它们，此后好几年里每次调用都会给出警告；
-现在这个版本运行时不再警告，结果与 `torch.sigmoid`、`torch.tanh` 相同。旧笔记用 `.data.numpy()` 读取结果。
-这里直接 `.numpy()` 就行，因为没有什么需要梯度；需要梯度的张量，就写 `.detach().numpy()`。
-
-本页的导数都由自动求导得到：每个 `y` 只依赖自己的 `x`，所以 `y.sum().backward()` 之后，`x.grad` 里就是每一点的导数。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Stack twenty layers", "叠二十层"),
-        Text(
-            "Twenty sigmoids let through at most 1e-12 of a gradient. relu, where it is on, lets through all of it.",
-            "二十层 sigmoid 最多让 1e-12 的梯度通过。relu 只要处在激活的一侧，就全部通过。",
-        ),
-        {"which": ["relu", "sigmoid"], "depth": 20},
-    ),
-    Idea(
-        Text("Step back", "拉远了看"),
-        Text(
-            "From afar softplus looks like relu. They differ most at 0, by log 2, which is 0.69.",
-            "远看 softplus 和 relu 几乎一样。两者在 0 处差得最多，相差 log 2，约 0.69。",
-        ),
-        {"which": ["relu", "softplus"], "low": -20.0, "high": 20.0},
-    ),
-    Idea(
-        Text("Dip below zero", "降到零以下"),
-        Text(
-            "gelu falls to -0.17 and silu to -0.28 before they rise; on the right their slopes exceed 1.",
-            "gelu 先降到 -0.17，silu 先降到 -0.28，然后才上升；在右边它们的导数超过 1。",
-        ),
-        {"which": ["relu", "gelu", "silu"]},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "stack_twenty_layers": {"which": ["relu", "sigmoid"], "depth": 20},
+    "step_back": {"which": ["relu", "softplus"], "low": -20.0, "high": 20.0},
+    "dip_below_zero": {"which": ["relu", "gelu", "silu"]},
+}
 
 FUNCTION = Text("function", "函数")
 NOWHERE = Text("nowhere", "无")
@@ -290,10 +213,8 @@ def _old_lines(config: ActivationsConfig) -> Session:
 
 LESSON = Computation(
     key="activations",
-    title=Text("Activations", "激励函数"),
     group="basics",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=ActivationsConfig,
     ideas=IDEAS,
     sources=(activations, derivative, saturated),

@@ -12,100 +12,22 @@ from torch.autograd import Variable
 from charts.blocks import Block, Graph, Node, Note, Session, Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words
-from lab.lesson import Computation, Idea, View
+from lab import prose
+from lab.lesson import Computation, View
 from lab.settings import Config, choice, matrix, number, switch
 
 NUDGE = 1e-4  # of a finite difference: far above float64's rounding, and its square is next to nothing
 AGREEING = 1e-4  # of a gradient, or of 1 if it is smaller
 CURVE_POINTS = 201
 
-SUMMARY = Text(
-    """
-**torch remembers how a number came about, and walks that way back.** From `v` it computes one number, `v_out`;
-`v_out.backward()` then fills `v.grad` with the slopes: how fast `v_out` changes with each element of `v`. The page
-checks them by nudging every element a little.
-""",
-    """
-**torch 记得一个数是怎样算出来的，并沿原路走回去**。先由 `v` 算出一个数 `v_out`；再由 `v_out.backward()` 把导数填进
-`v.grad`：`v` 的每个元素变化时，`v_out` 变化得有多快。本页把每个元素稍稍挪动一点，来检验这些导数。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-The boxes are the graph that torch recorded, read from `v_out.grad_fn`. The computation went along the arrows; the
-gradient comes back against them, and each box knows the derivative of its own operation. `AccumulateGrad` is the end of
-the way: it adds what arrives to `v.grad`.
-
-It adds, and replaces nothing. After two passes `v.grad` is twice the gradient, which is why every training step begins
-with `optimizer.zero_grad()`, today the same as `v.grad = None`. And a graph serves once: `backward` frees what it had
-kept, so that a second call on the same `v_out` raises an error.
-
-The finite difference is the school's way: nudge one element by 0.0001 up and down, and divide the change of `v_out` by
-the distance. It costs two computations for each element. `backward` takes one pass for all of them, and a net may have
-millions.
-
-### Then and now
-
-The old notes wrap a tensor in `Variable(tensor, requires_grad=True)`. Since torch 0.4 that gives back a plain
-`torch.Tensor`, and `torch.tensor([[1., 2.], [3., 4.]], requires_grad=True)` says it in one go.
-
-They read numbers by `variable.data.numpy()`. `.data` is a door at the back: what is changed through it, autograd does
-not see, and the gradients are wrong without a word. `.detach()` gives the same numbers and the change is noticed: the
-last session shows both. Code that needs no gradients at all belongs in `with torch.no_grad():`.
-""",
-    """
-### 看什么
-
-方框是 torch 记录下来的计算图，从 `v_out.grad_fn` 一路读出来。计算顺着箭头进行，梯度逆着箭头传回来，
-每个方框都知道自己那一步运算的导数。`AccumulateGrad` 是终点：它把传到的梯度加到 `v.grad` 上。
-
-是加上去，而不是替换。反向传播两次，`v.grad` 就是梯度的两倍，所以训练的每一步都要先调用 `optimizer.zero_grad()`，
-现在它的作用就是 `v.grad = None`。另外，一张计算图只能用一次：`backward` 会释放保存的中间结果，
-对同一个 `v_out` 再调用一次就会报错。
-
-有限差分是课本上的办法：把一个元素上下各挪动 0.0001，用 `v_out` 的变化除以挪动的距离。每个元素都要算两次。
-`backward` 一次就能得到全部导数，而一个网络可能有几百万个参数。
-
-### 过去与现在
-
-旧笔记用 `Variable(tensor, requires_grad=True)` 包装张量。从 torch 0.4 起，它返回的就是普通的 `torch.Tensor`；
-现在一步写成 `torch.tensor([[1., 2.], [3., 4.]], requires_grad=True)`。
-
-旧笔记用 `variable.data.numpy()` 读取数值。`.data` 是一道后门：从这里改动数值，自动求导看不见，梯度错了也不报错。
-`.detach()` 得到同样的数值，而改动会被发现：最后一段代码演示了两者的区别。完全不需要梯度的代码，
-应放在 `with torch.no_grad():` 里。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Forget to zero", "忘了清零"),
-        Text(
-            "Three passes, and `v.grad` is three times the gradient. Switch zeroing on, and it is right again.",
-            "反向传播三次，`v.grad` 就是梯度的三倍。打开清零，结果又对了。",
-        ),
-        {"passes": 3},
-    ),
-    Idea(
-        Text("Stand on the kink", "站在折点上"),
-        Text(
-            "At 0 relu has no slope: the finite difference averages both sides, 0.5, and torch settles for 0.",
-            "relu 在 0 处没有导数：有限差分取两边的平均 0.5，torch 取 0。",
-        ),
-        {"expression": "sum_relu", "values": [[-1, 0, 1]]},
-    ),
-    Idea(
-        Text("Follow two ways back", "沿两条路走回去"),
-        Text(
-            "Both sin and sigmoid read `v`, so two arrows leave it: what comes back along both is added up.",
-            "sin 和 sigmoid 都用到 `v`，从它出发有两个箭头：沿两条路传回来的梯度会相加。",
-        ),
-        {"expression": "sum_product"},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "forget_to_zero": {"passes": 3},
+    "stand_on_the_kink": {"expression": "sum_relu", "values": [[-1, 0, 1]]},
+    "follow_two_ways_back": {"expression": "sum_product"},
+}
 
 
 @dataclass(frozen=True)
@@ -441,10 +363,8 @@ def _slopes(gradient: Tensor, measured: Tensor, grad: Tensor) -> Panel:
 
 LESSON = Computation(
     key="autograd",
-    title=Text("Autograd", "自动求导"),
     group="basics",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=AutogradConfig,
     ideas=IDEAS,
     sources=(backward_passes, finite_difference, recorded),

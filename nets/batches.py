@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from charts.blocks import Note, Table
 from charts.chart import Array, Chart, Line, Panel, Points, as_array
 from charts.text import Text
+from lab import prose
 from lab.diagnosis import Evaluation
-from lab.lesson import Idea, Port, Scaling, Training, View
+from lab.lesson import Port, Scaling, Training, View
 from lab.settings import Config, hidden_units, learning_rate, number, seed, switch
 from lab.training import LOSS, TEST_LOSS, Learner, Trainer
 
@@ -21,115 +23,14 @@ SHOWN = 6  # samples of a batch in the table
 TURNS = 20  # of the power iteration: two digits are enough
 SAFE = 0.5  # of the longest step: batches are noisy
 
-SUMMARY = Text(
-    """
-**A net need not see all the data before it takes a step.** A DataLoader shuffles the samples and hands them out in
-batches, here five at a time; every batch is one step, and one pass through all of them is an epoch. With the
-tutorial's settings the net learns nothing, and this lesson shows why.
-""",
-    """
-**网络不必看完全部数据才走一步**。DataLoader 把样本打乱，一批一批地交出来，这里每批五个。每一批训练一步，
-全部样本过一遍叫一个 epoch。用教程的设置，这个网络什么也学不到，这一课会告诉你为什么。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-The third panel fills up with the batches of the epoch: every sample is in exactly one of them, and the next epoch
-deals them anew. Orange marks the batch that made the latest step. The loss of a batch jumps about, because each batch
-is another small sample of the data; the squares are the loss over all of it, at the start and after each epoch.
-
-With the tutorial's settings the loss explodes in the first steps and every ReLU dies. What is left is the bias of the
-output, a constant, and the best constant is the mean of y: its loss is the variance of y, 6.89 (gray). The net does
-not even stay there. At learning rate 0.5 a step on the bias goes all the way to the mean of the batch, so the line
-leaps from one batch's mean to the next. Over 20 seeds the last loss lies between 7 and 17.
-
-**Why?** Inputs up to 10 make large gradients. How large the learning rate may be depends on the curvature of the loss:
-how fast the gradient grows along the steepest direction. With a learning rate above 2 / curvature a step overshoots and
-lands higher than it began. The remark below measures the curvature where the run starts. It lies between 70 and 300
-over 20 seeds, so the limit is 0.007 to 0.03, and 0.5 is far beyond. Scale x and y to mean 0 and standard deviation 1,
-and the curvature falls to between 3 and 10.
-
-**The last batch** may be smaller: batches of 32 leave a rest of 4. Its loss is a mean over 4 samples, yet it makes a
-step like any other batch, so each of the 4 counts eight times as much. `drop_last=True` leaves the rest out; as every
-epoch shuffles anew, it is made of other samples each time.
-
-### Then and now
-
-The old notes ask for `num_workers=2`. The loader then starts two processes at the beginning of every epoch and ends
-them after it: we measured 70 to 100 ms an epoch, and about 1 ms with `num_workers=0`, as here. Workers pay when
-loading a sample is slow, such as decoding pictures; `persistent_workers=True` then keeps them from epoch to epoch.
-Where processes are spawned, as on Windows and macOS, each worker imports the file again, so the loop must stand under
-`if __name__ == "__main__":`. Without it comes *RuntimeError: An attempt has been made to start a new process before
-the current process has finished its bootstrapping phase.*
-
-`print(loss)` prints `tensor(7.4835, grad_fn=<MseLossBackward0>)`: the number and the graph it came from.
-`loss.item()` is the number alone, and `torch.no_grad()` around the evaluation makes no graph.
-""",
-    """
-### 看什么
-
-第三幅图会被这个 epoch 的各个批次逐渐填满：每个样本恰好出现在一批里，下一个 epoch 再重新分配。
-橙色标出的是刚刚训练过的那一批。每批的损失上下跳动，因为每批只是全部数据中的一小份；
-方块是全部样本上的损失，开头一个，之后每个 epoch 结束时一个。
-
-用教程的设置，损失在最初几步就爆炸，所有 ReLU 都死亡。剩下的只有输出层的偏置，也就是一个常数。
-最好的常数是 y 的均值，它的损失就是 y 的方差 6.89（灰线）。可网络连这里也停不住：学习率 0.5 时，
-偏置一步就走到这一批的均值，于是那条水平线在各批的均值之间跳来跳去。试了 20 个种子，最后的损失在 7 到 17 之间。
-
-**为什么**：输入最大到 10，梯度就很大。一步最多能走多远，取决于损失的曲率，也就是梯度沿最陡的方向变化得有多快：
-学习率超过 2 / 曲率，一步就会跨过谷底，损失反而更高。下面的提示给出训练起点的曲率。20 个种子的曲率在 70 到 300 之间，
-所以学习率超过 0.007 到 0.03 就会走过头，0.5 更是远远超出。把 x 和 y 缩放到均值 0、标准差 1，曲率就降到 3 到 10。
-
-**最后一批**可能小一些：每批 32 个时，最后剩下 4 个。它的损失只对 4 个样本求平均，却和别的批次一样走一步，
-于是这 4 个样本每个的分量是其他样本的八倍。`drop_last=True` 会丢掉剩下的样本；
-因为每个 epoch 都重新打乱，每次丢掉的样本并不相同。
-
-### 过去与现在
-
-旧笔记用 `num_workers=2`。这样每个 epoch 开始时，加载器都要启动两个子进程，结束时再关掉：
-我们测得每个 epoch 要 70 到 100 毫秒，而像这里用 `num_workers=0` 只要 1 毫秒左右。只有读取样本很慢时（比如解码图片），
-子进程才划算，这时可以用 `persistent_workers=True` 让它们一直留着。在用 spawn 方式启动进程的系统上
-（如 Windows 和 macOS），每个子进程都会重新导入这个文件，所以训练循环必须写在
-`if __name__ == "__main__":` 下面，否则报错
-*RuntimeError: An attempt has been made to start a new process before the current process has finished its
-bootstrapping phase.*
-
-`print(loss)` 打印出 `tensor(7.4835, grad_fn=<MseLossBackward0>)`：除了数值，还带着计算图。
-`loss.item()` 只取数值；把评估放在 `torch.no_grad()` 里，就不会建立计算图。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Scale the data first", "先缩放数据"),
-        Text(
-            "Scaled data and learning rate 0.1: the same three epochs, and the net learns the line.",
-            "缩放数据，学习率 0.1：同样三个 epoch，网络学会了这条直线。",
-        ),
-        {"scaled": True, "learning_rate": 0.1},
-    ),
-    Idea(
-        Text("Small steps", "小步走"),
-        Text(
-            "The data as it is, but learning rate 0.003 and 20 epochs: it takes longer, but ReLUs survive and the net"
-            " learns.",
-            "数据不变，学习率 0.003，训练 20 个 epoch：慢一些，但 ReLU 没有全部死亡，网络学得会。",
-        ),
-        {"learning_rate": 0.003, "epochs": 20},
-    ),
-    Idea(
-        Text("Do not shuffle", "不打乱"),
-        Text(
-            "Scaled data in order: each batch holds neighbors only, and the net follows whichever it saw last. The loss"
-            " ends at several times that of the first idea.",
-            "缩放后的数据按顺序取：每批都是相邻的点，网络总是迁就刚看到的那一批。最后的损失是第一个尝试的好几倍。",
-        ),
-        {"scaled": True, "learning_rate": 0.1, "shuffle": False},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "scale_the_data_first": {"scaled": True, "learning_rate": 0.1},
+    "small_steps": {"learning_rate": 0.003, "epochs": 20},
+    "do_not_shuffle": {"scaled": True, "learning_rate": 0.1, "shuffle": False},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,10 +266,8 @@ def _listed(values: Tensor) -> str:
 
 LESSON = Training(
     key="batches",
-    title=Text("Batches", "批数据训练"),
     group="practice",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=BatchesConfig,
     ideas=IDEAS,
     sources=(BatchesTrainer.setup, BatchesTrainer.batch, BatchesTrainer.loss_on_all, curvature),

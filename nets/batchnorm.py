@@ -14,9 +14,10 @@ from torch.func import functional_call
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words
+from lab import prose
 from lab.data import shuffled_batches, wide_square
 from lab.diagnosis import Evaluation
-from lab.lesson import Idea, Port, Training, View
+from lab.lesson import Port, Training, View
 from lab.settings import Config, choice, learning_rate, number, seed, steps, vector
 from lab.training import Learner, Trainer, evaluating
 
@@ -29,111 +30,14 @@ BINS = 80  # of a histogram
 REACH = 5.0  # on both sides of 0; the outermost bins hold all beyond
 SATURATED = 2.0  # from here on the slope of tanh is less than 0.071
 
-SUMMARY = Text(
-    """
-**Batch norm keeps the numbers inside a deep net in the range where it can learn.** Between a layer and its activation
-it shifts and scales each unit's numbers to mean 0 and standard deviation 1, measured on the batch. Two nets of eight
-hidden layers, begun badly on purpose, learn the same parabola: one without batch norm and one with it.
-""",
-    """
-**批标准化让深层网络里的数值保持在能够学习的范围内**。它放在全连接层与激励函数之间，按当前这批数据，
-把每个单元的数值平移、缩放成均值 0、标准差 1。两个各有八个隐藏层的网络故意从糟糕的起点出发，学同一条抛物线：
-一个不用批标准化，一个用。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-X → linear layer → batch norm → activation: so says the tutorial, and so the nets are built. Their weights begin small
-(standard deviation 0.1) and all biases at -0.2. Without batch norm each layer then passes on a fainter signal than it
-got: by the eighth, a unit's input hardly depends on x any more. With tanh, training then drives the deep units to the
-flat ends of the curve, where the slope is next to nothing; with ReLU all units from layer 3 on are dead from the start.
-Either way the net predicts one number for every x. With batch norm the loss ended 4 to 15 times lower over seeds 0 to
-19. (The remarks on dead units count ReLUs only. A tanh that is saturated learns as little.)
-
-The two panels of histograms show what goes into the activations of each layer, layer 0 being the net's own input; the
-outermost bars hold all beyond. With batch norm each layer begins with mean 0 and standard deviation 1. Then `weight`
-and `bias`, two numbers a unit that are learned, may stretch and move it again, if that makes the loss smaller. The loss
-curves are means over 20 steps, each measured on a batch in train mode; the losses above them are measured in eval mode.
-
-### One layer by itself
-
-The session takes the tutorial's `nn.BatchNorm1d(1)` and your own numbers. In train mode the layer uses mean and
-variance of the batch, the variance divided by N (`correction=0`). It also moves its running statistics towards them,
-and there the variance is divided by N - 1. In eval mode it uses the running statistics, so a prediction does not
-depend on what else is in the batch. `eps`, 0.00001, keeps the root from being 0.
-
-Choose eval mode under *Look in*, and 0 batches seen before: the layer does next to nothing, since a new one has
-running mean 0 and variance 1.
-
-### Then and now
-
-The old code runs unchanged, and `torch.arange(5.0)` spares its `.type(torch.FloatTensor)`. Whole numbers are refused
-still: *NotImplementedError: "batch_norm" not implemented for 'Long'*. Its remark that the 1 in `BatchNorm1d(1)` is the
-size of x is not quite right: it is the number of features, the columns of x. Any number of rows will do, but in train
-mode there must be more than one.
-""",
-    """
-### 看什么
-
-X → 全连接层 → 批标准化 → 激励函数：教程是这么说的，这里的网络也是这么搭的。权重从很小的值出发
-（标准差 0.1），偏置全是 -0.2。不用批标准化时，信号每过一层就弱一些：到第八层，单元的输入几乎不再随 x 变化。
-用 tanh 时，训练接着把深层的单元推到曲线两头平坦的地方，那里的导数接近 0；用 ReLU 时，从第 3 层起所有单元一开始就死亡。
-无论哪种，网络对每个 x 都只给出同一个数。从种子 0 到 19，用批标准化的最终损失是不用时的 1/4 到 1/15。
-（关于死亡单元的提示只统计 ReLU；饱和的 tanh 同样学不到东西。）
-
-两幅直方图画的是每一层激励函数的输入，第 0 层是网络自己的输入；最外侧的柱子包含了所有超出范围的值。
-用批标准化时，每一层一开始都是均值 0、标准差 1。之后，每个单元学习两个数 `weight` 和 `bias`；
-只要能减小损失，它们可以再把数值拉伸、平移。损失曲线是 20 步的平均值，每步都在训练模式下用一批数据计算；
-上面的损失数值则是评估模式下的。
-
-### 单看一层
-
-下面的代码用教程里的 `nn.BatchNorm1d(1)` 处理你给的数。在训练模式下，这一层用当前这批数据的均值和方差，
-方差除以 N（`correction=0`）；同时让自己的滑动统计量向它们靠拢，这时方差除以 N - 1。在评估模式下用的是滑动统计量，
-所以预测结果与同一批里的其他数据无关。`eps` 等于 0.00001，避免平方根为 0。
-
-在*查看模式*里选评估模式，并把之前见过的批数设为 0：这一层几乎什么都不做，因为新建的层滑动均值是 0、滑动方差是 1。
-
-### 过去与现在
-
-旧代码今天仍能原样运行；写成 `torch.arange(5.0)` 就不用 `.type(torch.FloatTensor)` 了。整数仍然不行：
-*NotImplementedError: "batch_norm" not implemented for 'Long'*。旧注释说 `BatchNorm1d(1)` 里的 1 是 x 的大小，
-不太准确：它是特征数，也就是 x 的列数。行数可以任意，只是在训练模式下必须多于一行。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("ReLU instead of tanh", "把 tanh 换成 ReLU"),
-        Text(
-            "Without batch norm all units from layer 3 on are dead before the first step. With it few die, and the net"
-            " learns.",
-            "不用批标准化，从第 3 层起所有单元在训练之前就已死亡；用了批标准化，死亡的很少，网络能学会。",
-        ),
-        {"activation": "relu"},
-    ),
-    Idea(
-        Text("Statistics that lag behind", "跟不上的统计量"),
-        Text(
-            "Momentum 0.01 in eval mode: the running statistics still remember the first steps, and the fit is far off"
-            " though the net has learned. Look in train mode to see it.",
-            "动量 0.01，评估模式：滑动统计量还停留在最初几步，拟合曲线偏得很远，尽管网络已经学会了。"
-            "换成训练模式看看就知道。",
-        ),
-        {"momentum": 0.01, "mode": "eval"},
-    ),
-    Idea(
-        Text("Batches of 4", "每批 4 个"),
-        Text(
-            "Mean and deviation of 4 samples are mostly chance: the net with batch norm ends far worse than with 64.",
-            "4 个样本的均值和标准差多半是碰运气：用批标准化的网络比每批 64 个时差得多。",
-        ),
-        {"batch_size": 4},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "relu_instead_of_tanh": {"activation": "relu"},
+    "statistics_that_lag_behind": {"momentum": 0.01, "mode": "eval"},
+    "batches_of_4": {"batch_size": 4},
+}
 
 
 WITHOUT = Text("without batch norm", "不用批标准化")
@@ -487,10 +391,8 @@ def _number(value: float) -> str:
 
 LESSON = Training(
     key="batchnorm",
-    title=Text("Batch norm", "批标准化"),
     group="better",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=BatchNormConfig,
     ideas=IDEAS,
     sources=(Net, BatchNormTrainer.setup, BatchNormTrainer.batch, activation_inputs, batch_norm_by_hand),

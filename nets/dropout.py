@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 from charts.blocks import Block, Note, Session
 from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text
+from lab import prose
 from lab.data import noisy_line
 from lab.diagnosis import Evaluation
-from lab.lesson import Idea, Port, Training, View
+from lab.lesson import Port, Training, View
 from lab.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
 from lab.training import Learner, Trainer, evaluating
 
@@ -22,108 +24,14 @@ PASSES = 15
 
 NOTHING: Array = as_array([])
 
-SUMMARY = Text(
-    """
-**Dropout makes a net forget on purpose.** At every training step, and for each sample, the toss of a coin decides which
-hidden units are switched off, so no unit can rely on the others. Two nets of one size learn the same 20 noisy points,
-one without dropout and one with it: the first learns the noise by heart, the second stays closer to the line behind the
-points.
-""",
-    """
-**Dropout 让网络故意忘掉一部分**。每一步训练、对每个样本，都用抛硬币的办法关掉一些隐藏单元，
-这样任何单元都不能依赖别的单元。
-两个同样大小的网络学同样的 20 个带噪声的点，一个不用 dropout，一个用：前者把噪声也背了下来，
-后者更贴近这些点背后的那条直线。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-The truth is the line y = x; all else is noise, drawn anew for the test points. 300 hidden units in two layers are far
-too many for 20 points, so the net without dropout bends to meet each training point, and pays for it on the test
-points. The *gap* is the test loss less the training loss, both measured with dropout off: over seeds 0 to 19 it is
-smaller with dropout in every one. The test loss itself is smaller in 16 of them, on average 0.119 against 0.140. So
-dropout helps on the whole, and not in every draw of 20 points.
-
-With dropout, the loss curve is higher and ragged, since it is measured with units missing. That alone says nothing bad
-about the net.
-
-### Why eval() matters
-
-`nn.Dropout(p)` sets each number to 0 with probability p, and multiplies the rest by 1/(1-p), so that their sum stays
-the same on average. That happens in train mode. In eval mode it passes everything through unchanged; thanks to the
-scaling nothing else has to be adjusted. Forget `net.eval()`, and every prediction is a toss of coins: choose train
-mode under *Look in* and see how far passes over the same x lie apart. Only the mean of many comes near the answer of
-eval mode. Forget `net.train()` afterwards, and the rest of the training goes without dropout.
-
-`eval()` changes how layers such as dropout and batch norm behave, and nothing else. It does not stop autograd, as the
-session below shows; that is what `torch.no_grad()` is for. An evaluation wants both.
-
-### Then and now
-
-The old program runs unchanged today. It evaluates in eval mode but without `torch.no_grad()`, so each plot records a
-graph that nobody needs, and `.data` is there to get rid of it. Its dropout stands before the ReLU: the order makes no
-difference, since ReLU leaves both a zero and a positive factor as they are. One thing is new here: `Adam(fused=True)`
-does the same arithmetic in a single pass over the weights, which makes the whole run of both nets about 1.5 times as
-fast.
-""",
-    """
-### 看什么
-
-真实规律是直线 y = x，其余都是噪声；测试点的噪声另外抽取。两层各 300 个隐藏单元，对 20 个点来说实在太多，
-所以不用 dropout 的网络弯弯曲曲地去迁就每个训练点，到了测试点上就吃了亏。*差距*是测试损失减去训练损失，
-两者都在关掉 dropout 时测量：从种子 0 到 19，用了 dropout 的差距每次都更小。测试损失本身在其中 16 次更小，
-平均 0.119，而不用 dropout 是 0.140。所以 dropout 总体上有用，但只有 20 个点时并非每次都灵。
-
-用 dropout 时，损失曲线更高也更毛糙，因为计算它的时候总有一些单元缺席。这并不说明网络不好。
-
-### 为什么要写 eval()
-
-`nn.Dropout(p)` 以概率 p 把每个数变成 0，其余的乘以 1/(1-p)，这样总和的平均值不变。这是训练模式下的行为。
-在评估模式下，它原样放行所有的数；因为训练时已经放大过，别的地方都不用再调整。忘了写 `net.eval()`，
-每次预测都像在抛硬币：在*查看模式*里选训练模式，看看对同一个 x 的多次预测相差多远。要把许多次平均起来，
-才接近评估模式的答案。之后忘了写 `net.train()`，剩下的训练就没有 dropout 了。
-
-`eval()` 只改变 dropout、批标准化这类层的行为，别的什么都不做。它不会关掉自动求导，下面的代码可以证明；
-关掉求导要用 `torch.no_grad()`。评估时两个都要。
-
-### 过去与现在
-
-旧程序今天仍能原样运行。它评估时用了评估模式，但没有用 `torch.no_grad()`，所以每次画图都记录了一张没人需要的计算图，
-再用 `.data` 把它甩掉。它把 dropout 放在 ReLU 前面，其实前后一样：无论是零还是正的倍数，经过 ReLU 都不变。
-这里只有一处是新的：`Adam(fused=True)` 的运算完全相同，但只遍历一次权重，整个训练的速度约为原来的 1.5 倍。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Forget eval()", "忘了 eval()"),
-        Text(
-            "The same net looked at in train mode: passes over the same x disagree, and one pass alone is jagged.",
-            "在训练模式下看同一个网络：对同一个 x 的多次预测各不相同，单独一次预测是一条锯齿线。",
-        ),
-        {"mode": "train"},
-    ),
-    Idea(
-        Text("Drop nearly everything", "几乎全部丢弃"),
-        Text(
-            "p 0.9 in two layers is too much: the net with dropout underfits, and its test loss becomes the worse of"
-            " the two.",
-            "两层都用 p = 0.9 就太过了：用 dropout 的网络欠拟合，测试损失反而更大。",
-        ),
-        {"p": 0.9},
-    ),
-    Idea(
-        Text("More data instead", "换成更多数据"),
-        Text(
-            "With 100 points even the net without dropout can learn little of the noise by heart: the gap shrinks.",
-            "有 100 个点时，不用 dropout 的网络也背不下多少噪声：差距缩小了。",
-        ),
-        {"points": 100},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "forget_eval": {"mode": "train"},
+    "drop_nearly_everything": {"p": 0.9},
+    "more_data_instead": {"points": 100},
+}
 
 
 WITHOUT = Text("without dropout", "不用 dropout")
@@ -320,10 +228,8 @@ def _sessions(net: nn.Module, p: float) -> Iterator[Session]:
 
 LESSON = Training(
     key="dropout",
-    title=Text("Dropout", "Dropout"),
     group="better",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=DropoutConfig,
     ideas=IDEAS,
     sources=(DropoutTrainer.setup, dropout_passes, dropping),

@@ -3,6 +3,7 @@
 import platform
 from dataclasses import dataclass
 from importlib.metadata import metadata
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,94 +13,17 @@ from torch import Tensor
 from charts.blocks import Note, Session, Table
 from charts.chart import Chart
 from charts.text import Text, Words, joined
-from lab.lesson import Computation, Idea, View
+from lab import prose
+from lab.lesson import Computation, View
 from lab.settings import Config, choice
 
-SUMMARY = Text(
-    """
-**Choose your system, and read off the commands.** torch comes in several builds: for the processor alone, or with CUDA
-for an NVIDIA card. Below the commands stands a check that has just run on this server: run the same lines on your
-machine.
-""",
-    """
-**选好你的系统，照着命令安装**。torch 有好几种构建版本：只用处理器的，和带 CUDA、能用 NVIDIA 显卡的。
-命令下面是刚刚在本服务器上运行的检查，装好之后在你自己的电脑上也运行一遍。
-""",
-)
+PROSE = prose.read(__file__)
 
-TEXT = Text(
-    """
-### What you see
-
-The first table holds the commands, in order, to be typed into a terminal. An environment of its own keeps torch apart
-from your other Python programs. Then come the versions that run this page, and a session with what it really printed:
-random numbers, a matrix product compared with numpy's, a gradient, and what hardware torch finds. Everything in this
-tutorial runs on the processor; a graphics card pays off for far larger nets.
-
-The ending of the version tells the build: `+cpu` has no CUDA, `+cu130` is built with CUDA 13.0. `import torch` may take
-a second or two: it loads large libraries. `torch.get_num_threads()` is how many threads torch uses for one operation;
-this server may allow few of them, so that visitors do not crowd each other out.
-
-numpy has to be installed by itself: torch works without it, but warns
-*UserWarning: Failed to initialize NumPy: No module named 'numpy'*, and `torch.from_numpy` and `.numpy()` raise
-*RuntimeError: Numpy is not available*.
-
-### Then and now
-
-The old notes say only: choose on pytorch.org. That selector, on the page *Get Started*, is still the place to look, for
-a certain CUDA version or an AMD card above all. It no longer offers conda: the PyTorch team's own conda channel ended
-with torch 2.5, and the packages on conda-forge are made by its community. For macOS the team builds for Apple silicon
-only; its last build for Intel Macs was 2.2.
-""",
-    """
-### 看什么
-
-第一张表按顺序列出要在终端里输入的命令。单独建一个环境，torch 就不会影响你的其他 Python 程序。接下来是运行本页面的
-各个版本，以及一段真实运行的代码和它的输出：随机数、与 numpy 对照的矩阵乘法、梯度，还有 torch 找到的硬件。
-本教程的所有内容用处理器就够了；网络大得多的时候，显卡才派得上用场。
-
-看版本号的结尾就知道是哪种版本：`+cpu` 不带 CUDA，`+cu130` 带 CUDA 13.0。`import torch` 可能要一两秒，
-因为要加载很大的库。`torch.get_num_threads()` 是 torch 做一次运算所用的线程数；为了让访问者互不影响，
-本服务器可能只给很少的线程。
-
-numpy 要另外安装：没有它 torch 也能用，但会警告
-*UserWarning: Failed to initialize NumPy: No module named 'numpy'*，而 `torch.from_numpy` 和 `.numpy()` 会报错
-*RuntimeError: Numpy is not available*。
-
-### 过去与现在
-
-旧笔记只说：在 pytorch.org 官网选择。官网的 *Get Started* 页面至今仍是该去的地方，尤其是需要特定的 CUDA 版本，
-或者用 AMD 显卡的时候。那里已经没有 conda 这一项：官方的 conda 频道到 torch 2.5 为止，conda-forge 上的包由社区制作。
-官方的 macOS 版本只支持 Apple 芯片；支持 Intel Mac 的最后一版是 2.2。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Windows with an NVIDIA card", "带 NVIDIA 显卡的 Windows"),
-        Text(
-            "pip's default build for Windows has no CUDA: the card would lie idle. So the command names an index.",
-            "pip 在 Windows 上默认安装的版本不带 CUDA，显卡会闲着。所以命令里要指明索引。",
-        ),
-        {"system": "windows", "manager": "pip", "device": "cuda"},
-    ),
-    Idea(
-        Text("CUDA on a Mac?", "Mac 上用 CUDA？"),
-        Text(
-            "There is none. The command stays the plain one, and the note says what a Mac has instead.",
-            "没有。命令还是最普通的那一条，提示里说明了 Mac 有什么可以代替。",
-        ),
-        {"system": "macos", "manager": "pip", "device": "cuda"},
-    ),
-    Idea(
-        Text("With conda", "用 conda"),
-        Text(
-            "On conda-forge each build has a name of its own: pytorch-cpu here, pytorch-gpu for CUDA.",
-            "在 conda-forge 上每种版本有自己的名字：这里是 pytorch-cpu，带 CUDA 的是 pytorch-gpu。",
-        ),
-        {"manager": "conda"},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "windows_with_an_nvidia_card": {"system": "windows", "manager": "pip", "device": "cuda"},
+    "cuda_on_a_mac": {"system": "macos", "manager": "pip", "device": "cuda"},
+    "with_conda": {"manager": "conda"},
+}
 
 # What a visitor's choice means. Addresses of package indexes change and are told by pytorch.org alone.
 NO_CUDA_ON_MACS = Text(
@@ -316,10 +240,8 @@ def compute(config: InstallConfig) -> View:
 
 LESSON = Computation(
     key="install",
-    title=Text("Install", "安装"),
     group="basics",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=InstallConfig,
     ideas=IDEAS,
     sources=(random_numbers, product, gradient, best_device),

@@ -14,7 +14,8 @@ from torch import Tensor
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Chart
 from charts.text import Text, Words
-from lab.lesson import Computation, Idea, View
+from lab import prose
+from lab.lesson import Computation, View
 from lab.settings import Config, choice, matrix
 
 ROUNDING = 1e-5  # of the size of the terms: what float32 may lose in a sum of a few dozen
@@ -22,99 +23,14 @@ ROUNDING = 1e-5  # of the size of the terms: what float32 may lose in a sum of a
 YES = Text("yes", "是")
 EQUAL = Text("equal?", "相等？")
 
-SUMMARY = Text(
-    """
-**torch computes as numpy does.** Choose an operation and type two matrices: both libraries run it, and the results are
-compared. Where the shapes do not fit, you read what each library says, and which sizes would have to agree.
-""",
-    """
-**torch 的运算和 numpy 如出一辙**。选一种运算，填两个矩阵：两个库各算一遍，再比较结果。
-形状不匹配时，可以看到两个库各自的报错，以及究竟哪些大小必须相等。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-The chosen operation on `a` and `b` in both libraries, and below it the whole family on the same two matrices. Both
-compute in float32, and each may add up in an order of its own, so the last digit may differ.
-
-What looks alike is not the same:
-
-- `a * b`, or `torch.mul(a, b)`, multiplies element by element.
-- `a @ b`, or `torch.matmul(a, b)`, is the matrix product, row times column. It takes vectors and stacks of matrices,
-  too.
-- `torch.mm(a, b)` is the matrix product of two matrices and takes nothing else. numpy has no `mm`.
-- `torch.dot` takes two vectors and nothing else. `np.dot` of two matrices is their matrix product.
-
-**Broadcasting:** sizes are compared from the right, and two of them fit if they are equal or one of them is 1. What has
-size 1, or is missing on the left, is repeated as often as needed. This holds for `+` and `*`; for `@` it holds for the
-stack only, never for rows and columns.
-
-What torch calls `dim`, numpy calls `axis`: the dimension that is added up and disappears. `a.sum(dim=0)` adds up the
-rows and leaves one number for each column.
-
-### Then and now
-
-`torch.FloatTensor([[1, 2], [3, 4]])` still works and makes float32 of whole numbers. Today one writes
-`torch.tensor([[1., 2.], [3., 4.]])`, and the dots matter: without them the tensor is int64, and its product with a
-float tensor is refused, as the last lines on this page show. Given sizes instead of data, `torch.FloatTensor(2, 2)`
-holds whatever the memory held before; today `torch.zeros(2, 2)` or `torch.empty(2, 2)` says which of the two is meant.
-""",
-    """
-### 看什么
-
-上面是所选运算在两个库里的结果，下面是同样两个矩阵上的全部运算。两边都用 float32 计算，相加的顺序可能各不相同，
-所以最后一位数字可能有差别。
-
-看起来相像，其实不同：
-
-- `a * b`，也就是 `torch.mul(a, b)`，是逐元素相乘。
-- `a @ b`，也就是 `torch.matmul(a, b)`，是矩阵乘法：行乘列。向量和成批的矩阵也可以。
-- `torch.mm(a, b)` 只做两个矩阵的乘法，不接受别的。numpy 没有 `mm`。
-- `torch.dot` 只接受两个向量。`np.dot` 遇到两个矩阵时，做的是矩阵乘法。
-
-**广播**：形状从右往左逐个比较，两个大小相等，或者其中一个是 1，就算匹配。大小为 1 的维度，以及左边缺少的维度，
-会按需要重复。`+` 和 `*` 都遵守这条规则；`@` 只对批的维度广播，行和列从不广播。
-
-torch 的 `dim` 就是 numpy 的 `axis`：沿着这个维度相加，这个维度随之消失。`a.sum(dim=0)` 把各行加起来，每列留下一个数。
-
-### 过去与现在
-
-`torch.FloatTensor([[1, 2], [3, 4]])` 现在仍然可用，它把整数变成 float32。现在的写法是
-`torch.tensor([[1., 2.], [3., 4.]])`，小数点不能省：省掉就成了 int64，与浮点张量做矩阵乘法会报错，见本页最后几行。
-如果给的不是数据而是大小，`torch.FloatTensor(2, 2)` 里就是内存中残留的数；用 `torch.zeros(2, 2)` 或
-`torch.empty(2, 2)` 才能说清楚要的是哪一种。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Make the shapes clash", "让形状不匹配"),
-        Text(
-            "A row of `a` has 3 numbers, a column of `b` has 2: there is no product, and both libraries say so.",
-            "`a` 的一行有 3 个数，`b` 的一列有 2 个数：无法相乘，两个库都会报错。",
-        ),
-        {"operation": "mm", "a": [[1, 2, 3], [4, 5, 6]]},
-    ),
-    Idea(
-        Text("One row for all", "一行加到每一行"),
-        Text(
-            "`b` has a single row, and broadcasting adds it to each of the three rows of `a`.",
-            "`b` 只有一行，广播把它加到 `a` 的三行上。",
-        ),
-        {"operation": "add", "a": [[1, 2], [3, 4], [5, 6]], "b": [[10, 20]]},
-    ),
-    Idea(
-        Text("Take dot for mm", "把 dot 当作 mm"),
-        Text(
-            "`np.dot` gives the matrix product of the two matrices; `torch.dot` wants vectors and refuses them.",
-            "`np.dot` 给出两个矩阵的乘积；`torch.dot` 只要向量，拒绝计算。",
-        ),
-        {"operation": "dot"},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "make_the_shapes_clash": {"operation": "mm", "a": [[1, 2, 3], [4, 5, 6]]},
+    "one_row_for_all": {"operation": "add", "a": [[1, 2], [3, 4], [5, 6]], "b": [[10, 20]]},
+    "take_dot_for_mm": {"operation": "dot"},
+}
 
 OPERATIONS: dict[str, Words] = {
     "abs": Text("Each element: absolute value", "逐元素：绝对值"),
@@ -464,10 +380,8 @@ def _old_lines() -> Session:
 
 LESSON = Computation(
     key="operations",
-    title=Text("Operations", "运算"),
     group="basics",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=OperationsConfig,
     ideas=IDEAS,
     sources=(in_torch, in_numpy),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from charts.blocks import Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words, joined
+from lab import prose
 from lab.data import normal_square, shuffled_batches
 from lab.diagnosis import Evaluation
-from lab.lesson import Idea, Port, Training, View
+from lab.lesson import Port, Training, View
 from lab.settings import Config, choice, choices, hidden_units, learning_rate, number, seed, switch
 from lab.training import LOSS, TEST_LOSS, Learner, Trainer
 
@@ -45,112 +47,14 @@ RACERS = {
 }
 LABELS = {name: racer.label for name, racer in RACERS.items()}
 
-SUMMARY = Text(
-    """
-**Four optimizers, one task, one chart.** The nets begin with the same weights and see the same batches; all that
-differs is what an optimizer makes of the gradient. Who is down first depends on the learning rate more than on the
-name.
-""",
-    """
-**四个优化器，同一个任务，同一张图**。各个网络的初始权重相同，看到的批次也相同；不同的只是优化器怎样使用梯度。
-谁先到谷底，与其说看名字，不如说看学习率。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-Each curve is the loss on the batch of that step, before the step was taken. The dashed gray line is the variance of
-the noise, 0.01: on unseen points no net can do better, but for luck.
-
-- **SGD** goes against the gradient: `w -= lr * g`. It keeps nothing.
-- **Momentum** keeps a running sum of the gradients, each older one weighing 0.8 times as much: `v = 0.8 * v + g`, then
-  `w -= lr * v`. Where the gradients agree, the steps grow up to 1 / (1 - 0.8) = 5 times as long.
-- **RMSprop** keeps a running mean of the squared gradient and divides by its root, so that a weight whose gradients
-  are small moves about as fast as any other.
-- **Adam** does both, and so keeps two numbers for each weight.
-
-At learning rate 0.01 SGD is last after 12 epochs in 20 seeds of 20, and Adam first in 18. This says little about the
-names: an SGD step shrinks with the gradient, while RMSprop and Adam move each weight by about the learning rate,
-whatever the gradient. So the same number means different things. To compare in earnest, give each its own best
-learning rate.
-
-**Three more can join.** Nesterov is Momentum that looks ahead. Adagrad sums up all squared gradients and so takes
-ever shorter steps. AdamW is Adam that also shrinks the weights a little in each step; its curve all but covers Adam's.
-
-### Then and now
-
-In the old notes each net draws weights of its own, so that a part of the race is luck: switch off *Same start* to see
-it. And their `DataLoader` has two workers for data that is already in memory: starting them anew in each of 12 epochs
-took longer than all the training. Here an epoch is a shuffled tensor cut into slices, and the same slices go to every
-net.
-
-`fused=True` is today's torch: the whole update in one call, with the same losses but for rounding. Only RMSprop has no
-such version. `torch.normal(torch.zeros(x.size()))` is `torch.randn(x.size())`, and `loss.data.numpy()` is
-`loss.item()`.
-""",
-    """
-### 看什么
-
-每条曲线是各步所用那一批的损失，在更新权重之前计算。灰色虚线是噪声的方差 0.01：
-在没有见过的点上，除非碰巧，没有网络能比它更低。
-
-- **SGD** 沿梯度的反方向走：`w -= lr * g`，什么也不记。
-- **Momentum** 记住梯度的累加值，每过一步旧梯度的分量乘以 0.8：`v = 0.8 * v + g`，然后 `w -= lr * v`。
-如果各步梯度方向一致，步子最多会变为 1 / (1 - 0.8) = 5 倍。
-- **RMSprop** 记住梯度平方的滑动平均，再除以它的平方根：梯度小的权重，走得和别的权重差不多快。
-- **Adam** 两样都做，所以每个权重要记两个数。
-
-学习率 0.01、训练 12 个 epoch，试 20 个种子，SGD 次次最后，Adam 有 18 次第一。但这不能说明名字的好坏：
-SGD 的步子随梯度变小，而 RMSprop 和 Adam 不管梯度多大，每个权重每步都移动大约一个学习率的距离。
-同一个学习率对它们的意义并不相同；要认真比较，就得给每个优化器选它自己最好的学习率。
-
-**还有三个可以参加**。Nesterov 是会往前看一步的 Momentum。Adagrad 把所有梯度的平方累加起来，于是步子越走越短。
-AdamW 是每一步还让权重缩小一点的 Adam，它的曲线几乎盖住 Adam 的曲线。
-
-### 过去与现在
-
-旧笔记里每个网络各自随机初始化，比赛有一部分靠运气：关掉“相同起点”就能看到。它的 `DataLoader` 还为已经在内存里的数据
-开了两个子进程，12 个 epoch 每次都要重新启动，花的时间比全部训练还长。这里每个 epoch 把打乱的张量切成片，
-同样的片交给每个网络。
-
-`fused=True` 是今天 torch 的写法：一次调用完成整个更新，除舍入误差外损失相同；只有 RMSprop 没有这种版本。
-`torch.normal(torch.zeros(x.size()))` 就是 `torch.randn(x.size())`，`loss.data.numpy()` 现在写成 `loss.item()`。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("A tenth of the learning rate", "学习率减到十分之一"),
-        Text(
-            "At 0.001 RMSprop and Adam still come far down, for their steps do not shrink with the gradient. Momentum"
-            " lags behind them, and SGD behind Momentum.",
-            "学习率 0.001 时，RMSprop 和 Adam 的步子不随梯度变小，仍能往下走很远；"
-            "Momentum 落在后面，SGD 还在 Momentum 后面。",
-        ),
-        {"learning_rate": 0.001},
-    ),
-    Idea(
-        Text("All seven at 0.5", "七个一起，学习率 0.5"),
-        Text(
-            "Now SGD wins over RMSprop, Adam and AdamW, which leap about and cannot settle. Adagrad, whose steps grow"
-            " shorter, always does: of 20 seeds it fits the curve in 20, SGD in 16, Adam in 1, RMSprop in none.",
-            "现在 SGD 胜过了 RMSprop、Adam 和 AdamW：它们来回乱跳，停不下来。步子越走越短的 Adagrad 总能停稳："
-            "试 20 个种子，它 20 次都拟合得好，SGD 16 次，Adam 1 次，RMSprop 一次也没有。",
-        ),
-        {"learning_rate": 0.5, "optimizers": list(RACERS), "seed": 4},
-    ),
-    Idea(
-        Text("Luck at the start", "起点靠运气"),
-        Text(
-            "The tutorial's own race: four nets with weights of their own. Some begin far ahead, and no optimizer has"
-            " done anything yet.",
-            "教程原来的比赛：四个网络各有各的初始权重。优化器还什么都没做，就已经有先有后。",
-        ),
-        {"same_start": False},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "a_tenth_of_the_learning_rate": {"learning_rate": 0.001},
+    "all_seven_at_0_5": {"learning_rate": 0.5, "optimizers": list(RACERS), "seed": 4},
+    "luck_at_the_start": {"same_start": False},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,10 +277,8 @@ def _metrics() -> dict[str, Words]:
 
 LESSON = Training(
     key="optimizers",
-    title=Text("Optimizers", "优化器"),
     group="better",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=OptimizersConfig,
     ideas=IDEAS,
     sources=(Net, make_optimizer, OptimizersTrainer.setup, OptimizersTrainer.batch, shuffled_batches),

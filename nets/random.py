@@ -1,6 +1,7 @@
 """Random numbers: the seed, and the four forms of torch.normal. Tutorial, random."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from charts.blocks import Note, Session, Table
 from charts.chart import Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text
-from lab.lesson import Computation, Idea, View
+from lab import prose
+from lab.lesson import Computation, View
 from lab.settings import Config, choice, number, seed
 
 # The tutorial's four calls, as it writes them; `draw` makes them.
@@ -22,96 +24,14 @@ FORMS = {
 REACH = 4.0  # standard deviations that the histogram shows: beyond lies one number in 16 000
 BINS = 32
 
-SUMMARY = Text(
-    """
-**Random numbers that can be repeated.** torch computes them one after the other, and they only look random: they are
-pseudo random. The seed says where the row begins, so the same seed gives the same numbers. `torch.normal` draws from
-normal distributions; its four forms differ in where mean and standard deviation come from.
-""",
-    """
-**可以重复的随机数**。torch 的随机数是一个接一个算出来的，只是看起来随机，所以叫伪随机。
-种子决定从哪里开始：种子相同，得到的数就相同。`torch.normal` 按正态分布抽样，
-四种写法的区别在于均值和标准差从哪里来。
-""",
-)
 
-TEXT = Text(
-    """
-### What you see
+PROSE = prose.read(__file__)
 
-On the left is one draw: a point for each element, the line its mean, the band one standard deviation to either side.
-About two points in three fall into the band. On the right are all draws together, each number minus its mean and
-divided by its standard deviation: whatever the form, the same bell. The table compares what was asked for with what
-came. The mean of many draws misses by about the standard deviation divided by √draws, so four times as many draws halve
-the error.
-
-### One generator for all
-
-`torch.manual_seed` sets the generator that the whole process shares. Initial weights, dropout and shuffling draw from
-it, too, so one more draw anywhere changes all that follow. Who needs numbers of their own makes a `torch.Generator` and
-passes it on. numpy and Python's `random` have generators of their own, which `torch.manual_seed` does not touch. Many
-visitors share this server, so the page puts the state of the shared generator back after each computation.
-
-The same seed gives the same numbers with the same torch on the same kind of device. Another version or a graphics card
-may give others.
-
-### Then and now
-
-The four lines of the old notes run unchanged. Mind the points in `torch.arange(1., 6.)`: without them the means are
-int64, and the call raises *NotImplementedError: "normal_kernel_cpu" not implemented for 'Long'*. Two plain numbers need
-a `size`: `torch.normal(2, 3)` raises *TypeError: normal() received an invalid combination of arguments*.
-""",
-    """
-### 看什么
-
-左图是一次抽样：每个元素一个点，线是它的均值，色带是均值上下各一个标准差。大约三分之二的点落在色带里。
-右图把所有抽样放在一起，每个数减去均值、再除以标准差：不管哪种写法，都是同一条钟形曲线。
-表格把要求的值与实际抽到的值放在一起比较。多次抽样的平均值大约偏离“标准差除以 √抽样次数”，
-所以抽样次数变成四倍，误差减半。
-
-### 大家共用一个生成器
-
-`torch.manual_seed` 设置的是整个进程共用的生成器。权重的初始化、dropout 和打乱数据也从它那里取数，
-所以任何地方多抽一次，后面的数就全变了。想要自己专用的随机数，就建一个 `torch.Generator` 传进去。
-numpy 和 Python 的 `random` 各有自己的生成器，`torch.manual_seed` 管不到它们。
-许多访问者共用这台服务器，所以本页面每次计算之后都会把共用生成器的状态恢复原样。
-
-同样的种子，在同一版 torch、同一种设备上给出同样的数；换了版本或者换成显卡，就可能不同。
-
-### 过去与现在
-
-旧笔记的四行代码现在照样能运行。注意 `torch.arange(1., 6.)` 里的小数点：没有它，均值是 int64，会报错
-*NotImplementedError: "normal_kernel_cpu" not implemented for 'Long'*。均值和标准差都是普通的数时必须写 `size`：
-`torch.normal(2, 3)` 会报错 *TypeError: normal() received an invalid combination of arguments*。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Ten draws only", "只抽十次"),
-        Text(
-            "The histogram grows ragged and the means miss by more: about seven times as far as with 500 draws.",
-            "直方图变得参差不齐，平均值也偏得更远：大约是抽 500 次时的七倍。",
-        ),
-        {"draws": 10},
-    ),
-    Idea(
-        Text("Another seed", "换一个种子"),
-        Text(
-            "Every number changes, and the distribution does not: same band, same bell.",
-            "每个数都变了，分布却没有变：色带和钟形曲线还是原来的样子。",
-        ),
-        {"seed": 2},
-    ),
-    Idea(
-        Text("Wider and wider", "越来越宽"),
-        Text(
-            "One mean, 0.5, and standard deviations from 1 to 5: the band opens, and the points scatter with it.",
-            "均值都是 0.5，标准差从 1 到 5：色带越来越宽，点也越来越分散。",
-        ),
-        {"form": "std"},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "ten_draws_only": {"draws": 10},
+    "another_seed": {"seed": 2},
+    "wider_and_wider": {"form": "std"},
+}
 
 MISSES = Text(
     "Over {draws} draws the mean that misses most is {most:.1f} times std / √draws away from what was asked for;"
@@ -297,10 +217,8 @@ def _table(drawn: Tensor, mean: Tensor, std: Tensor) -> Table:
 
 LESSON = Computation(
     key="random",
-    title=Text("Random numbers", "随机数"),
     group="basics",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=RandomConfig,
     ideas=IDEAS,
     sources=(draw, draw_many, repeat),

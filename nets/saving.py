@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,123 +16,20 @@ from torch import nn
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Array, Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words
+from lab import prose
 from lab.data import noisy_square
 from lab.diagnosis import Evaluation
-from lab.lesson import Idea, Port, Training, View
+from lab.lesson import Port, Training, View
 from lab.settings import NOISE, POINTS, Config, hidden_units, learning_rate, number, seed, steps
 from lab.training import LOSS, TEST_LOSS, Learner, Restored, Trainer
 
-SUMMARY = Text(
-    """
-**A trained net is a handful of numbers: keep them.** When training ends, net1 is saved as a whole, as its parameters
-alone, and as ONNX. Net2, net3 and net4 are read back from these files and predict what net1 predicts.
-""",
-    """
-**训练好的网络就是一些数，把它们存下来**。训练结束后，net1 以三种方式保存：整个网络、只有参数、ONNX。
-net2、net3、net4 从这些文件中提取出来，预测结果与 net1 一样。
-""",
-)
+PROSE = prose.read(__file__)
 
-TEXT = Text(
-    """
-### What you see
-
-Once training has ended, the files are written and read back, and each panel draws what the net of its file predicts.
-The torch files give net1's outputs exactly. ONNX runs elsewhere than in torch, and may round the last digit otherwise.
-
-- `net.pkl` is the whole net, made by `torch.save(net1, ...)`. It holds the weights, but its classes only by name, such
-  as `torch.nn.modules.linear.Linear`. If your own class is renamed or moves, the file no longer loads.
-- `net_params.pkl` holds `net1.state_dict()`: tensors by name, no classes. Build the same net anew, then
-  `load_state_dict` fills it in. This is the way to keep a net.
-- `net.safetensors` holds the same tensors without pickle: nothing in it can run.
-- `net.onnx` holds the weights and the computation, and needs neither torch nor your code.
-
-Call `net.eval()` after loading. A net built anew is in training mode, and a whole net comes back in the mode in which
-it was saved; dropout and batch norm then behave as in training. This net has neither, so here it makes no difference.
-
-### Then and now
-
-The old notes' `torch.load('net.pkl')` raises *UnpicklingError* today. A pickle can run any code while it is loaded,
-so since torch 2.6 `torch.load` takes only tensors and simple values (`weights_only=True`) unless told otherwise. There
-are three ways: allow the classes by `torch.serialization.safe_globals` (`add_safe_globals` allows them for the rest of
-the program); pass `weights_only=False` for a file that you trust as you trust a program; or save the `state_dict`, best
-of all.
-
-`safe_globals` is no protection against a file that is made to do harm. Below, a file of nothing but allowed classes
-brings a `forward` of its own: its weights are those of net1 to the last bit, and its outputs are not. A file can go
-further. With a class allowed, the functions that `weights_only=True` always allows can set attributes of torch's own
-unpickler, and end in code of the file's choice; in torch 2.5 no class had to be allowed for that (CVE-2025-32434). So
-load a whole net only from people whose programs you would run; from anybody else take its `net.safetensors`, and the
-class from your own code.
-
-The notes warn that restoring the whole net may be slow. For a net of this size both ways take a few milliseconds at
-most: see the table. For a large one, what takes time is the weights, and both ways read them. And the notes draw net1
-by the `prediction` made before the last step, so there net1 is one step behind net2 and net3.
-""",
-    """
-### 看什么
-
-训练一结束，文件就写好并读回来，每张图画出从对应文件提取的网络的预测。两个 torch 文件给出的输出与 net1 完全相同。
-ONNX 不在 torch 里运行，最后一位的舍入可能不同。
-
-- `net.pkl` 是整个网络，由 `torch.save(net1, ...)` 保存。权重都在里面，类却只记了名字，例如
-  `torch.nn.modules.linear.Linear`。如果你自己的类改了名或换了地方，这个文件就读不出来了。
-- `net_params.pkl` 保存 `net1.state_dict()`：带名字的张量，没有类。先重新搭建同样的网络，再用
-  `load_state_dict` 填入参数。长期保存网络就用这种方式。
-- `net.safetensors` 保存同样的张量，但不用 pickle：里面没有任何能运行的东西。
-- `net.onnx` 保存权重和计算过程，既不需要 torch，也不需要你的代码。
-
-加载之后要调用 `net.eval()`。新搭建的网络处于训练模式；整个网络读回来时，保存时是什么模式就是什么模式。
-在训练模式下，dropout 和批标准化会按训练时的方式计算。这里的网络两者都没有，所以没有区别。
-
-### 过去与现在
-
-旧笔记的 `torch.load('net.pkl')` 今天会报错 *UnpicklingError*。读取 pickle 时可以运行任何代码，
-所以从 torch 2.6 起，`torch.load` 默认只读张量和简单的值（`weights_only=True`）。有三种办法：
-用 `torch.serialization.safe_globals` 允许这几个类（`add_safe_globals` 则在整个程序里一直允许）；
-对于像程序一样信得过的文件，传入 `weights_only=False`；或者只保存 `state_dict`，这是最好的办法。
-
-对于蓄意制作的文件，`safe_globals` 起不到保护作用。下面的文件只用到允许的类，却自带一个 `forward`：权重与 net1
-逐位相同，输出却不同。文件还可以做得更多：一旦允许了某个类，`weights_only=True` 始终允许的那些函数就能修改 torch
-自己的反序列化器的属性，最终运行文件指定的代码；在 torch 2.5 里，甚至不需要允许任何类（CVE-2025-32434）。
-所以，只有当你愿意运行对方的程序时，才加载对方的整个网络；否则只取 `net.safetensors`，类用你自己的代码。
-
-旧笔记提醒提取整个网络可能较慢。这么小的网络，两种方式最多只要几毫秒，见表。网络很大时，花时间的是读权重，
-而两种方式都要读。另外，旧笔记画 net1 用的 `prediction` 是最后一步之前算的，所以那里的 net1 比 net2、net3 落后一步。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("A wider net", "更宽的网络"),
-        Text(
-            "100 hidden units have 301 numbers instead of 31, and each file grows by about 12 bytes a unit: three"
-            " float32 numbers.",
-            "100 个隐藏单元有 301 个数，而不是 31 个；每多一个单元，每个文件大约增加 12 个字节，也就是三个 float32。",
-        ),
-        {"hidden_units": 100, "learning_rate": 0.1},
-    ),
-    Idea(
-        Text("One hidden unit", "一个隐藏单元"),
-        Text(
-            "4 numbers, 16 bytes, and yet the .pkl files are no smaller than with 10 units: torch.save begins every"
-            " tensor at a multiple of 64 bytes. net.safetensors does shrink.",
-            "只有 4 个数、16 个字节，但两个 .pkl 文件并不比 10 个单元时小：torch.save 让每个张量都从"
-            " 64 字节的整数倍处开始。net.safetensors 则变小了。",
-        ),
-        {"hidden_units": 1},
-    ),
-    Idea(
-        Text("Save too early", "保存得太早"),
-        Text(
-            "After 3 steps the net fits badly. The files restore it just as bad, and are as large as those of a net"
-            " that has learned: they keep numbers, good or not.",
-            "只训练 3 步，网络拟合得很差。文件提取出来的网络也一样差，文件却和学好的网络一样大："
-            "它们只管保存数值，不管好坏。",
-        ),
-        {"steps": 3},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "a_wider_net": {"hidden_units": 100, "learning_rate": 0.1},
+    "one_hidden_unit": {"hidden_units": 1},
+    "save_too_early": {"steps": 3},
+}
 
 HOLDS: Mapping[str, Words] = {
     "net.pkl": Text("the whole net: classes by name, and weights", "整个网络：类的名字和权重"),
@@ -405,10 +303,8 @@ def _outcome(call: Callable[[], object]) -> str:
 
 LESSON = Training(
     key="saving",
-    title=Text("Saving", "保存和提取"),
     group="practice",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=SavingConfig,
     ideas=IDEAS,
     sources=(SavingTrainer.setup, save, restore_net, restore_params),

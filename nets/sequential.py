@@ -5,6 +5,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,106 +14,21 @@ from torch import nn
 from charts.blocks import Block, Note, Session, Table
 from charts.chart import Chart, Heatmap, Line, Panel, Points, as_array
 from charts.text import Text, Words
+from lab import prose
 from lab.data import two_blobs
 from lab.diagnosis import Evaluation
-from lab.lesson import Idea, Port, Training, View
+from lab.lesson import Port, Training, View
 from lab.settings import NOISE, Config, hidden_units, learning_rate, number, seed, steps, switch
 from lab.training import Learner, Trainer
 from nets.classification import GRID, TEST_POINTS, Net
 
-SUMMARY = Text(
-    """
-**One net, written in two ways.** `class Net` says in `forward` how data flows through its layers; `nn.Sequential` is
-given the layers and calls one after the other. With the same weights both compute the same, to the last bit.
-""",
-    """
-**同一个网络，两种写法**。`class Net` 在 `forward` 里写明数据怎样流过各层；`nn.Sequential` 只要把各层依次列出，
-它会一层接一层地调用。权重相同时，两者的输出逐比特相同。
-""",
-)
+PROSE = prose.read(__file__)
 
-TEXT = Text(
-    """
-### What you see
-
-Both nets have a hidden layer, a ReLU and an output layer. With *Same start* on, the second net begins with a copy of
-the first one's weights. Then the maps are alike, the loss curves lie on each other, and the largest difference between
-the outputs is exactly 0: before, during and after training. Turned off, each net draws weights of its own.
-
-`print` shows a ReLU in one net only. It lists modules, the layers that a net owns; `class Net` owns no ReLU but calls
-the function `F.relu` in its `forward`. `nn.Sequential` takes modules only, so there it is the module `nn.ReLU()`.
-
-The weights have different names: `hidden.weight` after the attribute of the class, `0.weight` after the place in the
-row. So the `state_dict` of one does not load into the other. `copy_weights` gives the values the other net's names;
-or give the layers names, in an `OrderedDict`.
-
-### Which to use
-
-`nn.Sequential` is for layers in a row. It has one input and one way through: it cannot branch, take two inputs, or
-skip a layer as in `x + self.hidden(x)`. For these write a class. Large nets mix both: a class whose parts are
-Sequentials.
-
-### Then and now
-
-The old lines run today as they stand. Only the class is shorter: `super().__init__()` does what
-`super(Net, self).__init__()` did. A Sequential can be indexed, sliced and extended: `net[0]`, `net[:2]`,
-`net.append(nn.ReLU())`.
-""",
-    """
-### 看什么
-
-两个网络都有一个隐藏层、一个 ReLU 和一个输出层。打开“相同起点”时，第二个网络一开始就复制第一个网络的权重：
-两张图一样，两条损失曲线重合，输出的最大差恰好是 0，训练前、训练中、训练后都是如此。关闭后，两个网络各自随机初始化权重。
-
-`print` 只在其中一个网络里显示 ReLU。它列出的是模块，也就是网络拥有的层；`class Net` 没有 ReLU 模块，
-而是在 `forward` 里调用函数 `F.relu`。`nn.Sequential` 只接受模块，所以要写成模块 `nn.ReLU()`。
-
-权重的名字不同：类里按属性取名 `hidden.weight`，Sequential 里按位置取名 `0.weight`。
-所以一个网络的 `state_dict` 不能直接加载到另一个里。`copy_weights` 把数值换上另一个网络的名字；
-也可以用 `OrderedDict` 给各层取名。
-
-### 用哪一个
-
-`nn.Sequential` 适合一层接一层的网络。它只有一个输入、一条路：不能分支，不能有两个输入，
-也不能像 `x + self.hidden(x)` 那样跳过一层。需要这些时就写成类。大的网络两者并用：类的各个部分是 Sequential。
-
-### 过去与现在
-
-旧笔记的这几行今天照样能运行。只有类的写法更短了：`super(Net, self).__init__()` 现在写 `super().__init__()` 就够了。
-Sequential 可以取下标、切片、追加：`net[0]`、`net[:2]`、`net.append(nn.ReLU())`。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Start apart", "各走各的"),
-        Text(
-            "Each net draws weights of its own: the outputs differ before the first step and after the last, though"
-            " both learn to tell the clouds apart.",
-            "两个网络各自初始化：第一步之前输出就不同，最后一步之后仍然不同，但两者都学会了把两团点分开。",
-        ),
-        {"same_start": False},
-    ),
-    Idea(
-        Text("A rough ride", "颠簸的路"),
-        Text(
-            "Overlapping clouds, 100 hidden units, learning rate 1: the loss jumps, and jumps alike in both."
-            " The difference stays exactly 0.",
-            "两团点重叠，100 个隐藏单元，学习率 1：损失上下跳动，而且两个网络跳得一样，差始终恰好是 0。",
-        ),
-        {"noise": 3.0, "hidden_units": 100, "learning_rate": 1.0, "steps": 300},
-    ),
-    Idea(
-        Text("One unit, two fates", "一个单元，两种命运"),
-        Text(
-            "One hidden unit each, and weights of their own: here class Net's only ReLU dies on the way, and"
-            " nn.Sequential learns. The weights are to blame, not the writing: with Same start on, both die.",
-            "各有一个隐藏单元，各自初始化：这里 class Net 唯一的 ReLU 在训练途中死亡，而 nn.Sequential 学会了。"
-            "这不怪写法，只怪权重：打开“相同起点”，两个都会死亡。",
-        ),
-        {"same_start": False, "hidden_units": 1, "learning_rate": 0.1, "seed": 15},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "start_apart": {"same_start": False},
+    "a_rough_ride": {"noise": 3.0, "hidden_units": 100, "learning_rate": 1.0, "steps": 300},
+    "one_unit_two_fates": {"same_start": False, "hidden_units": 1, "learning_rate": 0.1, "seed": 15},
+}
 
 SAME = Text(
     "**The difference is exactly 0:** same weights and same steps of arithmetic give the same bits.",
@@ -285,10 +201,8 @@ def _outcome(call: Callable[[], object]) -> str:
 
 LESSON = Training(
     key="sequential",
-    title=Text("Sequential", "快速搭建法"),
     group="first",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=SequentialConfig,
     ideas=IDEAS,
     sources=(Net, copy_weights, SequentialTrainer.setup),

@@ -11,99 +11,17 @@ from torch import Tensor, nn
 from charts.blocks import Note, Session, Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text
-from lab.lesson import Computation, Idea, View
+from lab import prose
+from lab.lesson import Computation, View
 from lab.settings import Config, Matrix, choice, matrix, number, vector
 
-SUMMARY = Text(
-    """
-**One memory, two names.** `torch.from_numpy` copies nothing: tensor and array look at the same numbers, so what changes
-on one side changes on the other. `torch.tensor` makes a copy, which goes its own way.
-""",
-    """
-**同一块内存，两个名字**。`torch.from_numpy` 不复制数据：张量和数组看的是同一批数，一边改了，另一边也跟着变。
-`torch.tensor` 则复制一份，从此互不相干。
-""",
-)
+PROSE = prose.read(__file__)
 
-TEXT = Text(
-    """
-### What you see
-
-The first element is changed, on the side that you choose. On the left every element stands at its place in memory: the
-square is the array, the circle inside it the tensor that shares its memory, the triangle the copy. After the change the
-triangle stays behind.
-
-On the right the elements are read row by row, and the height says where in memory each is found. A tensor is a stretch
-of memory and its **strides**: how far it is to the next row and to the next column. The transpose `.T` moves no number,
-it only swaps the strides, so that reading it jumps back and forth. `.contiguous()` writes a new stretch in reading
-order. numpy counts its strides in bytes, torch in elements.
-
-### Types
-
-torch keeps the type that numpy gives. Whole numbers become int64, and a single decimal point makes the whole array
-float64. But nets compute in float32, so a float64 array that goes into a layer raises
-*RuntimeError: mat1 and mat2 must have the same dtype, but got Double and Float*. `.float()` mends it. Simple sums give
-no such warning: float64 plus float32 is float64.
-
-### Then and now
-
-The old notes write `torch.FloatTensor([-1,-2,1,2])`, and it still works: always float32, whatever the list holds.
-`torch.tensor` is the way today. It reads the type from the data, so `torch.tensor([-1, -2, 1, 2])` is int64; say
-`dtype=torch.float32` where you want that. Beware of `torch.Tensor(3)` and `torch.FloatTensor(3)`: they are not the
-number 3, but three numbers that nobody has set. `torch.tensor(3)` is the number.
-""",
-    """
-### 看什么
-
-在你选择的那一边修改第一个元素。左图把每个元素画在它的内存位置上：方块是数组，方块里的圆是与它共用内存的张量，
-三角是复制出来的张量。修改之后，三角留在原处。
-
-右图按行依次读出元素，高度表示它在内存里的位置。张量就是一段内存加上**步长**（stride）：
-到下一行要走多远，到下一列要走多远。转置 `.T` 一个数也不搬，只是交换步长，所以读起来要来回跳。
-`.contiguous()` 则按阅读顺序写出一段新的内存。numpy 的步长以字节计，torch 的步长以元素计。
-
-### 数据类型
-
-torch 沿用 numpy 给的类型。整数变成 int64；只要有一个数带小数点，整个数组就是 float64。可是网络用 float32 计算，
-把 float64 的数组送进网络层会报错
-*RuntimeError: mat1 and mat2 must have the same dtype, but got Double and Float*，加上 `.float()` 就好了。
-普通的加法不会提醒你：float64 加 float32 得到 float64。
-
-### 过去与现在
-
-旧笔记写的是 `torch.FloatTensor([-1,-2,1,2])`，现在仍然能用：不管列表里是什么，结果总是 float32。
-今天的写法是 `torch.tensor`，它根据数据决定类型，所以 `torch.tensor([-1, -2, 1, 2])` 是 int64；
-想要 float32 就写上 `dtype=torch.float32`。当心 `torch.Tensor(3)` 和 `torch.FloatTensor(3)`：它们不是数 3，
-而是三个没有赋过值的数。`torch.tensor(3)` 才是数 3。
-""",
-)
-
-IDEAS = (
-    Idea(
-        Text("Change the tensor", "改张量"),
-        Text(
-            "The change is made in the tensor, and the array shows it, too: sharing works both ways.",
-            "改的是张量，数组也跟着变：共用内存是双向的。",
-        ),
-        {"side": "torch"},
-    ),
-    Idea(
-        Text("One decimal point", "加一个小数点"),
-        Text(
-            "0.5 in one place makes the whole array float64, and the tensor with it.",
-            "只有一个数是 0.5，整个数组就成了 float64，张量也一样。",
-        ),
-        {"array": [[0.5, 1, 2], [3, 4, 5]]},
-    ),
-    Idea(
-        Text("A tall array", "竖着的数组"),
-        Text(
-            "The same six numbers as three rows of two: the stride to the next row is now 2, and the walk differs.",
-            "同样六个数排成三行两列：到下一行的步长变成 2，读法也不同了。",
-        ),
-        {"array": [[0, 1], [2, 3], [4, 5]]},
-    ),
-)
+IDEAS: dict[str, dict[str, Any]] = {
+    "change_the_tensor": {"side": "torch"},
+    "one_decimal_point": {"array": [[0.5, 1, 2], [3, 4, 5]]},
+    "a_tall_array": {"array": [[0, 1], [2, 3], [4, 5]]},
+}
 
 CHANGED = Text(
     "`{changed}[0, 0] = {value}`, and `{other}[0, 0]` reads {seen}: they are one memory. `copied[0, 0]` still reads"
@@ -313,10 +231,8 @@ def _two_floats(data: list[float]) -> Session:
 
 LESSON = Computation(
     key="tensors",
-    title=Text("Tensors", "张量"),
     group="basics",
-    summary=SUMMARY,
-    text=TEXT,
+    prose=PROSE,
     config=TensorsConfig,
     ideas=IDEAS,
     sources=(change, shares_memory, places, through_a_layer),

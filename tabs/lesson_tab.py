@@ -63,8 +63,8 @@ class LessonTab(ABC):
     def __init__(self, lesson: Lesson, language: gr.Textbox) -> None:
         self.lesson = lesson
         self.language = language
-        self._known_ideas = (*lesson.ideas, DEFAULTS)
-        gr.HTML(html.markdown(lesson.summary), elem_classes="lesson-summary")
+        self._known_ideas = (*lesson.suggestions, DEFAULTS)
+        gr.HTML(html.markdown(lesson.prose.summary), elem_classes="lesson-summary")
         kind = "trains" if isinstance(lesson, Training) else "computes"
         with gr.Row(elem_classes=["lesson", kind]):
             with gr.Column(elem_classes="lesson-settings"):
@@ -118,7 +118,7 @@ class LessonTab(ABC):
     def _reading(self) -> list[str]:
         """The lesson's text and its code, highlighted: made just once."""
         code = f"<h3>{html.words(CODE)}</h3>{''.join(map(html.code, self._sources()))}"
-        return [html.markdown(self.lesson.text), code]
+        return [html.markdown(self.lesson.prose.text), code]
 
     @abstractmethod
     async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:

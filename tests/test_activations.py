@@ -213,7 +213,7 @@ def test_f_sigmoid_and_f_tanh_work_without_a_warning_as_the_text_says() -> None:
 
 
 def test_the_idea_of_twenty_layers_shows_what_it_says() -> None:
-    rows = tables(shown(**LESSON.ideas[0].settings))["depths"]
+    rows = tables(shown(**LESSON.suggestions[0].settings))["depths"]
     assert 0 < float(rows["sigmoid"][2]) <= 1e-12
     assert float(rows["relu"][2]) == 1
 
@@ -223,12 +223,12 @@ def test_the_idea_of_stepping_back_shows_what_it_says() -> None:
     gap = activations(x)["softplus"] - activations(x)["relu"]
     assert gap.max().item() == pytest.approx(math.log(2))
     assert x[gap.argmax()].item() == pytest.approx(0, abs=1e-9)
-    drawn = {m.name for m in shown(**LESSON.ideas[1].settings).chart.panels[1].marks if m.name and len(m.x)}
+    drawn = {m.name for m in shown(**LESSON.suggestions[1].settings).chart.panels[1].marks if m.name and len(m.x)}
     assert drawn == {"relu", "softplus"}
 
 
 def test_the_idea_of_the_dip_shows_what_it_says() -> None:
-    rows = tables(shown(**LESSON.ideas[2].settings))["functions"]
+    rows = tables(shown(**LESSON.suggestions[2].settings))["functions"]
     assert rows["gelu"][2].startswith("`[-0.17,")
     assert rows["silu"][2].startswith("`[-0.278,")
     assert float(rows["gelu"][3]) > 1

@@ -196,22 +196,22 @@ def test_the_graphs_of_the_seed_and_of_the_fork() -> None:
     names = ["v (2, 2)", "AccumulateGrad", "MulBackward0", "MeanBackward0", "v_out"]
     assert [node.label for node in seed.nodes] == names
     assert seed.arrows == ((0, 1), (1, 2), (1, 2), (2, 3), (3, 4))  # v * v takes v twice
-    (fork,) = blocks(shown(**LESSON.ideas[2].settings), Graph)
+    (fork,) = blocks(shown(**LESSON.suggestions[2].settings), Graph)
     ways = [fork.nodes[end].label for start, end in fork.arrows if fork.nodes[start].label == "AccumulateGrad"]
     assert ways == ["SinBackward0", "SigmoidBackward0"]
 
 
 def test_the_idea_of_the_kink_shows_a_half_against_a_zero() -> None:
-    view = shown(**LESSON.ideas[1].settings)
+    view = shown(**LESSON.suggestions[1].settings)
     (table,) = blocks(view, Table)
     assert [row[2:4] for row in table.rows] == [("0", "0"), ("0", "0.5"), ("1", "1")]
     assert "kink" in blocks(view, Note)[0].text.en
 
 
 def test_the_idea_of_forgetting_to_zero_shows_three_times_the_gradient() -> None:
-    (table,) = blocks(shown(**LESSON.ideas[0].settings), Table)
+    (table,) = blocks(shown(**LESSON.suggestions[0].settings), Table)
     assert [float(row[-1]) for row in table.rows] == [1.5, 3.0, 4.5, 6.0]
-    (table,) = blocks(shown(**LESSON.ideas[0].settings, zero_grad=True), Table)
+    (table,) = blocks(shown(**LESSON.suggestions[0].settings, zero_grad=True), Table)
     assert [float(row[-1]) for row in table.rows] == [0.5, 1.0, 1.5, 2.0]
 
 

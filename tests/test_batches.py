@@ -15,7 +15,7 @@ from charts.text import said
 from nets.batches import LESSON, BatchesTrainer, curvature
 
 SEEDS = range(10)
-SCALE, SMALL_STEPS, UNSHUFFLED = (idea.settings for idea in LESSON.ideas)
+SCALE, SMALL_STEPS, UNSHUFFLED = (idea.settings for idea in LESSON.suggestions)
 
 
 def begun(settings: Mapping[str, Any], seed: int = 1) -> BatchesTrainer:

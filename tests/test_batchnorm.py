@@ -317,7 +317,7 @@ def test_whole_numbers_are_refused_as_the_text_says() -> None:
 
 
 def settings_of(idea: int) -> dict[str, Any]:
-    return dict(LESSON.ideas[idea].settings)
+    return dict(LESSON.suggestions[idea].settings)
 
 
 def test_the_idea_of_relu_kills_all_deep_units_but_few_with_batch_norm() -> None:

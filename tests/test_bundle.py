@@ -264,7 +264,8 @@ def test_a_lesson_of_several_nets_has_a_bundle_of_each(tmp_path: Path, monkeypat
         key="toy",
         config=ToyConfig,
         trainer=ToyTrainer,
-        ideas=(),
+        ideas={},
+        prose=dataclasses.replace(TRAININGS["regression"].prose, ideas={}),
         inputs=Port(("x₁", "x₂", "x₃"), "numbers"),
         outputs=Port(("sum",), "a number"),
     )

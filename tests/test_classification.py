@@ -20,18 +20,22 @@ def test_the_tutorials_settings_learn(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_no_border_is_right_for_all_points_of_overlapping_clouds(seed: int, train: Train) -> None:
-    metrics = train("classification", **{"steps": 100, **LESSON.ideas[0].settings, "seed": seed}).snapshot().metrics
+    metrics = (
+        train("classification", **{"steps": 100, **LESSON.suggestions[0].settings, "seed": seed}).snapshot().metrics
+    )
     assert 0.6 < metrics["accuracy"] < 1
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_a_learning_rate_of_1_learns_in_a_few_steps(seed: int, train: Train) -> None:
-    metrics = train("classification", **{"steps": 10, **LESSON.ideas[1].settings, "seed": seed}).snapshot().metrics
+    metrics = (
+        train("classification", **{"steps": 10, **LESSON.suggestions[1].settings, "seed": seed}).snapshot().metrics
+    )
     assert metrics["accuracy"] > 0.97
 
 
 def test_a_learning_rate_of_5_diverges_on_overlapping_clouds(train: Train) -> None:
-    assert train("classification", **{"steps": 100, **LESSON.ideas[2].settings}).diverged
+    assert train("classification", **{"steps": 100, **LESSON.suggestions[2].settings}).diverged
 
 
 def test_the_chart_keeps_its_structure_whatever_the_settings(train: Train) -> None:

@@ -208,7 +208,7 @@ def test_the_sessions_show_that_eval_fixes_the_answer_and_not_autograd() -> None
 
 
 def settings_of(idea: int) -> dict[str, Any]:
-    return dict(LESSON.ideas[idea].settings)
+    return dict(LESSON.suggestions[idea].settings)
 
 
 def test_the_idea_to_forget_eval_looks_in_train_mode() -> None:

@@ -41,7 +41,7 @@ def no_exports(monkeypatch: pytest.MonkeyPatch) -> None:
 def variants(key: str) -> list[Trainer[Any]]:
     """A trainer for all that can be chosen in a lesson, and one for each idea, with widths of their own."""
     lesson = TRAININGS[key]
-    ideas = [lesson.trainer(lesson.config.parse(idea.settings)) for idea in lesson.ideas]
+    ideas = [lesson.trainer(lesson.config.parse(idea.settings)) for idea in lesson.suggestions]
     return [*(trainer for _, trainer in trainers(lesson)), *ideas]
 
 

@@ -166,13 +166,13 @@ def test_torch_does_not_bring_numpy_and_says_so_in_the_words_told() -> None:
     assert run.stdout.splitlines() == ["Numpy is not available"] * 2
     assert "UserWarning: Failed to initialize NumPy: No module named 'numpy'" in run.stderr
     for language in LANGUAGES:
-        words = said(LESSON.text, language)
+        words = said(LESSON.prose.text, language)
         assert "RuntimeError: Numpy is not available" in words
         assert "UserWarning: Failed to initialize NumPy: No module named 'numpy'" in words
 
 
 def test_ideas_show_what_they_promise() -> None:
-    windows, mac, conda = (InstallConfig.parse(idea.settings) for idea in LESSON.ideas)
+    windows, mac, conda = (InstallConfig.parse(idea.settings) for idea in LESSON.suggestions)
     assert "--index-url" in torch_command(windows.system, windows.manager, windows.device)
     assert "--index-url" not in torch_command(windows.system, windows.manager, "cpu")
     assert torch_command(mac.system, mac.manager, mac.device) == "pip install torch"

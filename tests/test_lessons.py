@@ -14,7 +14,8 @@ from torch import nn
 from charts import browser, figure, html
 from charts.chart import Chart
 from charts.text import LANGUAGES, Text, said
-from lab.lesson import GROUPS, Computation, Idea, Lesson, LessonError, Port, Training
+from lab.lesson import GROUPS, Computation, Lesson, Port, Training
+from lab.prose import LessonError
 from lab.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
 from lab.training import SET_UP, Trainer
 from nets import LESSONS, TRAININGS
@@ -87,14 +88,14 @@ def test_defaults_are_the_tutorials(key: str) -> None:
 @lessons
 def test_a_lesson_has_its_group_and_two_or_three_things_to_try(lesson: Lesson) -> None:
     assert lesson.group in GROUPS
-    assert 2 <= len(lesson.ideas) <= 3
-    for idea in lesson.ideas:
+    assert 2 <= len(lesson.suggestions) <= 3
+    for idea in lesson.suggestions:
         assert lesson.config.parse(idea.settings) != lesson.config()
 
 
 @lessons
 def test_settings_survive_json_and_back(lesson: Lesson) -> None:
-    config = lesson.config.parse(lesson.ideas[0].settings)
+    config = lesson.config.parse(lesson.suggestions[0].settings)
     assert lesson.config.parse(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -188,7 +189,7 @@ def test_words_that_need_translating_are_not_plain_strings(lesson: Lesson) -> No
 
 @lessons
 def test_markdown_comes_out_whole_in_both_languages(lesson: Lesson) -> None:
-    for text in (lesson.summary, lesson.text, *(idea.why for idea in lesson.ideas)):
+    for text in (lesson.prose.summary, lesson.prose.text, *(idea.why for idea in lesson.suggestions)):
         for language in LANGUAGES:
             made = html.markdown(said(text, language))
             # Stars that are left over stand where CommonMark saw no emphasis: Chinese stops go outside of it.
@@ -198,7 +199,7 @@ def test_markdown_comes_out_whole_in_both_languages(lesson: Lesson) -> None:
 @computations
 def test_a_computation_keeps_its_charts_structure_whatever_the_settings(lesson: Computation) -> None:
     first = browser.structure(lesson.compute(lesson.config()).chart)
-    for idea in lesson.ideas:
+    for idea in lesson.suggestions:
         assert browser.structure(lesson.compute(lesson.config.parse(idea.settings)).chart) == first
 
 
@@ -295,15 +296,13 @@ REGRESSION = TRAININGS["regression"]
     ("changes", "told"),
     [
         ({"key": "My lesson"}, "The lesson 'My lesson' needs a key of small letters, digits and '_'."),
-        ({"title": Text("", "")}, "The lesson 'regression' needs a title: a Text in both languages."),
-        ({"summary": "English"}, "needs a summary: a Text in both languages."),
-        ({"text": None}, "needs a text: a Text in both languages."),
+        ({"prose": "English"}, "The lesson 'regression' needs a prose, as lab.prose.read gives it."),
         ({"group": "more"}, "needs a group: one of basics, first, practice, better."),
         ({"config": dict}, "needs a config: a class derived from Config."),
-        ({"ideas": (Idea(Text("", ""), Text("", ""), {}),)}, "needs ideas, each with a label and a why"),
+        ({"ideas": {"go": {}}}, "needs ideas with the ids of its prose, kill_the_relus, leap_across_the_valley, "),
         (
-            {"ideas": (Idea(Text("Go", "走"), Text("Go", "走"), {"steps": 0}),)},
-            "needs ideas that its config takes, and of 'Go', steps must be a whole number from 1 to 2000, not 0.",
+            {"ideas": {**REGRESSION.ideas, "kill_the_relus": {"steps": 0}}},
+            "its config takes, and of 'kill_the_relus', steps must be a whole number from 1 to 2000, not 0.",
         ),
         ({"sources": ()}, "needs sources, the functions and classes whose code is shown."),
         ({"sources": ("Net",)}, "needs sources that are functions and classes."),

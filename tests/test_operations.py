@@ -173,7 +173,7 @@ def test_rows_and_columns_are_never_broadcast_in_a_product() -> None:
 
 
 def test_the_ideas_show_what_they_say() -> None:
-    clash, row, dot = (shown(**idea.settings) for idea in LESSON.ideas)
+    clash, row, dot = (shown(**idea.settings) for idea in LESSON.suggestions)
     assert all("Error: " in session.lines[-1][1] for session in blocks(clash, Session)[:2])
     assert blocks(row, Session)[0].lines[-1][1] == repr(torch.tensor([[11.0, 22], [13, 24], [15, 26]]))
     with_torch, with_numpy = blocks(dot, Session)[:2]

@@ -16,7 +16,7 @@ from nets.optimizers import LESSON, RACERS, Net, OptimizersConfig, OptimizersTra
 
 SEEDS = range(4)
 ALL = list(RACERS)
-TENTH, SEVEN, LUCK = (idea.settings for idea in LESSON.ideas)
+TENTH, SEVEN, LUCK = (idea.settings for idea in LESSON.suggestions)
 
 
 def begun(settings: Mapping[str, Any], seed: int = 1) -> OptimizersTrainer:

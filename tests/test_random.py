@@ -159,13 +159,13 @@ def test_the_chart_keeps_its_structure_whatever_the_settings() -> None:
 
 def test_ten_draws_miss_about_seven_times_as_far_as_five_hundred() -> None:
     few, many = (torch.stack([misses("both", seed, draws) for seed in range(20)]) for draws in (10, 500))
-    assert LESSON.ideas[0].settings == {"draws": 10}
+    assert LESSON.suggestions[0].settings == {"draws": 10}
     assert RandomConfig().draws == 500
     assert (few.mean() / many.mean()).item() == pytest.approx(7, rel=0.2)
 
 
 def test_another_seed_changes_every_number_and_not_the_distribution() -> None:
-    one, two = viewed().chart, viewed(**LESSON.ideas[1].settings).chart
+    one, two = viewed().chart, viewed(**LESSON.suggestions[1].settings).chart
     (band, _, points), (other_band, _, other_points) = one.panels[0].marks, two.panels[0].marks
     assert isinstance(band, Band)
     assert isinstance(other_band, Band)
@@ -176,7 +176,7 @@ def test_another_seed_changes_every_number_and_not_the_distribution() -> None:
 
 
 def test_wider_bands_scatter_more() -> None:
-    form = LESSON.ideas[2].settings["form"]
+    form = LESSON.suggestions[2].settings["form"]
     mean, std = asked_for(form)
     assert mean.tolist() == [0.5] * 5
     assert std.tolist() == [1, 2, 3, 4, 5]

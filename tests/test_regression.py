@@ -19,19 +19,19 @@ def test_the_tutorials_settings_learn(seed: int) -> None:
 
 
 def test_all_units_die_with_seed_1_as_the_first_idea_says(train: Train) -> None:
-    trainer = train("regression", **{"steps": 100, **LESSON.ideas[0].settings})
+    trainer = train("regression", **{"steps": 100, **LESSON.suggestions[0].settings})
     hidden = trainer.learners[0].net.get_submodule("hidden")
     assert not (hidden(trainer.x) > 0).any()
     assert "All ReLUs are dead, 10 of 10" in said(trainer.snapshot().diagnosis[0].text, "en")
 
 
 def test_a_learning_rate_of_3_diverges_as_the_second_idea_says(train: Train) -> None:
-    assert train("regression", **{"steps": 100, **LESSON.ideas[1].settings}).diverged
+    assert train("regression", **{"steps": 100, **LESSON.suggestions[1].settings}).diverged
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_a_net_can_learn_noise_by_heart_as_the_third_idea_says(seed: int, train: Train) -> None:
-    snapshot = train("regression", **{**LESSON.ideas[2].settings, "seed": seed}).snapshot()
+    snapshot = train("regression", **{**LESSON.suggestions[2].settings, "seed": seed}).snapshot()
     assert snapshot.metrics["loss"] < 1 / 12 / 2
     assert snapshot.metrics["test loss"] > 1 / 12
     assert any("Overfitting" in said(note.text, "en") for note in snapshot.diagnosis)

@@ -289,7 +289,7 @@ def sizes(**settings: object) -> list[int]:
 
 
 def test_files_grow_by_about_12_bytes_a_hidden_unit() -> None:
-    wide = LESSON.ideas[0].settings
+    wide = LESSON.suggestions[0].settings
     grown = np.subtract(sizes(**wide), sizes())
     assert np.all((grown > 11 * 90) & (grown < 14 * 90))
     assert blocks(made(**wide), Table)[1].rows[-1][2] == "301"
@@ -297,7 +297,7 @@ def test_files_grow_by_about_12_bytes_a_hidden_unit() -> None:
 
 
 def test_torch_saves_one_hidden_unit_in_as_many_bytes_as_ten_and_safetensors_in_fewer() -> None:
-    *torch_files, tensors = sizes(**LESSON.ideas[1].settings)
+    *torch_files, tensors = sizes(**LESSON.suggestions[1].settings)
     *torch_files_of_ten, tensors_of_ten = sizes()
     assert torch_files == torch_files_of_ten
     assert tensors < tensors_of_ten
@@ -305,11 +305,11 @@ def test_torch_saves_one_hidden_unit_in_as_many_bytes_as_ten_and_safetensors_in_
 
 
 def test_saved_too_early_a_net_is_restored_as_bad_as_it_was_in_files_as_large() -> None:
-    early = restored(trained(**LESSON.ideas[2].settings))
+    early = restored(trained(**LESSON.suggestions[2].settings))
     assert early.snapshot().metrics["loss"] > 50 * trained().snapshot().metrics["loss"]
     net1, net2, net3, _ = (line.y for line in lines(early))
     assert net1.tolist() == net2.tolist() == net3.tolist()
-    assert sizes(**LESSON.ideas[2].settings) == sizes()
+    assert sizes(**LESSON.suggestions[2].settings) == sizes()
 
 
 def test_the_old_notes_draw_net1_one_step_behind() -> None:

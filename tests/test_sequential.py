@@ -206,14 +206,14 @@ def ends_at(trainer: Trainer[Any]) -> list[float]:
 
 @seeds
 def test_nets_that_start_apart_differ_and_both_learn(seed: int) -> None:
-    trainer = trained(**{**LESSON.ideas[0].settings, "seed": seed})
+    trainer = trained(**{**LESSON.suggestions[0].settings, "seed": seed})
     assert trainer.snapshot().metrics["difference"] > 0.1
     assert min(ends_at(trainer)) > 0.97
 
 
 @seeds
 def test_on_a_rough_ride_both_losses_jump_alike_and_the_difference_stays_0(seed: int) -> None:
-    trainer = made(**{**LESSON.ideas[1].settings, "seed": seed})
+    trainer = made(**{**LESSON.suggestions[1].settings, "seed": seed})
     assert set(through_a_run(trainer)) == {0.0}
     losses = np.array(trainer.learners[0].losses)
     assert trainer.learners[1].losses == losses.tolist()
@@ -226,7 +226,7 @@ def relus_alive(trainer: Trainer[Any]) -> list[bool]:
 
 
 def test_of_two_nets_of_one_unit_one_dies_on_the_way_and_from_the_same_start_both() -> None:
-    settings = LESSON.ideas[2].settings
+    settings = LESSON.suggestions[2].settings
     assert relus_alive(made(**settings)) == [True, True]
     trainer = trained(**settings)
     assert relus_alive(trainer) == [False, True]

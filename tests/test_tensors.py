@@ -111,8 +111,8 @@ def test_a_layer_refuses_float64_with_the_message_told() -> None:
         with pytest.raises(RuntimeError, match=f"^{message}$"):
             through_a_layer(torch.ones(1, 4, dtype=torch.float64))
         assert through_a_layer(torch.ones(1, 4)).dtype == torch.float32
-    assert f"RuntimeError: {message}" in LESSON.text.en
-    assert f"RuntimeError: {message}" in LESSON.text.zh
+    assert f"RuntimeError: {message}" in LESSON.prose.text.en
+    assert f"RuntimeError: {message}" in LESSON.prose.text.zh
     assert dict(shown(viewed().blocks))["layer(x)"] == f"RuntimeError: {message}"
 
 
@@ -134,7 +134,7 @@ def test_the_chart_keeps_its_structure_whatever_the_settings() -> None:
 
 
 def test_ideas_show_what_they_promise() -> None:
-    tensor, point, tall = (viewed(**idea.settings) for idea in LESSON.ideas)
+    tensor, point, tall = (viewed(**idea.settings) for idea in LESSON.suggestions)
     changed = dict(shown(tensor.blocks))
     assert "torch_data[0, 0] = 10" in changed
     assert changed["np_data"] == repr(np.array([[10, 1, 2], [3, 4, 5]]))
