@@ -34,12 +34,17 @@
     let reader = first.body.getReader();
     let rest = "";
 
+    // A stream does not pull again by itself after a pull that brought nothing: returns whether this one did.
     async function pull(controller) {
       const { done, value } = await reader.read();
-      if (done) return controller.close();
+      if (done) {
+        controller.close();
+        return true;
+      }
       rest += decoder.decode(value, { stream: true });
       const events = rest.split("\n\n");
       rest = events.pop();
+      let brought = false;
       for (const event of events) {
         const { msg, event_id: id } = JSON.parse(event.replace(/^data: ?/, ""));
         if (msg === "process_completed" && !due.delete(id)) early.add(id);
@@ -53,12 +58,14 @@
           early.clear();
         }
         controller.enqueue(encoder.encode(`${event}\n\n`));
+        brought = true;
       }
+      return brought;
     }
 
     async function next(controller) {
       try {
-        await pull(controller);
+        while (!(await pull(controller)));
       } catch (error) {
         due.clear();
         throw error; // Gradio's client says that the connection is lost

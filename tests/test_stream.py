@@ -4,6 +4,25 @@ from playwright.sync_api import Page, expect
 
 from tests.test_page import Tab
 
+# What the server streams reaches the page in pieces, most of which end within a message.
+CHOPPED = """
+const send = window.fetch;
+window.fetch = async (input, init) => {
+  const response = await send(input, init);
+  if (!new URL(input.url ?? input, location).pathname.endsWith("/queue/data")) return response;
+  const chopped = new TransformStream({
+    transform: async (chunk, controller) => {
+      const size = Math.ceil(chunk.length / 20);
+      for (let start = 0; start < chunk.length; start += size) {
+        controller.enqueue(chunk.slice(start, start + size));
+        await new Promise((resolve) => setTimeout(resolve));
+      }
+    },
+  });
+  return new Response(response.body.pipeThrough(chopped), response);
+};
+"""
+
 # What the server streams reaches the page half a second late, and answers to its requests do not.
 LATE = """
 const send = window.fetch;
@@ -37,3 +56,12 @@ def test_an_event_sent_while_the_close_of_the_stream_is_on_its_way_is_answered(p
         regression.set("Seed", "2")
         regression.set("Learning rate", "0.5")
         regression.expect_state("idle")
+
+
+def test_messages_that_come_in_pieces_are_read(page: Page, app_url: str) -> None:
+    page.add_init_script(CHOPPED)
+    page.goto(f"{app_url}#batchnorm")
+    page.reload()
+    batchnorm = Tab(page, "batchnorm")
+    batchnorm.press("Step")
+    batchnorm.expect_state("paused")
