@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import environment
-import nets
+import lab
 from tests.conftest import ADVERSE, trained
 from tests.visitor import until
 
@@ -61,7 +61,7 @@ def test_a_seed_gives_the_same_bits_whatever_the_environment_says_of_arithmetic(
 
 def test_a_notebook_that_has_chosen_its_threads_gets_the_same_bits_too() -> None:
     torch.set_num_threads(2)
-    importlib.reload(nets)
+    importlib.reload(lab)
     assert torch.get_num_threads() == 1
 
 
