@@ -13,7 +13,8 @@ from benchmarks.timing import compare
 from export import bundle, formats, layout, manifest
 from export.bundle import Draft
 from export.torch_onnx import quiet
-from lab.training import Learner, Trainer
+from lab.experiment import Learner
+from lab.training import Trainer
 from nets import TRAININGS
 from tests.corruptions import CORRUPTIONS, compared, expected
 
@@ -28,11 +29,10 @@ def run() -> None:
     _false_alarms()
 
 
-def _trained(key: str, **settings: Any) -> Trainer[Any]:
+def _trained(key: str, **settings: Any) -> Trainer:
     lesson = TRAININGS[key]
-    trainer = lesson.trainer(lesson.config.parse(settings))
-    while not trainer.done:
-        trainer.step()
+    trainer = Trainer(lesson, lesson.recipe(settings))
+    trainer.finish()
     return trainer
 
 
@@ -44,7 +44,7 @@ def _speed(key: str) -> None:
         drafts = iter(range(10**6))
 
         def ours() -> None:
-            with Draft(TRAININGS[key], trainer, snapshot, Path(folder) / str(next(drafts))) as draft:
+            with Draft(trainer, snapshot, Path(folder) / str(next(drafts))) as draft:
                 draft.check(learner)
 
         compare(f"{key}, model files of a net", ours, lambda: _plain(trainer, learner, Path(folder)), rounds=7)
@@ -52,22 +52,22 @@ def _speed(key: str) -> None:
             print("    where the plain way's comparison raises a false alarm")
 
 
-def _plain(trainer: Trainer[Any], learner: Learner, folder: Path) -> bool:
+def _plain(trainer: Trainer, learner: Learner, folder: Path) -> bool:
     """Export with the defaults, save, load, and whether the outputs are close by the usual tolerances.
 
     torch.onnx's documentation, https://docs.pytorch.org/docs/stable/onnx.html
     """
     net = learner.net.eval()
     with quiet():
-        program = torch.onnx.export(net, (trainer.x,), dynamo=True, verbose=False)
+        program = torch.onnx.export(net, (trainer.experiment.train.x,), dynamo=True, verbose=False)
     assert program is not None
     program.save(folder / "plain.onnx")
     torch.save(net, folder / "plain.pkl")
     torch.save(net.state_dict(), folder / "plain_params.pkl")
     session = onnxruntime.InferenceSession(folder / "plain.onnx")
-    (y,) = session.run(None, {session.get_inputs()[0].name: trainer.x.numpy()})
+    (y,) = session.run(None, {session.get_inputs()[0].name: trainer.experiment.train.x.numpy()})
     with torch.no_grad():
-        return np.allclose(y, net(trainer.x).numpy(), rtol=1e-3, atol=1e-5)
+        return np.allclose(y, net(trainer.experiment.train.x).numpy(), rtol=1e-3, atol=1e-5)
 
 
 def _corruptions() -> None:
@@ -90,7 +90,7 @@ def _false_alarms() -> None:
             for learner in trainer.learners:
                 answers, described = expected(trainer, learner)
                 for name in layout.MODEL_FILES:
-                    content = formats.write(name, learner.net, trainer.x, manifest.metadata(described))
+                    content = formats.write(name, learner.net, trainer.experiment.train.x, manifest.metadata(described))
                     opened = formats.read(name, content, learner.net)
                     cases = bundle.compare(name, opened, learner.net, answers, described)
                     files += 1

@@ -21,7 +21,7 @@ def run() -> None:
 
 def _measure(lesson: Training) -> None:
     engine, plot = Engine(), gr.Plot(render=False)
-    steps = engine.begin(1, lesson.key, {}).steps
+    steps = engine.begin(1, lesson.recipe().to_dict()).steps
     engine.advance(1, steps // 2, 60, 60)
 
     def ours() -> str:

@@ -3,6 +3,7 @@
 import torch
 
 from benchmarks.timing import compare
+from lab.training import Trainer
 from nets.regression import LESSON, Net
 
 
@@ -13,7 +14,7 @@ def run() -> None:
 
 def trainer() -> None:
     """Ours."""
-    run = LESSON.trainer(LESSON.config())
+    run = Trainer(LESSON, LESSON.recipe())
     while not run.done:
         run.step()
 

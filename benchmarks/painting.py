@@ -15,6 +15,7 @@ import gradio as gr
 from playwright.sync_api import Page
 
 from charts import figure
+from lab.training import Trainer
 from nets.regression import LESSON
 from tests.browser import chromium
 
@@ -95,7 +96,7 @@ def plain_app() -> gr.Blocks:
     """The plain way: a generator that yields matplotlib figures, as Gradio's own examples do."""
 
     async def train() -> AsyncIterator[tuple[Any, str]]:
-        trainer = LESSON.trainer(LESSON.config())
+        trainer = Trainer(LESSON, LESSON.recipe())
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not trainer.done:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import compare
 from lab.lesson import Computation
+from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 
 LIMIT = 100  # milliseconds that a move of a control may take
@@ -28,9 +29,8 @@ def run() -> None:
 def ours(key: str) -> None:
     """A lesson's run with the tutorial's settings."""
     lesson = TRAININGS[key]
-    trainer = lesson.trainer(lesson.config())
-    while not trainer.done:
-        trainer.step()
+    trainer = Trainer(lesson, lesson.recipe())
+    trainer.finish()
 
 
 class Net(nn.Module):

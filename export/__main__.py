@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.progress import Progress
 
 import environment
-from charts.text import LANGUAGES, Language
+from charts.text import LANGUAGES
 from export import child, layout, publish, terminal
 from export.cases import BrokenFileError, ExportError, ForeignFolderError, NonFiniteError
 from export.layout import find
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser(_lessons() if "run" in words else "").parse_args(words)
         with terminal.progress() as progress:
             if options.command == "run":
-                results = _run(options.lesson, options.set, options.out, options.lang, progress)
+                results = _run(options, progress)
             elif options.command == "inspect":
                 results = _inspect(options.path, progress)
             elif options.command == "publish":
@@ -101,6 +101,14 @@ def _parser(lessons: str) -> Parser:
     run = commands.add_parser("run", help="train a lesson and write its bundles")
     run.add_argument("lesson", help=f"one of {lessons}")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
+    run.add_argument(
+        "--change",
+        action="append",
+        default=[],
+        metavar="STEP:NAME=VALUE",
+        help="a setting, or a weight such as net.hidden.weight.3.0, that changes once STEP steps are taken; repeatable",
+    )
+    run.add_argument("--stop", metavar="STEP", help="end the run after so many steps")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
     run.add_argument("--lang", choices=LANGUAGES, default="en", help="the language of README.md, try.html and plot.png")
     check = commands.add_parser("verify", help="re-check every bundle under a folder")
@@ -118,21 +126,26 @@ def _parser(lessons: str) -> Parser:
     return parser
 
 
-def _run(key: str, settings: Sequence[str], out: Path, language: Language, progress: Progress) -> list[Result]:
+def _run(options: argparse.Namespace, progress: Progress) -> list[Result]:
     from export import bundle
+    from lab.recipe import Recipe, read_changes, read_stop
     from lab.settings import SettingError
+    from lab.training import Trainer
     from nets import TRAININGS
 
-    if key not in TRAININGS:
-        raise UsageError(f"lesson must be one of {', '.join(TRAININGS)}, not {_shown(key)}.")
-    lesson = TRAININGS[key]
+    if options.lesson not in TRAININGS:
+        raise UsageError(f"lesson must be one of {', '.join(TRAININGS)}, not {_shown(options.lesson)}.")
+    lesson = TRAININGS[options.lesson]
     try:
-        trainer = lesson.trainer(lesson.config.read(dict(map(_setting, settings))))
+        config = lesson.config.read(dict(map(_setting, options.set)))
+        trainer = Trainer(
+            lesson, Recipe(lesson.key, config, read_changes(options.change, config), read_stop(options.stop))
+        )
     except SettingError as error:
         raise UsageError(str(error)) from error
     _train(trainer, lesson.title.en, progress)
     progress.add_task("Writing the files and reading them back", total=None)
-    made = bundle.write(lesson, trainer, out, language)
+    made = bundle.write(trainer, options.out, options.lang)
     return [Result(each.folder, Checked(each.manifest["metrics"], each.parity, {})) for each in made]
 
 
@@ -147,7 +160,7 @@ def _shown(text: str) -> str:
     return repr(text) if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]!r} and so on"
 
 
-def _train(trainer: "Trainer[Any]", title: str, progress: Progress) -> None:
+def _train(trainer: "Trainer", title: str, progress: Progress) -> None:
     task = progress.add_task(f"Training {title}", total=trainer.steps)
     while not trainer.done:
         trainer.step()

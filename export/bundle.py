@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -22,8 +21,10 @@ from charts.text import Language, Text
 from export import card, formats, graph, layout, manifest, parity, swap, try_page
 from export.cases import BrokenFileError, Case, ForeignFolderError, NonFiniteError, Parity, blaming
 from export.formats import Opened
+from lab.evaluation import Restored, is_finite
+from lab.experiment import Learner
 from lab.lesson import Snapshot, Training
-from lab.training import Learner, Restored, Trainer, is_finite
+from lab.training import Trainer
 
 TRAIN_MODE = "was saved in train mode, in which dropout and batch norm compute something else"
 
@@ -48,26 +49,26 @@ class Bundle:
         return layout.place(self.manifest["lesson"], self.manifest["net"], self.manifest["nets"])
 
 
-def write(lesson: Training, trainer: Trainer[Any], out: Path, language: Language = "en") -> list[Bundle]:
-    """Write the bundle of every net of the run: `out`/KEY, or `out`/KEY/NET where there are several.
+def write(trainer: Trainer, out: Path, language: Language = "en") -> list[Bundle]:
+    """Write the bundle of every net of the run, which is over: `out`/KEY, or `out`/KEY/NET where there are several.
 
     See `Draft`, which does the same in parts, and for what it raises.
     """
-    with Draft(lesson, trainer, trainer.snapshot(), out, language) as draft:
+    with Draft(trainer, trainer.snapshot(), out, language) as draft:
         for learner in trainer.learners:
             draft.check(learner)
-        return draft.seal(trainer.snapshot())  # anew, as a lesson may show what was read back
+        return draft.seal(trainer.snapshot(restored=draft.restored))  # anew, as a lesson may show what was read back
 
 
-def is_prepared(trainer: Trainer[Any]) -> bool:
+def is_prepared(trainer: Trainer) -> bool:
     """Whether `prepare` has nothing to do. Raises ExportError."""
-    return all(graph.is_at_hand(learner.net, trainer.x) for learner in trainer.learners)
+    return all(graph.is_at_hand(learner.net, trainer.experiment.train.x) for learner in trainer.learners)
 
 
-def prepare(trainer: Trainer[Any]) -> None:
+def prepare(trainer: Trainer) -> None:
     """Have at hand what takes long for a net of a new architecture; on any thread. Raises ExportError."""
     for learner in trainer.learners:
-        graph.prepare(learner.net, trainer.x)
+        graph.prepare(learner.net, trainer.experiment.train.x)
 
 
 class Draft:
@@ -75,15 +76,14 @@ class Draft:
 
     Bundles of that name are replaced once the new ones are whole; whatever ends the writing before that leaves the
     old ones as they were, and nothing with their name. A model file that fails parity is left out; `Bundle.parity`
-    says why. `trainer.restored` gets the files as they were read back. The texts and the plot are in `language`.
+    says why. `restored` has the files as they were read back. The texts and the plot are in `language`.
     Entering raises NonFiniteError for a diverged run, ForeignFolderError rather than replace what is no bundle, and
     OSError where `out` cannot be written.
     """
 
-    def __init__(
-        self, lesson: Training, trainer: Trainer[Any], snapshot: Snapshot, out: Path, language: Language = "en"
-    ) -> None:
-        self._lesson = lesson
+    def __init__(self, trainer: Trainer, snapshot: Snapshot, out: Path, language: Language = "en") -> None:
+        self.restored: dict[str, dict[str, Restored]] = {}  # by net and file
+        self._lesson = trainer.lesson
         self._trainer = trainer
         self._snapshot = snapshot  # of the run at its end
         self._out = out
@@ -92,7 +92,7 @@ class Draft:
         self._checked: list[_Checked] = []
 
     def __enter__(self) -> "Draft":
-        _refuse_non_finite(self._lesson, self._trainer, self._snapshot)
+        _refuse_non_finite(self._trainer, self._snapshot)
         _put_back(self._out, self._lesson.key)
         _refuse_foreign(self._out / self._lesson.key)
         self._out.mkdir(parents=True, exist_ok=True)
@@ -112,27 +112,29 @@ class Draft:
         Uses torch: beside runs that train, on their thread.
         """
         trainer = self._trainer
-        graph.refuse_what_cannot_be_saved(learner.net, trainer.x)
+        graph.refuse_what_cannot_be_saved(learner.net, trainer.experiment.train.x)
         folder = self._root / layout.place(self._lesson.key, learner.name, self._names)
         folder.mkdir(parents=True)
-        answers = parity.references(learner.net, parity.inputs(trainer.x), classifies=bool(self._lesson.classes))
+        answers = parity.references(
+            learner.net, parity.inputs(trainer.experiment.train.x), classifies=bool(self._lesson.classes)
+        )
         # Weights so large that sums overflow: where, hangs on the order of adding, which no runtime promises.
         if not all(np.isfinite(each.y).all() for each in answers.values() if np.isfinite(each.x).all()):
-            raise _non_finite(self._lesson, trainer, f"outputs of {learner.name}, near and far,")
+            raise _non_finite(trainer, f"outputs of {learner.name}, near and far,")
         sample = answers[manifest.SAMPLE]
-        described = manifest.describe(self._lesson, trainer, learner, self._snapshot, sample, self._language)
-        trainer.restored[learner.name] = {}
+        described = manifest.describe(trainer, learner, self._snapshot, sample, self._language)
+        restored = self.restored[learner.name] = {}
         cases: list[Case] = []
         for name in layout.MODEL_FILES:
             try:
-                opened = _there_and_back(folder / name, trainer, learner, manifest.metadata(described))
+                opened, restored[name] = _there_and_back(folder / name, trainer, learner, manifest.metadata(described))
                 cases += compare(name, opened, learner.net, answers, described)
             except BrokenFileError as error:
                 cases.append(Case.of_words(name, "read", str(error)))
         report = Parity(tuple(cases))
         for name in report.failed_files:
             (folder / name).unlink()
-            trainer.restored[learner.name].pop(name, None)
+            restored.pop(name, None)
         self._checked.append(_Checked(learner, folder, answers, described, report))
 
     def seal(self, snapshot: Snapshot | None) -> list[Bundle]:
@@ -160,19 +162,19 @@ def _plot(snapshot: Snapshot, language: Language) -> bytes:
     return figure.save(snapshot.chart, "png", language)
 
 
-def _refuse_non_finite(lesson: Training, trainer: Trainer[Any], snapshot: Snapshot) -> None:
+def _refuse_non_finite(trainer: Trainer, snapshot: Snapshot) -> None:
     wrong = [f"weights of {each.name}" for each in trainer.learners if not is_finite(each.net)]
     wrong += [name for name, value in snapshot.metrics.items() if not math.isfinite(value)]
     if wrong:
-        raise _non_finite(lesson, trainer, wrong[0])
+        raise _non_finite(trainer, wrong[0])
 
 
-def _non_finite(lesson: Training, trainer: Trainer[Any], what: str) -> NonFiniteError:
+def _non_finite(trainer: Trainer, what: str) -> NonFiniteError:
     why = Text(
         "{key}: the {what} must be finite to be exported. {advice} Nothing was written.",
         "{key}：{what} 必须是有限的数才能导出。{advice}什么也没有写。",
     )
-    return NonFiniteError(why.format(key=lesson.key, what=what, advice=trainer.advice))
+    return NonFiniteError(why.format(key=trainer.lesson.key, what=what, advice=trainer.advice))
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -205,18 +207,18 @@ def _put_back(out: Path, key: str) -> None:
             old.rename(out / key)
 
 
-def _there_and_back(path: Path, trainer: Trainer[Any], learner: Learner, metadata: Mapping[str, str]) -> Opened:
+def _there_and_back(
+    path: Path, trainer: Trainer, learner: Learner, metadata: Mapping[str, str]
+) -> tuple[Opened, Restored]:
     start = time.perf_counter()
-    written = formats.write(path.name, learner.net, trainer.x, metadata)
+    written = formats.write(path.name, learner.net, trainer.experiment.train.x, metadata)
     path.write_bytes(written)
     on_disk = time.perf_counter()
     content = path.read_bytes()
     if content != written:
         raise BrokenFileError(path.name, "is not what was written")
     opened = formats.read(path.name, content, learner.net)
-    restored = Restored(len(content), on_disk - start, time.perf_counter() - on_disk, opened.predict)
-    trainer.restored[learner.name][path.name] = restored
-    return opened
+    return opened, Restored(len(content), on_disk - start, time.perf_counter() - on_disk, opened.predict)
 
 
 def compare(name: str, opened: Opened, net: nn.Module, answers: Answers, described: manifest.Manifest) -> list[Case]:

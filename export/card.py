@@ -13,7 +13,7 @@ from charts.text import Language, Text, Words, joined, said
 from export.cases import Parity
 from export.snippets import Snippet, snippets
 from lab.lesson import TASKS, Port, Training
-from lab.training import LOSS, TEST_LOSS
+from lab.plots import LOSS, TEST_LOSS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -114,7 +114,10 @@ def text(
         return said(words.format(**values) if isinstance(words, Text) else words, language)
 
     controls = lesson.config.controls()
-    settings = [f"| {say(controls[name].label)} | `{name}` | {value} |" for name, value in manifest["settings"].items()]
+    settings = [
+        f"| {say(controls[name].label)} | `{name}` | {value} |"
+        for name, value in manifest["recipe"]["settings"].items()
+    ]
     metrics = [
         f"| {say(_metric(lesson, manifest, name))} | `{name}` | {value:.6g} |"
         for name, value in manifest["metrics"].items()

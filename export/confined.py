@@ -17,6 +17,7 @@ from charts.text import both
 from export import inspection
 from export.bundle import Bundle
 from export.cases import BrokenFileError, NonFiniteError, blaming, telling
+from export.manifest import settings
 from export.verify import publishable, verify
 
 MEMORY = 2**30  # bytes beyond what the libraries take; a bundle of ours needs a tenth
@@ -80,7 +81,7 @@ def _inspect(path: Path) -> Found:
 def _publish(path: Path) -> Found:
     bundle, files = publishable(path)
     encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
-    seed = bundle.manifest["settings"]["seed"]
+    seed = settings(bundle.manifest)["seed"]
     return {**_checked(bundle), "name": bundle.name, "seed": seed, "files": encoded}
 
 

@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Set
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,16 @@ from export import VERSION, layout
 from export.cases import BrokenFileError, blaming
 from export.graph import inference_state
 from export.parity import Reference
-from lab.lesson import Scaling, Snapshot, Training
-from lab.training import Learner, Trainer
+from lab.experiment import Learner, Scaling
+from lab.lesson import Snapshot
+from lab.recipe import Recipe, parse_stop
+from lab.settings import SettingError
+from lab.training import Trainer
+from nets import TRAININGS, read_recipe
 
 NAME = layout.MANIFEST
-FORMAT = 2  # a reader that knows only this one refuses others
+FORMAT = 3  # what is written; OLDER is read as well
+OLDER = 2  # has settings and seed in place of a recipe
 SAMPLE = "train_17"  # the golden case that the manifest and net.onnx hold, so that either can be tested by itself
 
 MOST_FILES = 100
@@ -35,8 +40,7 @@ Manifest = dict[str, Any]
 
 
 def describe(
-    lesson: Training,
-    trainer: Trainer[Any],
+    trainer: Trainer,
     learner: Learner,
     snapshot: Snapshot,
     sample: Reference,
@@ -46,7 +50,7 @@ def describe(
 
     `version` and `language` are those of the texts that lie beside the model files.
     """
-    net = learner.net
+    net, lesson, experiment = learner.net, trainer.lesson, trainer.experiment
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -66,12 +70,12 @@ def describe(
             {
                 "name": "x",
                 "dtype": "float32",
-                "shape": ["batch", *trainer.x.shape[1:]],
+                "shape": ["batch", *experiment.train.x.shape[1:]],
                 "features": lesson.inputs.features,
                 "unit": lesson.inputs.unit,
-                "trained_from": trainer.x.amin(dim=0).tolist(),
-                "trained_to": trainer.x.amax(dim=0).tolist(),
-                "scaling": _scaling(trainer.x_scaling),
+                "trained_from": experiment.train.x.amin(dim=0).tolist(),
+                "trained_to": experiment.train.x.amax(dim=0).tolist(),
+                "scaling": _scaling(experiment.x_scaling),
             }
         ],
         "outputs": [
@@ -81,12 +85,11 @@ def describe(
                 "shape": ["batch", *sample.y.shape[1:]],
                 "features": lesson.outputs.features,
                 "unit": lesson.outputs.unit,
-                "scaling": _scaling(trainer.y_scaling),
+                "scaling": _scaling(experiment.y_scaling),
             }
         ],
         "classes": lesson.classes,
-        "settings": trainer.config.to_dict(),
-        "seed": trainer.config.seed,
+        "recipe": trainer.recipe.to_dict(),
         "steps": snapshot.step,
         "metrics": own_metrics(learner.name, len(trainer.learners), snapshot.metrics),
         "versions": {
@@ -102,6 +105,35 @@ def describe(
             "tolerance": [[float(f"{each:.3g}") for each in row] for row in sample.tolerance],
         },
     }
+
+
+def recipe(described: Manifest) -> Recipe:
+    """The recipe of the run, of a manifest of any format. Raises BrokenFileError."""
+    try:
+        if described["format"] == FORMAT:
+            made = read_recipe(described["recipe"])
+        else:
+            made = TRAININGS[described["lesson"]].recipe(described["settings"])
+            if described["steps"] != Trainer(TRAININGS[made.lesson], made).steps:
+                made = replace(made, stop=parse_stop(described["steps"]))
+    except (KeyError, TypeError, SettingError) as error:
+        raise BrokenFileError(NAME, f"must name a lesson and the settings of its run: {error!r}") from error
+    if made.lesson != described.get("lesson"):
+        raise BrokenFileError(NAME, "must name the lesson of its recipe")
+    return made
+
+
+def settings(described: Manifest) -> Mapping[str, Any]:
+    """The settings of the run by name, of a manifest of any format."""
+    made: Mapping[str, Any] = described["settings"] if described["format"] == OLDER else described["recipe"]["settings"]
+    return made
+
+
+def as_older(described: Manifest) -> Manifest:
+    """The same as a manifest of format OLDER has it."""
+    older = {key: value for key, value in described.items() if key != "recipe"}
+    own = settings(described)
+    return {**older, "format": OLDER, "settings": own, "seed": own["seed"]}
 
 
 def _scaling(scaling: Scaling | None) -> dict[str, Any] | None:
@@ -172,8 +204,8 @@ def _parse(content: bytes) -> Manifest:
         manifest = layout.from_json(content)
         if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
             raise BrokenFileError(NAME, "was altered: its digest does not match its content")
-    if manifest.get("format") != FORMAT:
-        raise BrokenFileError(NAME, f"must be of format {FORMAT}, not {manifest.get('format')!r}")
+    if type(manifest.get("format")) is not int or manifest["format"] not in (OLDER, FORMAT):
+        raise BrokenFileError(NAME, f"must be of format {OLDER} or {FORMAT}, not {manifest.get('format')!r}")
     files = manifest.get("files")
     if not isinstance(files, dict) or len(files) > MOST_FILES or not all(map(_is_entry, files.items())):
         raise BrokenFileError(NAME, "must list files as plain names, each with its size and sha256")
@@ -212,10 +244,12 @@ def check(found: Manifest, made: Manifest) -> bool:
     Raises BrokenFileError. A manifest of another version is held to what is no matter of words. Numbers may be off by
     another processor's rounding.
     """
+    if found["format"] == OLDER:
+        made = as_older(made)
     version = found.get("version", "")  # 0.5.0 and older do not give it
     if not isinstance(version, str) or not re.fullmatch(f"({_VERSION.pattern})?", version):
         raise BrokenFileError(NAME, f"must give a version, not {str(version)[:40]!r}")
-    same: bool = version == made["version"]
+    same: bool = version == made["version"] and found["format"] == FORMAT
     wrong = _difference(found, made, _NO_CLAIMS if same else _NO_CLAIMS | _WORDS, exactly=same)
     if wrong:
         raise BrokenFileError(NAME, f"claims another {wrong} than its lesson, settings and weights have")

@@ -41,14 +41,14 @@ def ship(folder: Path = GRAPHS) -> None:
                 if key in written:
                     continue
                 written.add(key)
-                model = open_sizes(export(learner.net, trainer.x))
+                model = open_sizes(export(learner.net, trainer.experiment.train.x))
                 onnx.helper.set_model_props(model, {ARCHITECTURE: key})
                 name = "-".join([lesson.key, learner.name, *chosen])
                 (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
                 terminal.line(name)
 
 
-def trainers(lesson: Training) -> Iterator[tuple[list[str], Trainer[Any]]]:
+def trainers(lesson: Training) -> Iterator[tuple[list[str], Trainer]]:
     """A trainer of the lesson for every combination of what can be chosen and switched, and what differs from default.
 
     The defaults come first.
@@ -65,7 +65,7 @@ def trainers(lesson: Training) -> Iterator[tuple[list[str], Trainer[Any]]]:
     for values in itertools.product(*offered):
         defaults = {each[0] for each in offered}
         chosen = [f"{name}={value}" for name, value in values if (name, value) not in defaults]
-        yield chosen, lesson.trainer(lesson.config.parse(dict(values)))
+        yield chosen, Trainer(lesson, lesson.recipe(dict(values)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Check a bundle on disk, which may have come from anywhere, by making it again.
 
-All that a bundle holds follows from its lesson, its settings and its weights. The weights are read without running
+All that a bundle holds follows from its recipe and its weights. The weights are read without running
 anything, and whatever is made of them has to be what is there: the model files, the manifest's claims and the golden
 outputs; the texts, where this version of the program wrote them; the plot, where the run can be trained again.
 """
@@ -25,9 +25,11 @@ from export.bundle import Answers, Bundle, Draft
 from export.cases import MARGIN, BrokenFileError, Case, NonFiniteError, Parity, blaming
 from export.layout import GOLDEN, ONNX, PAGE, PARAMS, PICKLE, PLOT, README, REPORT, SAFETENSORS, SOURCE
 from export.manifest import Manifest
-from lab.lesson import Snapshot, Training
+from lab.evaluation import is_finite
+from lab.experiment import Learner
+from lab.lesson import Snapshot
 from lab.settings import SettingError
-from lab.training import Learner, Trainer, is_finite
+from lab.training import Trainer
 from nets import TRAININGS
 
 Contents = Mapping[str, bytes]
@@ -37,16 +39,15 @@ Measured = Mapping[str, list[Case]]  # by file, how our own compares with the ne
 # The order in which the weights are looked for: the simplest format first.
 SOURCES = (SAFETENSORS, PARAMS, PICKLE, ONNX)
 
-STEPS = "the steps in manifest.json"
+RECIPE = "the recipe in manifest.json"  # whether it gives these weights
 SLACK = 4.0  # times: how far two processors may be apart in what rounding brings, which both measured
 
 
 @dataclasses.dataclass(frozen=True)
 class Rebuilt:
-    """What lesson, settings and weights give: the trainer with its net, what the net answers, and its description."""
+    """What recipe and weights give: the trainer with its net, what the net answers, and its description."""
 
-    lesson: Training
-    trainer: Trainer[Any]
+    trainer: Trainer
     learner: Learner
     snapshot: Snapshot
     answers: Answers
@@ -74,7 +75,7 @@ def _check(folder: Path, described: Manifest, contents: Contents, *, retrain: bo
     net, words = rebuilt.learner.net, manifest.metadata(described)
     # One that failed when the bundle was written is not there.
     there = [name for name in layout.MODEL_FILES if name in contents]
-    own = {name: formats.write(name, net, rebuilt.trainer.x, words) for name in there}
+    own = {name: formats.write(name, net, rebuilt.trainer.experiment.train.x, words) for name in there}
     wrong = {
         name: _compare(name, contents[name], ours, net, described)
         for name, ours in own.items()
@@ -108,27 +109,29 @@ def rebuild(described: Manifest, contents: Contents) -> tuple[Rebuilt, bool]:
 
     Raises BrokenFileError and NonFiniteError.
     """
+    recipe = manifest.recipe(described)
+    lesson = TRAININGS[recipe.lesson]
     try:
-        lesson = TRAININGS[described["lesson"]]
-        trainer = lesson.trainer(lesson.config.parse(described["settings"]))
+        trainer = Trainer(lesson, recipe)
         learner = next(each for each in trainer.learners if each.name == described["net"])
     except (KeyError, TypeError, StopIteration, SettingError) as error:
-        raise BrokenFileError(layout.MANIFEST, f"must name a lesson, its net and its settings: {error!r}") from error
-    _load(learner, trainer.x, described, contents)
+        raise BrokenFileError(layout.MANIFEST, f"must name a run of its lesson, and a net of it: {error!r}") from error
+    _load(learner, trainer.experiment.train.x, described, contents)
     with blaming(ONNX, "has nothing to be compared with"):
-        graph.prepare(learner.net, trainer.x)  # its operators are known by it
-    answers = parity.references(learner.net, parity.inputs(trainer.x), classifies=bool(lesson.classes))
-    steps, language = described.get("steps"), described.get("language", "en")
-    if type(steps) is not int or not 0 <= steps <= trainer.steps:
+        graph.prepare(learner.net, trainer.experiment.train.x)  # its operators are known by it
+    answers = parity.references(learner.net, parity.inputs(trainer.experiment.train.x), classifies=bool(lesson.classes))
+    steps = trainer.steps if recipe.stop is None else recipe.stop
+    language = described.get("language", "en")
+    if type(described.get("steps")) is not int or described["steps"] != steps:
         raise BrokenFileError(
-            layout.MANIFEST, f"must give the steps taken, from 0 to {trainer.steps}, and gives {steps!r}"
+            layout.MANIFEST, f"must give the steps of its run, {steps}, and gives {described.get('steps')!r}"
         )
     if language not in get_args(Language):
         raise BrokenFileError(layout.MANIFEST, f"must name a language of {get_args(Language)}, and names {language!r}")
     snapshot = dataclasses.replace(trainer.snapshot(), step=steps)
-    made = manifest.describe(lesson, trainer, learner, snapshot, answers[manifest.SAMPLE], language)
+    made = manifest.describe(trainer, learner, snapshot, answers[manifest.SAMPLE], language)
     same_version = manifest.check(described, made)
-    rebuilt = Rebuilt(lesson, trainer, learner, snapshot, answers, made)
+    rebuilt = Rebuilt(trainer, learner, snapshot, answers, made)
     _check_sample(described.get("sample"), rebuilt)
     return rebuilt, same_version
 
@@ -233,7 +236,7 @@ def _is_in_train_mode(content: bytes, net: nn.Module) -> bool:
 
 
 def _compare_golden(content: bytes, rebuilt: Rebuilt) -> list[Case]:
-    ours, classifies = rebuilt.answers, bool(rebuilt.lesson.classes)
+    ours, classifies = rebuilt.answers, bool(rebuilt.trainer.lesson.classes)
     with blaming(GOLDEN, "must hold the inputs and outputs of every case"):
         formats.refuse_packed(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -293,7 +296,7 @@ def _check_texts(
         if REPORT not in contents:
             raise BrokenFileError(REPORT, "is missing")
         report = _check_report(contents[REPORT], measured, rebuilt.answers)
-        wanted[README] = card.text(rebuilt.lesson, described, list(contents), report).encode()
+        wanted[README] = card.text(rebuilt.trainer.lesson, described, list(contents), report).encode()
     else:
         why = "tells of files that are not there, and was not made anew"
         unchecked = {name: why for name in (REPORT, README) if name in contents}
@@ -356,7 +359,7 @@ def _check_run(described: Manifest, contents: Contents, rebuilt: Rebuilt, retrai
 
     Raises BrokenFileError.
     """
-    claimed = [STEPS, *([PLOT] if PLOT in contents else [])]
+    claimed = [RECIPE, *([PLOT] if PLOT in contents else [])]
     if not retrain:
         return dict.fromkeys(claimed, "the run was not trained again, as verify --retrain does")
     trainer = _trained_again(rebuilt)
@@ -365,7 +368,7 @@ def _check_run(described: Manifest, contents: Contents, rebuilt: Rebuilt, retrai
     return _check_plot(described, contents[PLOT], rebuilt, trainer) if PLOT in contents else {}
 
 
-def _check_plot(described: Manifest, content: bytes, rebuilt: Rebuilt, trainer: Trainer[Any]) -> Unchecked:
+def _check_plot(described: Manifest, content: bytes, rebuilt: Rebuilt, trainer: Trainer) -> Unchecked:
     with tempfile.TemporaryDirectory() as out:
         ours = _made_again(rebuilt, trainer, Path(out)).folder.joinpath(PLOT).read_bytes()
     if content == ours:
@@ -375,28 +378,26 @@ def _check_plot(described: Manifest, content: bytes, rebuilt: Rebuilt, trainer: 
     raise BrokenFileError(PLOT, "is not the plot of the run")
 
 
-def _trained_again(rebuilt: Rebuilt) -> Trainer[Any] | None:
+def _trained_again(rebuilt: Rebuilt) -> Trainer | None:
     """The run, trained as long as it was; None if that does not give the weights, bit by bit.
 
-    It does not on another processor, or where a setting was changed while the run went on.
+    It may not on another processor.
     """
-    trainer = rebuilt.lesson.trainer(rebuilt.trainer.config)
-    while not trainer.done and trainer.step_number < rebuilt.snapshot.step:
-        trainer.step()
+    trainer = Trainer(rebuilt.trainer.lesson, rebuilt.trainer.recipe).finish()
     net = next(each.net for each in trainer.learners if each.name == rebuilt.learner.name)
     digests = (manifest.weights_digest(each.state_dict()) for each in (net, rebuilt.learner.net))
     return trainer if len({*digests}) == 1 and trainer.step_number == rebuilt.snapshot.step else None
 
 
-def _made_again(rebuilt: Rebuilt, trainer: Trainer[Any] | None, out: Path) -> Bundle:
+def _made_again(rebuilt: Rebuilt, trainer: Trainer | None, out: Path) -> Bundle:
     """The net's bundle, written anew under `out`: by the run that was trained again, or without a plot."""
     language = rebuilt.described["language"]
     if trainer is None:
-        with Draft(rebuilt.lesson, rebuilt.trainer, rebuilt.snapshot, out, language) as draft:
+        with Draft(rebuilt.trainer, rebuilt.snapshot, out, language) as draft:
             draft.check(rebuilt.learner)
             (made,) = draft.seal(None)
             return made
-    made_all = bundle.write(rebuilt.lesson, trainer, out, language)
+    made_all = bundle.write(trainer, out, language)
     return next(each for each in made_all if each.manifest["net"] == rebuilt.learner.name)
 
 

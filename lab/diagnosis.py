@@ -1,17 +1,13 @@
-"""How a net is doing, measured, and said in plain words: dead ReLUs, overfitting, a loss that stands still."""
+"""How nets do, in plain words: dead ReLUs, overfitting, a loss that has plateaued."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from charts.blocks import Note
 from charts.text import Text, Words, joined
+from lab.evaluation import Evaluation
 
 STILL_OVER = 20  # steps, at least, that a loss must stand still to be told so
 OVERFITTED_FROM = 2.0  # times the training loss
@@ -40,34 +36,6 @@ STANDS_STILL = Text(
 )
 AND = Text(", ", "、")
 OF = Text("{dead} of {n}", "{n} 个中有 {dead} 个")
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """A net in eval mode: what it predicts for the training set, and its losses there and on unseen samples.
-
-    `dead` of its `relus` give 0 for every sample of the training set.
-    """
-
-    prediction: Tensor
-    loss: float
-    test_loss: float
-    relus: int
-    dead: int
-
-
-def evaluate(
-    net: nn.Module,
-    loss_func: Callable[[Tensor, Tensor], Tensor],
-    training: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-) -> Evaluation:
-    """Evaluate a net, which is in eval mode, on x and y of its training set and of unseen samples."""
-    with _ReLUs() as relus:
-        prediction = net(training[0])
-    loss = loss_func(prediction, training[1]).item()
-    test_loss = loss_func(net(test[0]), test[1]).item()
-    return Evaluation(prediction, loss, test_loss, relus.units, relus.dead)
 
 
 def diagnose(nets: Sequence[tuple[Words, Sequence[float], Evaluation]]) -> Iterator[Note]:
@@ -115,21 +83,3 @@ def still_for(losses: Sequence[float]) -> int:
     noise = 2 * last.std() / math.sqrt(span)
     fallen = before.mean() - last.mean()
     return 2 * span if fallen < max(0.005 * before.mean(), noise) else 0
-
-
-class _ReLUs(TorchFunctionMode):
-    """Counts, while it is on, the units that go through a ReLU and those that give 0 for every sample."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.units = self.dead = 0
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is F.relu:
-            active = (result > 0).any(dim=0)
-            self.units += active.numel()
-            self.dead += int((~active).sum())
-        return result

@@ -1,18 +1,18 @@
-"""What a lesson is: its words, its settings, what it shows, and the trainer that runs it, if it trains."""
+"""What a lesson is: its words, its settings, what it shows and, if it trains, what it sets up."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from charts.blocks import Block, Note
 from charts.chart import Chart
 from charts.text import Text, Words, said
+from lab.evaluation import Now
+from lab.experiment import Experiment
 from lab.prose import LessonError, Prose
+from lab.recipe import Recipe
 from lab.settings import Config, SettingError
-
-if TYPE_CHECKING:
-    from lab.training import Trainer
 
 Group = Literal["basics", "first", "practice", "better"]
 
@@ -69,14 +69,6 @@ class Port:
     def unit(self) -> str:
         """`meaning` for programs."""
         return said(self.meaning, "en")
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How a run's data were scaled before a net saw them: scaled = (value - mean) / std."""
-
-    mean: float
-    std: float
 
 
 @dataclass(frozen=True)
@@ -148,9 +140,15 @@ class Computation(Lesson):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Lesson):
-    """A lesson that trains: its trainer, what its nets are for, and what its metrics are called on the page."""
+    """A lesson that trains: what it sets up and shows, what its nets are for, and what its metrics are called.
 
-    trainer: "type[Trainer[Any]]"
+    `setup` makes data, nets and optimizers of its config, drawing from torch's process-wide generator as the tutorial
+    does. `show` says what there is to see of an experiment now; it is called in eval mode and without gradients, and
+    changes nothing.
+    """
+
+    setup: Callable[[Any], Experiment]
+    show: Callable[[Experiment, Now], View]
     task: str  # as the model card names it
     inputs: Port
     outputs: Port
@@ -159,10 +157,14 @@ class Training(Lesson):
     headline: tuple[str, ...] = ()  # the metrics that the page tells in its line, if not all of them
     pace: int = 1  # steps a frame, unless the visitor chooses another
 
+    def recipe(self, settings: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe of a run with these settings, from its beginning to its end. Raises SettingError."""
+        return Recipe(self.key, self.config.parse(settings or {}))
+
     def _needs(self) -> Iterator[tuple[str, bool]]:
         yield from super()._needs()
-        missing = ", ".join(sorted(getattr(self.trainer, "__abstractmethods__", {"setup", "show"})))
-        yield f"a trainer: a class derived from Trainer with {missing or 'setup and show'}", not missing
+        for name in ("setup", "show"):
+            yield f"a function {name}", callable(getattr(self, name))
         yield "a task, such as regression", isinstance(self.task, str) and bool(self.task.strip())
         for name in ("inputs", "outputs"):
             port = getattr(self, name)

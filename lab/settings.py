@@ -14,11 +14,14 @@ from lab.numerals import NumeralError
 
 N = TypeVar("N", int, float)
 T = TypeVar("T")
+G = TypeVar("G", bound="Config")
 
 Matrix = tuple[tuple[float, ...], ...]
 
 MOST_LETTERS = 500  # of a matrix that is typed in
 LARGEST = 1e6  # magnitude of a number in a matrix
+
+NEVER_HIDDEN: Mapping[str, tuple[str, ...]] = {}
 
 POINTS = Text("Points", "数据点数")
 NOISE = Text("Noise", "噪声")
@@ -69,12 +72,18 @@ def _is_python_number(text: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Control(ABC):
-    """How a setting is offered and judged. One that is a `view` changes what is shown and not the run."""
+    """How a setting is offered and judged.
+
+    One that is a `view` changes what is shown and not the run. One that is `live` can be changed while a run is on.
+    `when` names the settings that it depends on, each with the values with which it matters; elsewhere it is not shown.
+    """
 
     label: Text
     info: Text
     default: Any
     view: bool = False
+    live: bool = False
+    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @abstractmethod
     def check(self, name: str, value: object) -> Any:
@@ -313,10 +322,29 @@ def _plain_cell(text: str) -> str:
 
 
 def number(
-    default: N, label: Text, minimum: N, maximum: N, *, info: Text, step: N | None = None, view: bool = False
+    default: N,
+    label: Text,
+    minimum: N,
+    maximum: N,
+    *,
+    info: Text,
+    step: N | None = None,
+    view: bool = False,
+    live: bool = False,
+    when: Mapping[str, tuple[str, ...]] = NEVER_HIDDEN,
 ) -> N:
     """A field of a Config that holds a number."""
-    control = Number(label=label, info=info, default=default, minimum=minimum, maximum=maximum, step=step, view=view)
+    control = Number(
+        label=label,
+        info=info,
+        default=default,
+        minimum=minimum,
+        maximum=maximum,
+        step=step,
+        view=view,
+        live=live,
+        when=when,
+    )
     return _carrying(control, default)
 
 
@@ -368,7 +396,7 @@ def seed(default: int = 2) -> int:
 def learning_rate(default: float) -> float:
     """How far a step of the optimizer goes."""
     info = Text("How far a step goes", "每一步走多远")
-    return number(default, Text("Learning rate", "学习率"), 0.0001, 10.0, info=info)
+    return number(default, Text("Learning rate", "学习率"), 0.0001, 10.0, info=info, live=True)
 
 
 def steps(default: int, most: int = 2000) -> int:
@@ -393,6 +421,10 @@ def _one_of(options: Mapping[str, Words]) -> Text:
     return Text(f"one of {names}", f" {names} 之一")
 
 
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
 def _listed(value: Any) -> Any:
     return [_listed(each) for each in value] if isinstance(value, tuple) else value
 
@@ -401,12 +433,15 @@ def _listed(value: Any) -> Any:
 class Config:
     """The settings of one run. Subclasses add fields made by `number` and its like; every instance has been checked.
 
-    Raises SettingError where a value breaks its control's rule.
+    A field made by `group` holds several settings that lessons share, as a Config of their own: in pages, links and
+    JSON they stand among the others. Raises SettingError where a value breaks its control's rule.
     """
 
     def __post_init__(self) -> None:
-        for name, control in self.controls().items():
-            object.__setattr__(self, name, control.check(name, getattr(self, name)))
+        for each in fields(self):
+            if "control" in each.metadata:
+                control: Control = each.metadata["control"]
+                object.__setattr__(self, each.name, control.check(each.name, getattr(self, each.name)))
 
     @classmethod
     def read(cls, settings: object) -> Self:
@@ -432,18 +467,60 @@ class Config:
             if name not in known:
                 names = ", ".join(known)
                 raise SettingError("settings", Text(f"among {names}", f" {names} 之中的"), name)
-        return cls(**settings)
+        return cls._of(settings)
+
+    @classmethod
+    def _of(cls, settings: Mapping[str, Any]) -> Self:
+        """A config of known settings, among which others may stand."""
+        made: dict[str, Any] = {}
+        for each in fields(cls):
+            if "group" in each.metadata:
+                made[each.name] = each.metadata["group"]._of(settings)
+            elif each.name in settings:
+                made[each.name] = settings[each.name]
+        return cls(**made)
 
     @classmethod
     def controls(cls) -> dict[str, Control]:
-        """Every setting's control, in order."""
-        return {each.name: each.metadata["control"] for each in fields(cls)}
+        """Every setting's control, in order, those of groups in their group's place."""
+        made: dict[str, Control] = {}
+        for each in fields(cls):
+            if "group" in each.metadata:
+                made |= each.metadata["group"].controls()
+            else:
+                made[each.name] = each.metadata["control"]
+        return made
+
+    def by_name(self) -> dict[str, Any]:
+        """Every setting's value, by name."""
+        made: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            made |= value.by_name() if "group" in each.metadata else {each.name: value}
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, ready for JSON and for `parse`."""
-        return {name: _listed(getattr(self, name)) for name in self.controls()}
+        return {name: _listed(value) for name, value in self.by_name().items()}
+
+    def matters(self, name: str) -> bool:
+        """Whether a setting makes a difference beside the others."""
+        values = self.by_name()
+        when = self.controls()[name].when
+        return all({*_several(values[other])} & {*wanted} for other, wanted in when.items())
+
+    def changed(self, name: str, value: object) -> Self:
+        """The same settings but for one. Raises SettingError."""
+        return self.parse({**self.by_name(), name: value})
 
     def same_run(self, other: "Config") -> bool:
         """Whether both describe the same run, though it may be looked at in different ways."""
+        ours, theirs = self.by_name(), other.by_name()
         names = [name for name, control in self.controls().items() if not control.view]
-        return type(self) is type(other) and all(getattr(self, name) == getattr(other, name) for name in names)
+        return type(self) is type(other) and all(ours[name] == theirs[name] for name in names)
+
+
+def group(kind: type[G]) -> G:
+    """A field of a Config that holds settings which lessons share."""
+    made: G = field(default_factory=kind, metadata={"group": kind})
+    return made

@@ -1,43 +1,28 @@
-"""The only training loop: step() as the tutorial writes it, snapshot() that changes nothing."""
+"""The only training loop: step() takes the steps of a recipe, snapshot() looks and changes nothing."""
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Self
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from charts.chart import PALETTE, Array, Line, Panel, Scale, as_array
-from charts.text import Text, Words
-from lab.diagnosis import Evaluation, diagnose, evaluate
-from lab.lesson import Scaling, Snapshot, View
+from charts.text import Text
+from lab.diagnosis import diagnose
+from lab.evaluation import Now, Restored, all_finite, evaluate, evaluating, is_finite
+from lab.experiment import Experiment, Learner
+from lab.lesson import Snapshot, Training
 from lab.prose import LessonError
+from lab.recipe import Change, Recipe, checked, in_order
+from lab.settings import Config, SettingError
 
+NO_FILES: Mapping[str, Mapping[str, Restored]] = {}
 
-class Settings(Protocol):
-    """The settings that every trainer asks for; its lesson's own Config has more."""
-
-    @property
-    def seed(self) -> int: ...
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-
-C = TypeVar("C", bound=Settings)
-
-SET_UP = ("steps", "learners", "loss_func", "x", "y", "test_x", "test_y")  # what a trainer's setup has to set
-CURVE_POINTS = 400  # of a loss curve: as many as a panel has pixels to show them
-SMOOTHED_OVER = 20  # steps
-
-LOSS = Text("loss", "损失")
-TEST_LOSS = Text("test loss", "测试损失")
-STEPS_TAKEN = Text("steps taken", "已训练步数")
-LOSS_TITLE = Text("Loss", "损失曲线")
+# What an optimizer calls the settings that can change while a run is on.
+TUNED = {"learning_rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"}
 
 
 class RandomState:
@@ -73,105 +58,116 @@ class RandomState:
             yield
 
 
-@dataclass
-class Learner:
-    """One net that learns: its optimizer, and its loss at every step before the step was taken.
+class Trainer:
+    """A run of a lesson: owns its experiment and its random state, and replays the changes of its recipe.
 
-    `name` is for folders and programs, `label` for people. `arguments` are those that its class was called with,
-    so that its source can make another.
+    Raises SettingError for a recipe whose changes or stop its run does not have, and LessonError for a lesson whose
+    setup lacks something.
     """
 
-    name: str
-    net: nn.Module
-    arguments: Mapping[str, Any]
-    optimizer: torch.optim.Optimizer
-    label: Words = ""
-    losses: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.label = self.label or self.name
-
-
-@dataclass(frozen=True, eq=False)
-class Restored:
-    """A model file that was written and read back: `predict` takes and gives (N, features) arrays of float32."""
-
-    size: int  # bytes
-    write_seconds: float
-    read_seconds: float
-    predict: Callable[[Array], Array]
-
-
-class Trainer(ABC, Generic[C]):
-    """One run: owns its nets, its data and its random state.
-
-    A lesson's trainer says in `setup` what is trained and in `show` what there is to see. `setup` sets
-    `learners`, `loss_func`, `steps`, how many there are to take, `x` and `y`, the whole training set, one sample
-    a row, and `test_x` and `test_y`, samples of the same kind that are not learned from.
-
-    `x_scaling` and `y_scaling` say how x and y came from the data as they are, where a lesson scales them.
-    `restored` holds the files of each net by name and file, once they have been written.
-    """
-
-    steps: int
-    learners: list[Learner]
-    loss_func: Callable[[Tensor, Tensor], Tensor]
-    x: Tensor
-    y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-    x_scaling: Scaling | None = None
-    y_scaling: Scaling | None = None
-
-    def __init__(self, config: C) -> None:
-        self.config = config
+    def __init__(self, lesson: Training, recipe: Recipe) -> None:
+        self.lesson = lesson
         self.step_number = 0
         self.diverged = False
-        self.restored: dict[str, dict[str, Restored]] = {}
-        self._random = RandomState(config.seed)
+        self.config = recipe.settings  # as it stands, with the changes so far
+        self._settings = recipe.settings
+        self._random = RandomState(recipe.settings.by_name()["seed"])
         with self._random:
-            self.setup()
-        missing = [name for name in SET_UP if not hasattr(self, name)]
-        if missing:
-            raise LessonError(f"{type(self).__qualname__}.setup must set {', '.join(missing)}.")
-        if not self.learners:
-            raise LessonError(f"{type(self).__qualname__}.setup must make at least one learner.")
+            self.experiment = lesson.setup(recipe.settings)
+        _refuse_incomplete(lesson, self.experiment)
+        self.stop_at = _within("stop", recipe.stop, self.steps)
+        for change in recipe.changes:
+            _within("changes", change.step, self.steps)
+            if change.of_weight:
+                self._weight(change.name)
+        self._made: list[Change] = []
+        self._due = deque(in_order(recipe.changes))
+        self._apply_due()
 
-    @abstractmethod
-    def setup(self) -> None:
-        """Make data, nets and optimizers, drawing from torch's generator as the tutorial does."""
+    @property
+    def learners(self) -> list[Learner]:
+        """The nets that learn."""
+        return self.experiment.learners
 
-    @abstractmethod
-    def show(self, now: Sequence[Evaluation]) -> View:
-        """What there is to see; `now` is each learner's evaluation. Called in eval mode and without gradients."""
+    @property
+    def steps(self) -> int:
+        """The number of steps of a run that nobody stops."""
+        return self.experiment.steps
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """The samples of the next step: all of them, unless a lesson has mini-batches."""
-        return self.x, self.y
-
-    def step(self) -> None:
-        """One step of every learner on one batch. Raises RuntimeError once the run is done."""
-        if self.done:
-            raise RuntimeError(f"the run ended at step {self.step_number}")
-        with self._random:
-            x, y = self.batch()
-            predictions = [learner.net(x) for learner in self.learners]
-            losses = [self.loss_func(prediction, y) for prediction in predictions]
-            for learner in self.learners:
-                learner.optimizer.zero_grad()
-            torch.autograd.backward(losses)  # loss.backward() of every net, in one pass and half the time
-            for learner, loss in zip(self.learners, losses, strict=True):
-                learner.optimizer.step()
-                learner.losses.append(loss.item())
-        self.step_number += 1
-        self.diverged = not all(math.isfinite(learner.losses[-1]) for learner in self.learners)
-        if self.step_number == self.steps and not self.diverged:  # what the last step did, no loss has seen
-            self.diverged = not all(is_finite(learner.net) for learner in self.learners)
+    @property
+    def recipe(self) -> Recipe:
+        """The run so far as a recipe, and where it ends if that is before its last step."""
+        return Recipe(self.lesson.key, self._settings, (*self._made, *self._due), self.stop_at)
 
     @property
     def done(self) -> bool:
         """Whether there is no step left to take."""
-        return self.diverged or self.step_number >= self.steps
+        last = self.steps if self.stop_at is None else self.stop_at
+        return self.diverged or self.step_number >= last
+
+    def step(self) -> None:
+        """One step of the experiment. Raises RuntimeError once the run is done."""
+        if self.done:
+            raise RuntimeError(f"the run ended at step {self.step_number}")
+        with self._random:
+            losses = self.experiment.take_step(self.experiment)
+        for learner, loss in zip(self.learners, losses, strict=True):
+            learner.losses.append(loss)
+        self.step_number += 1
+        self._apply_due()
+        self.diverged = not all_finite(losses)
+        if self.step_number == self.steps and not self.diverged:  # what the last step did, no loss has seen
+            self.diverged = not all(is_finite(learner.net) for learner in self.learners)
+
+    def finish(self) -> Self:
+        """Take all steps that are left."""
+        while not self.done:
+            self.step()
+        return self
+
+    def stop(self) -> None:
+        """End the run here."""
+        if not self.done:
+            self.stop_at = self.step_number
+            self._due.clear()
+
+    def apply(self, name: str, value: object) -> None:
+        """Change a setting or a weight from here on. Raises SettingError, and changes nothing then."""
+        change = checked(self.step_number, name, value, self._settings)
+        if change.of_weight:
+            self._weight(change.name)
+        self._carry_out(change)
+
+    def _apply_due(self) -> None:
+        while self._due and self._due[0].step <= self.step_number:
+            self._carry_out(self._due.popleft())
+
+    def _carry_out(self, change: Change) -> None:
+        self._made.append(change)
+        if change.of_weight:
+            parameter, index = self._weight(change.name)
+            with torch.no_grad():
+                parameter[index] = change.value
+            return
+        self.config = self.config.changed(change.name, change.value)
+        for learner in self.learners:
+            learner.tune(TUNED[change.name], change.value)
+
+    def _weight(self, name: str) -> tuple[nn.Parameter, tuple[int, ...]]:
+        """The parameter that NET.PARAMETER.INDEX... names, and the place in it. Raises SettingError."""
+        for learner in self.learners:
+            for own, parameter in learner.net.named_parameters(prefix=learner.name):
+                rest = name.removeprefix(f"{own}.")
+                index = rest.split(".") if rest != name else []
+                if len(index) == parameter.dim() and all(map(_is_index, index, parameter.shape)):
+                    return parameter, tuple(map(int, index))
+        first, weight = next(self.learners[0].net.named_parameters(prefix=self.learners[0].name))
+        example = ".".join([first, *("0" for _ in weight.shape)])
+        raise SettingError(
+            "changes",
+            Text(f"of a weight that this run has, such as {example}", f"对本次训练中的权重（如 {example}）的改动"),
+            name,
+        )
 
     @property
     def advice(self) -> Text:
@@ -182,84 +178,51 @@ class Trainer(ABC, Generic[C]):
             "在第 {step} 步（共 {steps} 步）发散：数值超出了 float32 的范围。请减小学习率再试。",
         ).format(step=self.step_number, steps=self.steps)
 
-    def snapshot(self) -> Snapshot:
-        """Evaluate now. Changes nothing: neither modes, buffers and gradients nor any random state.
+    def snapshot(
+        self, views: Config | None = None, restored: Mapping[str, Mapping[str, Restored]] = NO_FILES
+    ) -> Snapshot:
+        """Look now. Changes nothing: neither modes, buffers and gradients nor any random state.
 
-        What `show` draws at random comes from a copy of the run's own state, so that a look can be repeated.
+        `views` has the settings that say how to look; the others are the run's own. `restored` has the files of each
+        net, once they were written and read back. What the lesson draws at random comes from a copy of the run's own
+        state, so that a look can be repeated.
         """
         nets = [learner.net for learner in self.learners]
         with self._random.copied(), torch.no_grad(), evaluating(*nets):
-            now = [evaluate(net, self.loss_func, (self.x, self.y), (self.test_x, self.test_y)) for net in nets]
-            view = self.show(now)
-        nets_now = [(each.label, each.losses, now_of) for each, now_of in zip(self.learners, now, strict=True)]
+            evaluations = [evaluate(learner, self.experiment) for learner in self.learners]
+            config = self.config if views is None else _looked_at(self.config, views)
+            now = Now(config, self.step_number, self.done, self.diverged, evaluations, restored)
+            view = self.lesson.show(self.experiment, now)
+        nets_now = [(each.label, each.losses, one) for each, one in zip(self.learners, evaluations, strict=True)]
         return Snapshot(self.step_number, view, () if self.diverged else tuple(diagnose(nets_now)))
 
-    def figures(self, now: Sequence[Evaluation]) -> dict[str, float]:
-        """Both losses of each learner by name, as metrics."""
-        made = {}
-        for learner, evaluation in zip(self.learners, now, strict=True):
-            prefix = f"{learner.name} " if len(self.learners) > 1 else ""
-            made[f"{prefix}loss"], made[f"{prefix}test loss"] = evaluation.loss, evaluation.test_loss
-        return made
 
-    def loss_panel(
-        self,
-        name: Words,
-        now: Sequence[Evaluation],
-        *,
-        y_range: tuple[float, float] | None = None,
-        y_scale: Scale = "linear",
-        smoothed: bool = False,
-    ) -> Panel:
-        """Each learner's loss by steps taken, up to the loss of this moment."""
-        # Thinned by a stride that doubles, so that the points of a long run stay put from frame to frame.
-        stride = 2 ** max(0, math.ceil(math.log2((self.step_number + 1) / CURVE_POINTS)))
-        steps = as_array([*range(0, self.step_number, stride), self.step_number])
-        curves = []
-        for index, (learner, evaluation) in enumerate(zip(self.learners, now, strict=True)):
-            losses = _finite([*learner.losses, evaluation.loss])
-            if smoothed:
-                losses = _smoothed(losses)
-            shown = np.append(losses[:-1:stride], losses[-1])
-            curves.append(Line(learner.label, steps, shown, color=(index + 1) % len(PALETTE)))
-        if y_range is None:
-            # The axes stand still through a run, and a loss that explodes leaves them, so that the rest stays legible.
-            first = max(each.losses[0] if each.losses else e.loss for each, e in zip(self.learners, now, strict=True))
-            top = 2 * first if 0 < first < math.inf else 1.0
-            if self.diverged:  # then the explosion is what there is to see
-                top = max([top, *(loss for each in self.learners for loss in each.losses if math.isfinite(loss))])
-            y_range = (top / 1e4 if y_scale == "log" else 0.0, top)
-        marks = tuple(curves)
-        return Panel(LOSS_TITLE, STEPS_TAKEN, name, marks, x_range=(0, self.steps), y_range=y_range, y_scale=y_scale)
+def _looked_at(config: Config, views: Config) -> Config:
+    """The config with the views of another."""
+    wanted = views.by_name()
+    return replace(config, **{name: wanted[name] for name, control in config.controls().items() if control.view})
 
 
-def _finite(losses: list[float]) -> Array:
-    """The losses with a gap where a diverged run has none to show."""
-    values = as_array(losses)
-    return np.where(np.isfinite(values), values, np.float32("nan"))
+def _is_index(text: str, size: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 8 and int(text) < size
 
 
-def _smoothed(losses: Array) -> Array:
-    """The mean of each loss and those before it, SMOOTHED_OVER of them at most."""
-    sums = np.cumsum(np.insert(losses.astype(np.float64), 0, 0.0))
-    ends = np.arange(1, len(losses) + 1)
-    starts = np.maximum(ends - SMOOTHED_OVER, 0)
-    return as_array((sums[ends] - sums[starts]) / (ends - starts))
+def _within(name: str, step: int | None, steps: int) -> int | None:
+    if step is not None and step > steps:
+        raise SettingError(name, Text(f"at most {steps}, the steps of this run", f"不超过本次训练的步数 {steps}"), step)
+    return None if step == steps and name == "stop" else step
 
 
-@contextmanager
-def evaluating(*nets: nn.Module) -> Iterator[None]:
-    """Eval mode within, and after it each module's own mode again: a net may hold frozen parts."""
-    modes = [(module, module.training) for net in nets for module in net.modules()]
-    for net in nets:
-        net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def is_finite(net: nn.Module) -> bool:
-    """Whether every number that the net holds, weights and buffers, is finite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in net.state_dict().values())
+def _refuse_incomplete(lesson: Training, experiment: object) -> None:
+    """Raise LessonError for what setup made, where something is missing."""
+    told = f"The setup of the lesson {lesson.key!r} must"
+    if not isinstance(experiment, Experiment):
+        raise LessonError(f"{told} give an Experiment, not {type(experiment).__name__}.")
+    names = [each.name for each in experiment.learners]
+    if not names or len({*names}) != len(names):
+        raise LessonError(f"{told} make learners with names of their own, not {', '.join(names) or 'none'}.")
+    if type(experiment.steps) is not int or experiment.steps < 1:
+        raise LessonError(f"{told} say how many steps there are, 1 or more, not {experiment.steps!r}.")
+    for name, samples in (("train", experiment.train), ("test", experiment.test)):
+        if not len(samples.x) or len(samples.x) != len(samples.y):
+            raise LessonError(f"{told} give {name} samples, as many inputs as targets.")

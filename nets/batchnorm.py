@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from charts.blocks import Block, Note, Session, Table
-from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
+from charts.chart import Band, Chart, Line, Mark, Panel, Points, as_array
 from charts.text import Text, Words
-from lab import prose
+from lab import plots, prose
 from lab.data import shuffled_batches, wide_square
-from lab.diagnosis import Evaluation
+from lab.evaluation import Now, evaluating
+from lab.experiment import Experiment, Learner
 from lab.lesson import Port, Training, View
 from lab.settings import Config, choice, learning_rate, number, seed, steps, vector
-from lab.training import Learner, Trainer, evaluating
+from lab.transcript import Prompt
 
 POINTS = 2000  # no batch of 2 to 500 leaves a rest of one sample, which batch norm would refuse
 TEST_POINTS = 200
@@ -39,6 +40,8 @@ IDEAS: dict[str, dict[str, Any]] = {
     "batches_of_4": {"batch_size": 4},
 }
 
+
+_MODES = {"train": PROSE.notes["train_mode"], "eval": PROSE.notes["eval_mode"]}
 
 WITHOUT = Text("without batch norm", "不用批标准化")
 WITH = Text("with batch norm", "用批标准化")
@@ -129,66 +132,52 @@ class Net(nn.Module):
         return x
 
 
-class BatchNormTrainer(Trainer[BatchNormConfig]):
+def setup(config: BatchNormConfig) -> Experiment:
     """Both nets learn from the same mini-batches."""
+    train, test = wide_square(POINTS, NOISE), wide_square(TEST_POINTS, NOISE)
+    learners = []
+    for name, label, batch_norm in (("plain", WITHOUT, False), ("batch_norm", WITH, True)):
+        arguments: dict[str, Any] = {
+            "activation": config.activation,
+            "batch_norm": batch_norm,
+            "momentum": config.momentum,
+            "n_hidden": UNITS,
+            "n_layers": HIDDEN_LAYERS,
+        }
+        net = Net(**arguments)
+        optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
+        learners.append(Learner(name, net, optimizer, nn.MSELoss(), arguments, label))
+    return Experiment(learners, train, test, config.steps, shuffled_batches(train, config.batch_size))
 
-    def setup(self) -> None:
-        self.x, self.y = wide_square(POINTS, NOISE)
-        self.test_x, self.test_y = wide_square(TEST_POINTS, NOISE)
-        self.learners = []
-        for name, label, batch_norm in (
-            ("plain", WITHOUT, False),
-            ("batch_norm", WITH, True),
-        ):
-            arguments: dict[str, Any] = {
-                "activation": self.config.activation,
-                "batch_norm": batch_norm,
-                "momentum": self.config.momentum,
-                "n_hidden": UNITS,
-                "n_layers": HIDDEN_LAYERS,
-            }
-            net = Net(**arguments)
-            optimizer = torch.optim.Adam(net.parameters(), lr=self.config.learning_rate, fused=True)
-            self.learners.append(Learner(name, net, arguments, optimizer, label))
-        self.loss_func = nn.MSELoss()
-        self.steps = self.config.steps
-        self.batches = shuffled_batches(self.x, self.y, self.config.batch_size)
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        return next(self.batches)
+def show(experiment: Experiment, now: Now) -> View:
+    """Both fits, the losses, and what goes into the activations of each layer."""
+    training = now.config.mode == "train"
+    looks = [activation_inputs(each.net, experiment.test.x, training) for each in experiment.learners]
+    loss = plots.losses(experiment, now, y_range=(1.0, 1e4), y_scale="log", smoothed=True)
+    ridges = (
+        _ridges(Text("Layers without batch norm", "各层：不用批标准化"), looks[0].inputs, 1),
+        _ridges(Text("Layers with batch norm", "各层：用批标准化"), looks[1].inputs, 2),
+    )
+    blocks = (
+        Note(_MODES[now.config.mode].format(points=TEST_POINTS)),
+        _inside(looks, now.config.activation),
+        _how_fast(now.config.momentum),
+        *one_layer(now.config.values, now.config.layer_momentum, now.config.passes, training),
+    )
+    return View(Chart((_fits(experiment, looks), loss, *ridges)), now.losses(experiment), blocks)
 
-    def show(self, now: Sequence[Evaluation]) -> View:
-        training = self.config.mode == "train"
-        looks = [activation_inputs(learner.net, self.test_x, training) for learner in self.learners]
-        x = as_array(self.test_x[:, 0])
-        fits = Panel(
-            Text("Data and fits", "数据与拟合"),
-            "x",
-            "y",
-            (
-                Points(Text("data, every fourth", "数据（每四个取一个）"), *_columns(self.x[::4], self.y[::4]), size=4),
-                *(
-                    Line(learner.label, x, as_array(look.prediction[:, 0]), color=n + 1)
-                    for n, (learner, look) in enumerate(zip(self.learners, looks, strict=True))
-                ),
-            ),
-            x_range=(-7.5, 10.5),
-            y_range=(-25, 110),
-        )
-        loss = self.loss_panel(
-            Text("mean squared error", "均方误差"), now, y_range=(1.0, 1e4), y_scale="log", smoothed=True
-        )
-        ridges = (
-            _ridges(Text("Layers without batch norm", "各层：不用批标准化"), looks[0].inputs, 1),
-            _ridges(Text("Layers with batch norm", "各层：用批标准化"), looks[1].inputs, 2),
-        )
-        blocks = (
-            _remark(training),
-            _inside(looks, self.config.activation),
-            _how_fast(self.config.momentum),
-            *one_layer(self.config.values, self.config.layer_momentum, self.config.passes, training),
-        )
-        return View(Chart((fits, loss, *ridges)), self.figures(now), blocks)
+
+def _fits(experiment: Experiment, looks: "Sequence[Look]") -> Panel:
+    train, x = experiment.train, plots.column(experiment.test.x)
+    every_fourth = plots.column(train.x[::4]), plots.column(train.y[::4])
+    fits = (
+        Line(learner.label, x, plots.column(look.prediction), color=number)
+        for number, (learner, look) in enumerate(zip(experiment.learners, looks, strict=True), 1)
+    )
+    marks: tuple[Mark, ...] = (Points(Text("data, every fourth", "数据（每四个取一个）"), *every_fourth, size=4), *fits)
+    title = Text("Data and fits", "数据与拟合")
+    return Panel(title, "x", "y", marks, x_range=(-7.5, 10.5), y_range=(-25, 110))
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,10 +214,6 @@ def batch_norm_by_hand(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
     return normal * layer.weight + layer.bias  # 1 and 0 at first: one pair a feature, and both are learned
 
 
-def _columns(x: Tensor, y: Tensor) -> tuple[Array, Array]:
-    return as_array(x[:, 0]), as_array(y[:, 0])
-
-
 def _ridges(title: Words, inputs: Sequence[Tensor], color: int) -> Panel:
     """A histogram for each layer, each standing on the layer's number."""
     edges = np.linspace(-REACH, REACH, BINS + 1)
@@ -240,24 +225,6 @@ def _ridges(title: Words, inputs: Sequence[Tensor], color: int) -> Panel:
         bands.append(Band("", x, np.full_like(x, layer), heights, color=color))
     label, layers = Text("input of the activation", "激励函数的输入"), Text("layer", "层")
     return Panel(title, label, layers, tuple(bands), x_range=(-REACH, REACH), y_range=(-0.1, HIDDEN_LAYERS + 1))
-
-
-def _remark(training: bool) -> Note:
-    if training:
-        return Note(
-            Text(
-                f"Looked at in **train mode**: batch norm uses the statistics of this batch, {TEST_POINTS} samples"
-                " evenly spaced. The losses above are those of eval mode.",
-                f"现在以**训练模式**查看：批标准化用的是这批数据（{TEST_POINTS} 个均匀分布的样本）的统计量。"
-                "上面的损失则是评估模式下的。",
-            )
-        )
-    return Note(
-        Text(
-            "Looked at in **eval mode**: batch norm uses its running statistics, as it does in the files you download.",
-            "现在以**评估模式**查看：批标准化用的是滑动统计量，下载的文件里也是这样。",
-        )
-    )
 
 
 def _inside(looks: Sequence[Look], activation: str) -> Table:
@@ -290,19 +257,9 @@ def stuck_share(values: Tensor, activation: str) -> float:
 def _how_fast(momentum: float) -> Note:
     """What a momentum means: in how many batches the past is all but forgotten."""
     batches = math.ceil(math.log(0.05) / math.log(1 - momentum)) if momentum < 1 else 1
-    remark = Text(
-        "PyTorch's momentum is the weight of the **new** value: running = (1 - momentum) · running + momentum · batch."
-        " At {momentum:g}, {share:.0%} of the running statistics come from the last {batches} batches{so}.",
-        "PyTorch 的 momentum 是**新值**的权重：running = (1 - momentum) · running + momentum · batch。"
-        "取 {momentum:g} 时，滑动统计量的 {share:.0%} 来自最近 {batches} 批{so}。",
-    )
-    so = Text("", "")
-    if batches <= 10:
-        so = Text(
-            ": they follow the net quickly, and hang on the chance of those few",
-            "：它跟得上网络的变化，但也受这几批偶然性的影响",
-        )
-    return Note(remark.format(momentum=momentum, share=1 - (1 - momentum) ** batches, batches=batches, so=so))
+    name = "fast" if batches <= 10 else "slow"
+    share = f"{1 - (1 - momentum) ** batches:.0%}"
+    return Note(PROSE.notes[name].format(momentum=f"{momentum:g}", share=share, batches=batches))
 
 
 @lru_cache(maxsize=64)  # a frame shows it again, and only the visitor's settings change it
@@ -314,33 +271,30 @@ def one_layer(values: tuple[float, ...], momentum: float, passes: int, training:
 
 def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training: bool) -> Iterator[Block]:
     typed = list(map(float, values))
-    x = torch.tensor(typed).unsqueeze(1)  # (N, 1)
-    layer = nn.BatchNorm1d(1, momentum=momentum)
-    lines = [
-        (f"x = torch.tensor({typed}).unsqueeze(1)  # ({len(x)}, 1)", ""),
-        (f"layer = nn.BatchNorm1d(1, momentum={momentum})  # 1 feature: x has one column", ""),
-    ]
-    if passes:
-        for _ in range(passes):
-            layer(x)
-        lines.append((f"for _ in range({passes}):\n    _ = layer(x)", ""))
-    if not training:
-        layer.eval()
-        lines.append(("_ = layer.eval()", ""))
-    out = layer(x)
-    running_mean, running_var = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
-    away = (out - batch_norm_by_hand(layer, x)).abs().max().item()
-    lines += [
-        ("out = layer(x)", ""),
-        ("out", repr(out)),
-        ("layer.running_mean, layer.running_var", repr((running_mean, running_var))),
-        ("(out - batch_norm_by_hand(layer, x)).abs().max().item()  # equal but for rounding", repr(away)),
-        ("layer.train()(x[:1])  # one sample has no variance", _refusal(layer, x[:1])),
-    ]
-    yield Session(tuple(lines), Text("One layer by itself", "单看一层"))
+    prompt = Prompt(nn=nn, torch=torch, batch_norm_by_hand=batch_norm_by_hand)
+    before = f"for _ in range({passes}):\n    _ = layer(x)" if passes else ""
+    source = "\n".join(
+        (
+            f"x = torch.tensor({typed}).unsqueeze(1)  # ({len(typed)}, 1)",
+            f"layer = nn.BatchNorm1d(1, momentum={momentum})  # 1 feature: x has one column",
+            before,
+            "" if training else "_ = layer.eval()",
+            "out = layer(x)",
+            "out",
+            "layer.running_mean, layer.running_var",
+            "(out - batch_norm_by_hand(layer, x)).abs().max().item()  # equal but for rounding",
+        )
+    )
+    lines = prompt.session(source).lines
+    x, layer, out = (prompt.names[name] for name in ("x", "layer", "out"))
+    assert isinstance(x, Tensor)
+    assert isinstance(layer, nn.BatchNorm1d)
+    assert isinstance(out, Tensor)
+    running = layer.get_buffer("running_mean").item(), layer.get_buffer("running_var").item()
+    refused = prompt.session("layer.train()(x[:1])  # one sample has no variance", errors=(ValueError,))
+    yield Session((*lines, *refused.lines), Text("One layer by itself", "单看一层"))
 
     mean, var, unbiased = x.mean().item(), x.var(correction=0).item(), x.var().item()
-    running = running_mean.item(), running_var.item()
     biased_label = Text("this batch, variance divided by N: for train mode", "这批数据，方差除以 N：训练模式用它")
     unbiased_label = Text(
         "this batch, variance divided by N - 1: for `running_var`", "这批数据，方差除以 N - 1：计入 `running_var`"
@@ -378,13 +332,6 @@ def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training
     yield Table(head, tuple(tuple(map(_number, row)) for row in parts.tolist()), title)
 
 
-def _refusal(layer: nn.BatchNorm1d, x: Tensor) -> str:
-    try:
-        return repr(layer.train()(x))
-    except ValueError as error:
-        return f"ValueError: {error}"
-
-
 def _number(value: float) -> str:
     return f"{value + 0.0:.5g}"  # and no minus before a zero
 
@@ -395,8 +342,9 @@ LESSON = Training(
     prose=PROSE,
     config=BatchNormConfig,
     ideas=IDEAS,
-    sources=(Net, BatchNormTrainer.setup, BatchNormTrainer.batch, activation_inputs, batch_norm_by_hand),
-    trainer=BatchNormTrainer,
+    sources=(Net, setup, shuffled_batches, activation_inputs, batch_norm_by_hand),
+    setup=setup,
+    show=show,
     task="regression",
     inputs=Port(("x",), Text("a number", "一个数")),
     outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),

@@ -1,6 +1,6 @@
 """Dropout: a net that cannot rely on any one of its units learns less by heart. Tutorial, Dropout."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from charts.blocks import Block, Note, Session
 from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text
-from lab import prose
-from lab.data import noisy_line
-from lab.diagnosis import Evaluation
+from lab import plots, prose
+from lab.data import evenly, noisy_line
+from lab.evaluation import Now, evaluating
+from lab.experiment import Experiment, Learner
 from lab.lesson import Port, Training, View
+from lab.models import mlp
 from lab.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
-from lab.training import Learner, Trainer, evaluating
+from lab.transcript import Prompt
 
 GRID = 101  # places along x where a fit is drawn
 PLACES = 15  # along x, fewer, where passes are repeated: a frame has to be quick
@@ -74,103 +76,81 @@ class DropoutConfig(Config):
     seed: int = seed(0)
 
 
-class DropoutTrainer(Trainer[DropoutConfig]):
+def setup(config: DropoutConfig) -> Experiment:
     """Every step sees the whole training set."""
+    train, test = noisy_line(config.points, config.noise), noisy_line(config.points, config.noise)
+    n = config.hidden_units
+    net_overfitting = mlp(1, n, n, 1)
+    net_dropped = mlp(1, n, n, 1, dropout=config.p)
+    # fused: the same arithmetic as plain Adam in one pass over the weights
+    optimizer_ofit = torch.optim.Adam(net_overfitting.parameters(), lr=config.learning_rate, fused=True)
+    optimizer_drop = torch.optim.Adam(net_dropped.parameters(), lr=config.learning_rate, fused=True)
+    learners = [
+        Learner("overfitting", net_overfitting, optimizer_ofit, nn.MSELoss(), label=WITHOUT),
+        Learner("dropout", net_dropped, optimizer_drop, nn.MSELoss(), label=WITH),
+    ]
+    return Experiment(learners, train, test, steps=config.steps)
 
-    def setup(self) -> None:
-        self.x, self.y = noisy_line(self.config.points, self.config.noise)
-        self.test_x, self.test_y = noisy_line(self.config.points, self.config.noise)
 
-        n, p = self.config.hidden_units, self.config.p
-        net_overfitting = nn.Sequential(
-            nn.Linear(1, n),
-            nn.ReLU(),
-            nn.Linear(n, n),
-            nn.ReLU(),
-            nn.Linear(n, 1),
-        )
-        net_dropped = nn.Sequential(
-            nn.Linear(1, n),
-            nn.Dropout(p),  # in train mode: switches each unit off with probability p
-            nn.ReLU(),
-            nn.Linear(n, n),
-            nn.Dropout(p),
-            nn.ReLU(),
-            nn.Linear(n, 1),
-        )
-        # fused: the same arithmetic as plain Adam in one pass over the weights
-        optimizer_ofit = torch.optim.Adam(net_overfitting.parameters(), lr=self.config.learning_rate, fused=True)
-        optimizer_drop = torch.optim.Adam(net_dropped.parameters(), lr=self.config.learning_rate, fused=True)
-        self.learners = [
-            Learner("overfitting", net_overfitting, {}, optimizer_ofit, WITHOUT),
-            Learner("dropout", net_dropped, {}, optimizer_drop, WITH),
-        ]
-        self.loss_func = nn.MSELoss()
-        self.steps = self.config.steps
+def show(experiment: Experiment, now: Now) -> View:
+    """Both fits, in train mode many passes of the net with dropout, and the losses."""
+    _, dropped = experiment.learners
+    passes = _passes(dropped.net) if now.config.mode == "train" else None
+    loss = plots.losses(experiment, now, y_range=(1e-3, 2.0), y_scale="log")
+    gaps = {
+        f"{learner.name} gap": e.test_loss - e.loss for learner, e in zip(experiment.learners, now.nets, strict=True)
+    }
+    blocks: tuple[Block, ...] = (
+        _remark(experiment, now, passes),
+        _layer_alone(now.config.p),
+        _asked_twice(dropped.net),
+    )
+    return View(Chart((_fits(experiment, passes), loss)), {**now.losses(experiment), **gaps}, blocks)
 
-    def show(self, now: Sequence[Evaluation]) -> View:
-        overfitting, dropped = (learner.net for learner in self.learners)
-        grid = torch.linspace(-1, 1, GRID).unsqueeze(1)
-        places, fit = grid, dropped(grid)[:, 0]
-        spread, one = torch.empty(0), torch.empty(0)
-        if self.config.mode == "train":
-            places = torch.linspace(-1, 1, PLACES).unsqueeze(1)
-            passes = dropout_passes(dropped, places, PASSES)  # (PASSES, PLACES)
-            fit, spread, one = passes.mean(dim=0), passes.std(dim=0), passes[0]
-        x = as_array(places[:, 0])
-        shown = x[: len(spread)]  # all of them, or none
-        mean = as_array(fit)[: len(spread)]
-        panel = Panel(
-            Text("Data and fits", "数据与拟合"),
-            "x",
-            "y",
-            (
-                Points(Text("training set", "训练集"), as_array(self.x[:, 0]), as_array(self.y[:, 0]), color=3),
-                Points(
-                    Text("test set", "测试集"),
-                    as_array(self.test_x[:, 0]),
-                    as_array(self.test_y[:, 0]),
-                    color=5,
-                    marker="triangle",
-                ),
-                Band(
-                    Text("passes: mean ± standard deviation", "多次预测：均值 ± 标准差"),
-                    shown,
-                    mean - as_array(spread),
-                    mean + as_array(spread),
-                    color=2,
-                ),
-                Line(Text("one pass", "一次预测"), shown, as_array(one), color=6, dashed=True),
-                Line(self.learners[0].label, as_array(grid[:, 0]), as_array(overfitting(grid)[:, 0]), color=1),
-                Line(self.learners[1].label, x, as_array(fit), color=2),
-            ),
-            x_range=(-1.05, 1.05),
-            y_range=(-2.5, 2.5),
-        )
-        loss = self.loss_panel(Text("mean squared error", "均方误差"), now, y_range=(1e-3, 2.0), y_scale="log")
-        gaps = {f"{learner.name} gap": e.test_loss - e.loss for learner, e in zip(self.learners, now, strict=True)}
-        blocks = (self._remark(dropped, now[1], spread), *_sessions(dropped, self.config.p))
-        return View(Chart((panel, loss)), {**self.figures(now), **gaps}, blocks)
 
-    def _remark(self, net: nn.Module, now: Evaluation, spread: Tensor) -> Block:
-        if self.config.mode == "eval":
-            return Note(
-                Text(
-                    "Looked at in **eval mode**: dropout is off, and the net gives one answer for each x.",
-                    "现在以**评估模式**查看：dropout 关闭，对每个 x 只有一个答案。",
-                )
-            )
-        loss = self.loss_func(dropout_passes(net, self.test_x, 1)[0], self.test_y[:, 0]).item()
-        remark = Text(
-            "Looked at in **train mode**: the mean of {passes} passes, which lie {spread:.3f} from it (standard"
-            " deviation, over all x). One pass alone has a test loss of {loss:.4f}; in eval mode it is {now:.4f}.",
-            "现在以**训练模式**查看：画的是 {passes} 次预测的均值，各次与它相差 {spread:.3f}（标准差，对所有 x 平均）。"
-            "单独一次预测的测试损失是 {loss:.4f}，评估模式下是 {now:.4f}。",
-        )
-        return Note(
-            remark.format(passes=PASSES, spread=spread.mean().item(), loss=loss, now=now.test_loss),
-            "warning",
-        )
+def _passes(net: nn.Module) -> Tensor:
+    """Predictions along x in train mode: (PASSES, PLACES)."""
+    return dropout_passes(net, evenly(PLACES, -1, 1), PASSES)
+
+
+def _fits(experiment: Experiment, passes: Tensor | None) -> Panel:
+    overfitting, dropped = experiment.learners
+    train, test = experiment.train, experiment.test
+    grid = evenly(GRID, -1, 1)
+    if passes is None:
+        x, fit, spread, one = plots.column(grid), plots.column(dropped.net(grid)), NOTHING, NOTHING
+    else:
+        x = plots.column(evenly(PLACES, -1, 1))
+        fit, spread, one = (as_array(each) for each in (passes.mean(dim=0), passes.std(dim=0), passes[0]))
+    shown, mean = x[: len(spread)], fit[: len(spread)]  # all of them, or none
+    marks = (
+        Points(Text("training set", "训练集"), plots.column(train.x), plots.column(train.y), color=3),
+        Points(Text("test set", "测试集"), plots.column(test.x), plots.column(test.y), color=5, marker="triangle"),
+        Band(
+            Text("passes: mean ± standard deviation", "多次预测：均值 ± 标准差"),
+            shown,
+            mean - spread,
+            mean + spread,
+            color=2,
+        ),
+        Line(Text("one pass", "一次预测"), shown, one, color=6, dashed=True),
+        Line(overfitting.label, plots.column(grid), plots.column(overfitting.net(grid)), color=1),
+        Line(dropped.label, x, fit, color=2),
+    )
+    title = Text("Data and fits", "数据与拟合")
+    return Panel(title, "x", "y", marks, x_range=(-1.05, 1.05), y_range=(-2.5, 2.5))
+
+
+def _remark(experiment: Experiment, now: Now, passes: Tensor | None) -> Note:
+    if passes is None:
+        return Note(PROSE.notes["eval_mode"])
+    dropped = experiment.learners[1]
+    test = experiment.test
+    loss = dropped.loss_func(dropout_passes(dropped.net, test.x, 1)[0], test.y[:, 0]).item()
+    spread = passes.std(dim=0).mean().item()
+    remark = PROSE.notes["train_mode"]
+    text = remark.format(passes=PASSES, spread=f"{spread:.3f}", loss=f"{loss:.4f}", now=f"{now.nets[1].test_loss:.4f}")
+    return Note(text, "warning")
 
 
 def dropout_passes(net: nn.Module, x: Tensor, passes: int) -> Tensor:
@@ -193,37 +173,30 @@ def dropping(net: nn.Module) -> Iterator[None]:
             module.train(training)
 
 
-def _sessions(net: nn.Module, p: float) -> Iterator[Session]:
-    """What a layer of dropout does, and what the net that has one answers in each mode: run now, as shown."""
-    dropout, ones = nn.Dropout(p), torch.ones(8)
-    layer = (
-        (f"dropout = nn.Dropout(p={p})", ""),
-        ("dropout(torch.ones(8))", repr(dropout(ones))),
-        ("dropout.eval()(torch.ones(8))", repr(dropout.eval()(ones))),
-    )
-    yield Session(layer, Text("The layer alone: the rest is multiplied by 1/(1-p)", "单看这一层：留下的乘以 1/(1-p)"))
+def _layer_alone(p: float) -> Session:
+    source = f"""
+        dropout = nn.Dropout(p={p})
+        dropout(torch.ones(8))
+        dropout.eval()(torch.ones(8))
+    """
+    title = Text("The layer alone: the rest is multiplied by 1/(1-p)", "单看这一层：留下的乘以 1/(1-p)")
+    return Prompt(nn=nn, torch=torch).session(source, title)
 
-    x = torch.tensor([[0.5]])
-    with evaluating(net), torch.enable_grad():
-        net.train()
-        training = net(x).item(), net(x).item()
-        net.eval()
-        evaluated = net(x).item(), net(x).item()
-        recorded = net(x).requires_grad
+
+def _asked_twice(net: nn.Module) -> Session:
+    source = """
+        x = torch.tensor([[0.5]])
+        _ = net.train()
+        net(x).item(), net(x).item()
+        _ = net.eval()
+        net(x).item(), net(x).item()
+        net(x).requires_grad  # eval() does not stop autograd
         with torch.no_grad():
-            unrecorded = net(x).requires_grad
-    lines = (
-        ("x = torch.tensor([[0.5]])", ""),
-        ("_ = net.train()", ""),
-        ("net(x).item(), net(x).item()", repr(training)),
-        ("_ = net.eval()", ""),
-        ("net(x).item(), net(x).item()", repr(evaluated)),
-        ("net(x).requires_grad  # eval() does not stop autograd", repr(recorded)),
-        ("with torch.no_grad():\n    print(net(x).requires_grad)", str(unrecorded)),
-    )
-    yield Session(
-        lines, Text("The net with dropout, asked twice in each mode", "用 dropout 的网络，每种模式下各问两次")
-    )
+            print(net(x).requires_grad)
+    """
+    title = Text("The net with dropout, asked twice in each mode", "用 dropout 的网络，每种模式下各问两次")
+    with evaluating(net), torch.enable_grad():
+        return Prompt(net=net, torch=torch).session(source, title)
 
 
 LESSON = Training(
@@ -232,8 +205,9 @@ LESSON = Training(
     prose=PROSE,
     config=DropoutConfig,
     ideas=IDEAS,
-    sources=(DropoutTrainer.setup, dropout_passes, dropping),
-    trainer=DropoutTrainer,
+    sources=(setup, mlp, dropout_passes, dropping),
+    setup=setup,
+    show=show,
     task="regression",
     inputs=Port(("x",), Text("a number", "一个数")),
     outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),

@@ -1,6 +1,5 @@
 """Regression: a line bends itself into a parabola. Tutorial, 回归Regression."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,21 +7,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charts.chart import Chart, Line, Panel, Points, as_array
+from charts.chart import Chart
 from charts.text import Text
-from lab import prose
-from lab.data import noisy_square
-from lab.diagnosis import Evaluation
+from lab import plots, prose
+from lab.data import NoisySquare
+from lab.evaluation import Now
+from lab.experiment import Experiment, Learner
 from lab.lesson import Port, Training, View
-from lab.settings import NOISE, POINTS, Config, hidden_units, learning_rate, number, seed, steps
-from lab.training import LOSS, TEST_LOSS, Learner, Trainer
-
-PROSE = prose.read(__file__)
+from lab.settings import Config, group, hidden_units, learning_rate, seed, steps
 
 IDEAS: dict[str, dict[str, Any]] = {
     "kill_the_relus": {"seed": 1},
     "leap_across_the_valley": {"learning_rate": 3.0},
-    "learn_noise_by_heart": {"points": 10, "noise": 1.0, "hidden_units": 100, "learning_rate": 0.1, "steps": 2000},
+    "learn_noise_by_heart": {
+        "points": 10,
+        "noise": 1.0,
+        "hidden_units": 100,
+        "learning_rate": 0.1,
+        "steps": 2000,
+    },
 }
 
 
@@ -33,15 +36,7 @@ class RegressionConfig(Config):
     learning_rate: float = learning_rate(0.5)
     steps: int = steps(100)
     hidden_units: int = hidden_units(10)
-    points: int = number(100, POINTS, 2, 1000, step=1, info=Text("Samples to learn from", "用来学习的样本"))
-    noise: float = number(
-        0.2,
-        NOISE,
-        0.0,
-        1.0,
-        step=0.01,
-        info=Text("How far points lie above the parabola, at most", "数据点最多高出抛物线多少"),
-    )
+    data: NoisySquare = group(NoisySquare)
     seed: int = seed()
 
 
@@ -59,46 +54,34 @@ class Net(nn.Module):
         return x
 
 
-class RegressionTrainer(Trainer[RegressionConfig]):
+def setup(config: RegressionConfig) -> Experiment:
     """Every step sees the whole training set."""
+    train = config.data.make()
+    sizes = {"n_features": 1, "n_hidden": config.hidden_units, "n_output": 1}
+    net = Net(**sizes)
+    optimizer = torch.optim.SGD(net.parameters(), lr=config.learning_rate)
+    learner = Learner("net", net, optimizer, nn.MSELoss(), sizes)
+    return Experiment([learner], train, test=config.data.make(), steps=config.steps)
 
-    def setup(self) -> None:
-        self.x, self.y = noisy_square(self.config.points, self.config.noise)
-        sizes = {"n_features": 1, "n_hidden": self.config.hidden_units, "n_output": 1}
-        net = Net(**sizes)
-        optimizer = torch.optim.SGD(net.parameters(), lr=self.config.learning_rate)
-        self.learners = [Learner("net", net, sizes, optimizer)]
-        self.loss_func = nn.MSELoss()
-        self.steps = self.config.steps
-        self.test_x, self.test_y = noisy_square(self.config.points, self.config.noise)
 
-    def show(self, now: Sequence[Evaluation]) -> View:
-        x = as_array(self.x[:, 0])
-        fit = Panel(
-            Text("Data and fit", "数据与拟合"),
-            "x",
-            "y",
-            (
-                Points(Text("data", "数据"), x, as_array(self.y[:, 0])),
-                Line(Text("prediction", "预测"), x, as_array(now[0].prediction[:, 0]), color=1),
-            ),
-            x_range=(-1.05, 1.05),
-            y_range=(-0.1, 1.1 + self.config.noise),
-        )
-        loss = self.loss_panel(Text("mean squared error", "均方误差"), now)
-        return View(Chart((fit, loss)), self.figures(now))
+def show(experiment: Experiment, now: Now) -> View:
+    """The curve through the points, and the loss."""
+    y_range = now.config.data.y_range
+    fit = plots.fit(plots.DATA_AND_FIT, experiment.train, now.net.prediction, y_range=y_range)
+    return View(Chart((fit, plots.losses(experiment, now))), now.losses(experiment))
 
 
 LESSON = Training(
     key="regression",
     group="first",
-    prose=PROSE,
+    prose=prose.read(__file__),
     config=RegressionConfig,
     ideas=IDEAS,
-    sources=(Net, RegressionTrainer.setup),
-    trainer=RegressionTrainer,
+    sources=(Net, setup),
+    setup=setup,
+    show=show,
     task="regression",
     inputs=Port(("x",), Text("a number", "一个数")),
     outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
-    metrics={"loss": LOSS, "test loss": TEST_LOSS},
+    metrics={"loss": plots.LOSS, "test loss": plots.TEST_LOSS},
 )

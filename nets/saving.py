@@ -5,8 +5,7 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,15 @@ import torch
 from torch import nn
 
 from charts.blocks import Block, Note, Session, Table
-from charts.chart import Array, Chart, Line, Panel, Points, as_array
+from charts.chart import Chart, as_array
 from charts.text import Text, Words
-from lab import prose
-from lab.data import noisy_square
-from lab.diagnosis import Evaluation
+from lab import plots, prose
+from lab.data import evenly
+from lab.evaluation import Now, Restored
+from lab.experiment import Experiment, Learner
 from lab.lesson import Port, Training, View
-from lab.settings import NOISE, POINTS, Config, hidden_units, learning_rate, number, seed, steps
-from lab.training import LOSS, TEST_LOSS, Learner, Restored, Trainer
+from lab.transcript import Prompt, first_line
+from nets.regression import RegressionConfig
 
 PROSE = prose.read(__file__)
 
@@ -39,39 +39,23 @@ HOLDS: Mapping[str, Words] = {
 }
 PANELS = {"net.pkl": "Net2", "net_params.pkl": "Net3", "net.onnx": "Net4"}
 
-WAITING = Text(
-    "**The files are written when training ends.** Until then, net2, net3 and net4 have nothing to show.",
-    "**训练结束时才写文件**。在那之前，net2、net3、net4 没有什么可画的。",
-)
-READ_BACK = Text(
-    "**Saved and read back:** net2 from `net.pkl`, net3 from `net_params.pkl`, net4 from `net.onnx`. The table says how"
-    " far each is from net1.",
-    "**已保存并读回**：net2 来自 `net.pkl`，net3 来自 `net_params.pkl`，net4 来自 `net.onnx`。"
-    "表中是它们与 net1 的差别。",
-)
-UNSAVED = Text(
-    "**Nothing is saved:** this net's weights are no longer finite numbers.",
-    "**没有保存**：这个网络的权重已经不是有限的数。",
-)
 
-
-@dataclass(frozen=True, kw_only=True)
-class SavingConfig(Config):
-    """The tutorial's settings."""
-
-    learning_rate: float = learning_rate(0.5)
-    steps: int = steps(100)
-    hidden_units: int = hidden_units(10)
-    points: int = number(100, POINTS, 2, 1000, step=1, info=Text("Samples to learn from", "用来学习的样本"))
-    noise: float = number(
-        0.2,
-        NOISE,
-        0.0,
-        1.0,
-        step=0.01,
-        info=Text("How far points lie above the parabola, at most", "数据点最多高出抛物线多少"),
+def build(n_hidden: int) -> nn.Sequential:
+    """The tutorial's net: (N, 1) -> (N, 1)."""
+    return nn.Sequential(
+        nn.Linear(1, n_hidden),
+        nn.ReLU(),
+        nn.Linear(n_hidden, 1),
     )
-    seed: int = seed()
+
+
+def setup(config: RegressionConfig) -> Experiment:
+    """Every step sees the whole training set."""
+    train = config.data.make()
+    net1 = build(config.hidden_units)
+    optimizer = torch.optim.SGD(net1.parameters(), lr=config.learning_rate)
+    learner = Learner("net", net1, optimizer, nn.MSELoss(), label="net1")
+    return Experiment([learner], train, test=config.data.make(), steps=config.steps)
 
 
 def save(net1: nn.Module) -> tuple[bytes, bytes]:
@@ -91,104 +75,29 @@ def restore_net(net_pkl: bytes) -> nn.Module:
 
 def restore_params(net_params_pkl: bytes, n_hidden: int) -> nn.Module:
     """Restore the parameters: build the same net anew, and fill them in."""
-    net3 = nn.Sequential(
-        nn.Linear(1, n_hidden),
-        nn.ReLU(),
-        nn.Linear(n_hidden, 1),
-    )
+    net3 = build(n_hidden)
     net3.load_state_dict(torch.load(io.BytesIO(net_params_pkl)))
     return net3.eval()
 
 
-class SavingTrainer(Trainer[SavingConfig]):
-    """Every step sees the whole training set."""
-
-    def setup(self) -> None:
-        self.x, self.y = noisy_square(self.config.points, self.config.noise)
-        net1 = nn.Sequential(
-            nn.Linear(1, self.config.hidden_units),
-            nn.ReLU(),
-            nn.Linear(self.config.hidden_units, 1),
-        )
-        optimizer = torch.optim.SGD(net1.parameters(), lr=self.config.learning_rate)
-        self.learners = [Learner("net", net1, {}, optimizer, "net1")]
-        self.loss_func = nn.MSELoss()
-        self.steps = self.config.steps
-        self.test_x, self.test_y = noisy_square(self.config.points, self.config.noise)
-
-    def show(self, now: Sequence[Evaluation]) -> View:
-        restored = self.restored.get("net", {})
-        prediction = as_array(now[0].prediction)  # (N, 1)
-        predicted = {file: each.predict(as_array(self.x)) for file, each in restored.items()}
-        panels = [self._panel("Net1", prediction)]
-        for file, name in PANELS.items():
-            panels.append(self._panel(f"{name}: {file}", predicted.get(file)))
-        remark = Note(READ_BACK, "good") if restored else Note(UNSAVED, "warning") if self.diverged else Note(WAITING)
-        differences = {file: float(np.abs(each - prediction).max()) for file, each in predicted.items()}
-        blocks: tuple[Block, ...] = (
-            remark,
-            _files(restored, differences),
-            _parameters(self.learners[0].net),
-            self._ways,
-            _surprise(),
-            _moved(),
-            self._own_forward,
-        )
-        return View(Chart(tuple(panels)), self.figures(now), blocks)
-
-    def _panel(self, title: str, prediction: Array | None) -> Panel:
-        """The data, and the prediction (N, 1) of one of the nets, once there is one."""
-        x, nothing = as_array(self.x[:, 0]), as_array([])
-        line = (nothing, nothing) if prediction is None else (x, prediction[:, 0])
-        return Panel(
-            title,
-            "x",
-            "y",
-            (
-                Points(Text("data", "数据"), x, as_array(self.y[:, 0])),
-                Line(Text("prediction", "预测"), *line, color=1),
-            ),
-            x_range=(-1.05, 1.05),
-            y_range=(-0.1, 1.1 + self.config.noise),
-        )
-
-    @functools.cached_property
-    def _ways(self) -> Session:
-        """The refusal of a whole net and the ways to go, tried on this run's net when it is first looked at."""
-        net1, n = self.learners[0].net, self.config.hidden_units
-        net_pkl, net_params_pkl = save(net1)
-        classes = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(net_pkl)))
-        net2 = restore_net(net_pkl)
-        trusted = torch.load(io.BytesIO(net_pkl), weights_only=False)  # written a moment ago, right here
-        net3 = restore_params(net_params_pkl, n)
-        same = [torch.equal(net(self.x), net1(self.x)) for net in (net2, trusted, net3)]
-        lines = (
-            ("net_pkl, net_params_pkl = save(net1)", ""),
-            ("torch.load(io.BytesIO(net_pkl))  # as in the old notes", _outcome(lambda: _load(net_pkl))),
-            ("sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(net_pkl)))", f"{classes}"),
-            ("net2 = restore_net(net_pkl)  # first way: allow these classes by safe_globals", ""),
-            ("trusted = torch.load(io.BytesIO(net_pkl), weights_only=False)  # second way: allow anything", ""),
-            (f"net3 = restore_params(net_params_pkl, {n})  # third way: no classes in the file", ""),
-            ("[torch.equal(net(x), net1(x)) for net in (net2, trusted, net3)]", f"{same}"),
-        )
-        return Session(lines, Text("torch.load refuses, and three ways to go", "torch.load 拒绝加载，以及三种办法"))
-
-    @functools.cached_property
-    def _own_forward(self) -> Session:
-        """A net whose pickle consists of allowed classes alone, and which computes something else than its weights."""
-        net1 = self.learners[0].net
-        net = restore_net(save(net1)[0])
-        vars(net)["forward"] = nn.ReLU()
-        net2 = restore_net(save(net)[0])
-        same = [torch.equal(a, b) for a, b in zip(net2.parameters(), net1.parameters(), strict=True)]
-        lines = (
-            ("net = restore_net(save(net1)[0])", ""),
-            ('vars(net)["forward"] = nn.ReLU()  # instead of what its class computes', ""),
-            ("net2 = restore_net(save(net)[0])  # allows Sequential, Linear and ReLU, and no more", ""),
-            ("[torch.equal(a, b) for a, b in zip(net2.parameters(), net1.parameters())]", f"{same}"),
-            ("torch.equal(net2(x), net1(x))", f"{torch.equal(net2(self.x), net1(self.x))}"),
-        )
-        return Session(lines, Text("What safe_globals does not see", "safe_globals 看不出的问题"))
+def show(experiment: Experiment, now: Now) -> View:
+    """The net, the nets that were read back from its files, and what the files hold."""
+    restored = now.restored.get("net", {})
+    prediction = as_array(now.net.prediction)  # (N, 1)
+    predicted = {file: each.predict(as_array(experiment.train.x)) for file, each in restored.items()}
+    shown = {"Net1": prediction, **{f"{name}: {file}": predicted.get(file) for file, name in PANELS.items()}}
+    panels = [
+        plots.fit(title, experiment.train, each, y_range=now.config.data.y_range) for title, each in shown.items()
+    ]
+    remark = "read_back" if restored else "unsaved" if now.diverged else "waiting"
+    kind = {"read_back": "good", "unsaved": "warning"}.get(remark, "info")
+    blocks: tuple[Block, ...] = (
+        Note(PROSE.notes[remark], kind),  # type: ignore[arg-type]
+        _files(restored, {file: float(np.abs(each - prediction).max()) for file, each in predicted.items()}),
+        _parameters(experiment.learners[0].net),
+        *_sessions(now.config.hidden_units),
+    )
+    return View(Chart(tuple(panels)), now.losses(experiment), blocks)
 
 
 def _files(restored: Mapping[str, Restored], differences: Mapping[str, float]) -> Table:
@@ -225,92 +134,108 @@ def _parameters(net1: nn.Module) -> Table:
     return Table(head, tuple(rows), "net1.state_dict()")
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)  # a frame shows them again; they depend on the net's shape alone
+def _sessions(n_hidden: int) -> tuple[Session, ...]:
+    with torch.enable_grad():
+        return _ways(n_hidden), _surprise(), _moved(), _own_forward(n_hidden)
+
+
+def _prompt(n_hidden: int) -> Prompt:
+    return Prompt(
+        net1=build(n_hidden).eval(),
+        x=evenly(100, -1, 1),
+        save=save,
+        restore_net=restore_net,
+        restore_params=restore_params,
+        io=io,
+        nn=nn,
+        sys=sys,
+        torch=torch,
+        types=types,
+    )
+
+
+def _ways(n_hidden: int) -> Session:
+    """The refusal of a whole net, and the ways to go."""
+    source = f"""
+        net_pkl, net_params_pkl = save(net1)
+        torch.load(io.BytesIO(net_pkl))  # as in the old notes
+        sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(net_pkl)))
+        net2 = restore_net(net_pkl)  # first way: allow these classes by safe_globals
+        trusted = torch.load(io.BytesIO(net_pkl), weights_only=False)  # second way: allow anything
+        net3 = restore_params(net_params_pkl, {n_hidden})  # third way: no classes in the file
+        [torch.equal(net(x), net1(x)) for net in (net2, trusted, net3)]
+    """
+    title = Text("torch.load refuses, and three ways to go", "torch.load 拒绝加载，以及三种办法")
+    return _prompt(n_hidden).session(source, title, errors=(pickle.UnpicklingError,), told=_refusal)
+
+
 def _surprise() -> Session:
     """A file that computes while it is loaded."""
-
-    class Surprise:
-        def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
-            return eval, ("6 * 7",)
-
-    file = io.BytesIO()
-    torch.save(Surprise(), file)
-    surprise = file.getvalue()
-    lines = (
-        (
-            "class Surprise:\n"
-            "    def __reduce__(self):  # says how to make the object again: by which call\n"
-            '        return eval, ("6 * 7",)',
-            "",
-        ),
-        ("file = io.BytesIO()", ""),
-        ("torch.save(Surprise(), file)", ""),
-        (
-            "torch.load(io.BytesIO(file.getvalue()), weights_only=False)  # runs what the file says",
-            _outcome(lambda: torch.load(io.BytesIO(surprise), weights_only=False)),
-        ),
-        ("torch.load(io.BytesIO(file.getvalue()))", _outcome(lambda: _load(surprise))),
-    )
-    return Session(lines, Text("Why it refuses: a pickle can run code", "为什么拒绝：pickle 可以运行代码"))
+    source = """
+        class Surprise:
+            def __reduce__(self):  # says how to make the object again: by which call
+                return eval, ("6 * 7",)
+        file = io.BytesIO()
+        torch.save(Surprise(), file)
+        torch.load(io.BytesIO(file.getvalue()), weights_only=False)  # runs what the file says
+        torch.load(io.BytesIO(file.getvalue()))
+    """
+    title = Text("Why it refuses: a pickle can run code", "为什么拒绝：pickle 可以运行代码")
+    return _prompt(1).session(source, title, errors=(pickle.UnpicklingError,), told=_refusal)
 
 
-@functools.cache
 def _moved() -> Session:
     """A whole net whose class is no longer where it was when the net was saved."""
-    my_nets = sys.modules["my_nets"] = types.ModuleType("my_nets")
-    try:
-        net_class = type("Net", (nn.Sequential,), {"__module__": "my_nets"})
-        vars(my_nets)["Net"] = net_class
+    source = """
+        my_nets = sys.modules["my_nets"] = types.ModuleType("my_nets")  # in place of a file my_nets.py
+        class Net(nn.Sequential):
+            __module__ = "my_nets"
+        my_nets.Net = Net
         file = io.BytesIO()
-        torch.save(net_class(nn.Linear(1, 1)), file)
-        saved = file.getvalue()
-        del vars(my_nets)["Net"]
-        renamed = _outcome(lambda: torch.load(io.BytesIO(saved), weights_only=False))
-    finally:
-        del sys.modules["my_nets"]
-    moved = _outcome(lambda: torch.load(io.BytesIO(saved), weights_only=False))
-    load = "torch.load(io.BytesIO(file.getvalue()), weights_only=False)"
-    lines = (
-        ('my_nets = sys.modules["my_nets"] = types.ModuleType("my_nets")  # in place of a file my_nets.py', ""),
-        ('class Net(nn.Sequential):\n    __module__ = "my_nets"', ""),
-        ("my_nets.Net = Net", ""),
-        ("file = io.BytesIO()", ""),
-        ("torch.save(Net(nn.Linear(1, 1)), file)", ""),
-        ("del my_nets.Net  # the class gets another name", ""),
-        (load, renamed),
-        ('del sys.modules["my_nets"]  # or its file does', ""),
-        (load, moved),
-    )
-    return Session(lines, Text("A class that moves takes its nets away", "类一搬家，整个保存的网络就读不出来"))
-
-
-def _load(pickled: bytes) -> object:
-    return torch.load(io.BytesIO(pickled))
-
-
-def _outcome(call: Callable[[], object]) -> str:
-    """What Python's prompt says to a call: its value, or its error."""
+        torch.save(Net(nn.Linear(1, 1)), file)
+        del my_nets.Net  # the class gets another name
+        torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+        del sys.modules["my_nets"]  # or its file does
+        torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+    """
+    title = Text("A class that moves takes its nets away", "类一搬家，整个保存的网络就读不出来")
     try:
-        return repr(call())
-    except pickle.UnpicklingError as error:
-        # A long message, with codes that make a terminal bold: what happened, and to which class.
-        lines = [line.strip().split(". ")[0] for line in str(error).splitlines()]
-        told = [lines[0], *(line for line in lines if "Unsupported global" in line)]
-        return "UnpicklingError: " + "\n".join(f"{sentence}. [...]" for sentence in told)
-    except (AttributeError, ImportError) as error:
-        return f"{type(error).__name__}: {error}"
+        return _prompt(1).session(source, title, errors=(AttributeError, ImportError), told=first_line)
+    finally:
+        sys.modules.pop("my_nets", None)
+
+
+def _own_forward(n_hidden: int) -> Session:
+    """A net whose pickle consists of allowed classes alone, and which computes something else than its weights."""
+    source = """
+        net = restore_net(save(net1)[0])
+        vars(net)["forward"] = nn.ReLU()  # instead of what its class computes
+        net2 = restore_net(save(net)[0])  # allows Sequential, Linear and ReLU, and no more
+        [torch.equal(a, b) for a, b in zip(net2.parameters(), net1.parameters())]
+        torch.equal(net2(x), net1(x))
+    """
+    return _prompt(n_hidden).session(source, Text("What safe_globals does not see", "safe_globals 看不出的问题"))
+
+
+def _refusal(error: Exception) -> str:
+    """A long message, with codes that make a terminal bold: what happened, and to which class."""
+    lines = [line.strip().split(". ")[0] for line in str(error).splitlines()]
+    told = [lines[0], *(line for line in lines if "Unsupported global" in line)]
+    return "UnpicklingError: " + "\n".join(f"{sentence}. [...]" for sentence in told)
 
 
 LESSON = Training(
     key="saving",
     group="practice",
     prose=PROSE,
-    config=SavingConfig,
+    config=RegressionConfig,
     ideas=IDEAS,
-    sources=(SavingTrainer.setup, save, restore_net, restore_params),
-    trainer=SavingTrainer,
+    sources=(build, setup, save, restore_net, restore_params),
+    setup=setup,
+    show=show,
     task="regression",
     inputs=Port(("x",), Text("a number", "一个数")),
     outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
-    metrics={"loss": LOSS, "test loss": TEST_LOSS},
+    metrics={"loss": plots.LOSS, "test loss": plots.TEST_LOSS},
 )

@@ -21,10 +21,12 @@ from charts.text import Language, Text
 from export import bundle
 from export.bundle import Bundle, Draft
 from export.verify import verify
+from lab.evaluation import Restored
 from lab.lesson import Computation, Snapshot, View
+from lab.recipe import Recipe
 from lab.settings import Config
 from lab.training import Trainer
-from nets import LESSONS, TRAININGS
+from nets import LESSONS, TRAININGS, read_recipe
 
 # These take long, leave torch's random numbers alone, and run beside the rest. An export of a new architecture waits
 # for a process of its own, which no picture need wait for.
@@ -83,9 +85,9 @@ class Engine:
         """Have ready what the first run of a lesson waits for: most of a second, then nothing."""
         self.preview(key, {})
 
-    def begin(self, number: int, key: str, settings: Settings) -> Beginning:
-        """Make a run at step 0, under that number."""
-        run = _Run(key, settings)
+    def begin(self, number: int, recipe: Mapping[str, Any]) -> Beginning:
+        """Make a run at step 0, under that number, of a recipe as `Recipe.to_dict` gives it. Raises SettingError."""
+        run = _Run(read_recipe(recipe))
         self._runs[number] = run
         return run.begin()
 
@@ -93,7 +95,7 @@ class Engine:
         """The beginning of a run that is not kept, or what a lesson that trains nothing computes."""
         lesson = LESSONS[key]
         if not isinstance(lesson, Computation):
-            return _Run(key, settings).begin()
+            return _Run(TRAININGS[key].recipe(settings)).begin()
         view = _computed(lesson, lesson.config.parse(settings))
         body = {"arrays": browser.arrays(view.chart), "blocks": html.blocks(view.blocks), "notes": ""}
         look = Look(0, view.metrics, json.dumps(body), None)
@@ -111,10 +113,16 @@ class Engine:
         """Look now."""
         return self._runs[number].look()
 
+    def stop(self, number: int) -> Look:
+        """End the run where it is, and look."""
+        run = self._runs[number]
+        run.trainer.stop()
+        return run.look()
+
     def look_as(self, number: int, settings: Settings) -> Beginning:
         """Look from now on in another way: the settings differ from the run's own in views alone."""
         run = self._runs[number]
-        run.trainer.config = run.lesson.config.parse(settings)
+        run.views = run.trainer.lesson.config.parse(settings)
         return run.begin()
 
     def is_prepared(self, number: int) -> bool:
@@ -148,7 +156,7 @@ class Engine:
         lesson = LESSONS[key]
         if isinstance(lesson, Computation):
             return _computed(lesson, lesson.config.parse(settings)).chart
-        return _Run(key, settings).snapshot.chart
+        return _Run(TRAININGS[key].recipe(settings)).snapshot.chart
 
     def draw(self, chart: Chart, language: Language) -> dict[str, bytes]:
         """The chart as files, by their kind; empty if it has no panel."""
@@ -164,17 +172,21 @@ class Engine:
 class _Run:
     """One run: its trainer, its last look, and what its page was given first."""
 
-    def __init__(self, key: str, settings: Settings) -> None:
-        self.lesson = TRAININGS[key]
-        self.trainer: Trainer[Any] = self.lesson.trainer(self.lesson.config.parse(settings))
-        self.snapshot: Snapshot = self.trainer.snapshot()
+    def __init__(self, recipe: Recipe) -> None:
+        self.trainer = Trainer(TRAININGS[recipe.lesson], recipe)
+        self.views: Config = recipe.settings  # of which those that are views say how it is looked at
+        self._restored: Mapping[str, Mapping[str, Restored]] = {}
+        self.snapshot: Snapshot = self._look()
         self._base: dict[str, str] = {}
         self._base_blocks = ""
         self._draft: Draft | None = None
         self._open = ExitStack()  # of the draft
 
+    def _look(self) -> Snapshot:
+        return self.trainer.snapshot(self.views, self._restored)
+
     def begin(self) -> Beginning:
-        self.snapshot = self.trainer.snapshot()
+        self.snapshot = self._look()
         self._base, self._base_blocks = {}, ""
         look = self._encoded()
         view = self.snapshot.view
@@ -195,7 +207,7 @@ class _Run:
         return Progress(taken, done, look, time.thread_time() - used)
 
     def look(self) -> Look:
-        self.snapshot = self.trainer.snapshot()
+        self.snapshot = self._look()
         return self._encoded()
 
     def _encoded(self) -> Look:
@@ -212,8 +224,9 @@ class _Run:
 
     def check(self, net: int, out: Path, language: Language) -> None:
         if self._draft is None:
-            self._draft = self._open.enter_context(Draft(self.lesson, self.trainer, self.snapshot, out, language))
+            self._draft = self._open.enter_context(Draft(self.trainer, self.snapshot, out, language))
         self._draft.check(self.trainer.learners[net])
+        self._restored = self._draft.restored
 
     def seal(self) -> tuple[list[Bundle], bytes]:
         if self._draft is None:

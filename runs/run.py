@@ -17,7 +17,9 @@ from typing import Any
 from charts.text import Language, Text
 from export.bundle import Bundle
 from lab.lesson import Lesson, Training
+from lab.recipe import Recipe
 from lab.settings import Config
+from nets import TRAININGS
 from runs import pace, pool, turns
 from runs.engine import Beginning, Look, Progress
 from runs.pool import LostError, Runner
@@ -75,9 +77,9 @@ class Opening:
 class Run:
     """A run from its settings to its bundle; `await Run.create(...)` makes one, and `free` gives its memory back."""
 
-    def __init__(self, lesson: Training, config: Config, runner: Runner, number: int) -> None:
-        self.lesson = lesson
-        self.config = config
+    def __init__(self, recipe: Recipe, runner: Runner, number: int) -> None:
+        self.lesson: Training = TRAININGS[recipe.lesson]
+        self.config = recipe.settings  # with the views that it is looked at with
         self.speed = FULL_SPEED
         self.state = State.IDLE
         self.beginning: Opening  # at step 0, or when it was last looked at in another way
@@ -92,20 +94,20 @@ class Run:
         self.watchers = 0  # who wait for its frames, or for its turn
 
     @classmethod
-    async def create(cls, lesson: Training, config: Config) -> "Run":
-        """A run at step 0, in state idle. Raises LostError."""
+    async def create(cls, recipe: Recipe) -> "Run":
+        """A run at step 0, in state idle. Raises LostError, and SettingError for changes that the run does not have."""
         try:
-            return await cls._created(lesson, config)
+            return await cls._created(recipe)
         except LostError:
-            return await cls._created(lesson, config)
+            return await cls._created(recipe)
 
     @classmethod
-    async def _created(cls, lesson: Training, config: Config) -> "Run":
+    async def _created(cls, recipe: Recipe) -> "Run":
         runner = await pool.runner()
-        run = cls(lesson, config, runner, next(_numbers))
+        run = cls(recipe, runner, next(_numbers))
         runner.runs += 1  # at once, for the next of a crowd to see it
         try:
-            run._begin(await run._call("begin", run._number, lesson.key, config.to_dict()))
+            run._begin(await run._call("begin", run._number, recipe.to_dict()))
         except BaseException:  # whoever asked for it may have gone, and it may be made all the same
             run._free()
             raise
@@ -184,7 +186,7 @@ class Run:
         if self.state in (State.RUNNING, State.PAUSED):
             # No slice follows the one that is on, and the look comes after that one's last step.
             self.state = State.DONE
-            await self._look_again()
+            await self._look_again("stop")
         return self.frame
 
     def abandon(self) -> None:
@@ -284,8 +286,8 @@ class Run:
         if not self._abandoned and self.state is not State.ERROR:  # held in the middle of a frame
             await self._look_again()
 
-    async def _look_again(self) -> None:
-        look: Look | None = await self._attempt("look")
+    async def _look_again(self, method: str = "look") -> None:
+        look: Look | None = await self._attempt(method)
         if look is not None:
             self._see(look)
             if self.state is State.DONE and look.advice is not None:

@@ -9,8 +9,9 @@ from gradio.events import api
 
 from export.bundle import Bundle
 from export.cases import ExportError, NonFiniteError
-from lab.settings import Config, Control, SettingError
-from nets import LESSONS, TRAININGS
+from lab.recipe import Recipe
+from lab.settings import Control, SettingError
+from nets import LESSONS, TRAININGS, read_recipe
 from runs.pool import LostError
 from runs.run import LOST, Run, State
 from runs.visitors import DRAWING, FullError, Place, SpentError, refuse_spent
@@ -35,7 +36,7 @@ def lessons() -> list[dict[str, Any]]:
 
 
 def _described(name: str, control: Control) -> dict[str, Any]:
-    return {"name": name, "label": control.label.en, **control.schema()}
+    return {"name": name, "label": control.label.en, "when": control.when, **control.schema()}
 
 
 async def train(lesson: object, settings: object, request: gr.Request) -> tuple[dict[str, float], Any, str]:
@@ -49,9 +50,9 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
     try:
         refuse_spent(address(request))
         with Place(address(request)) as place:
-            config = _config(lesson, settings)
+            recipe = _recipe(lesson, settings)
             await place.ready()
-            run = await Run.create(TRAININGS[str(lesson)], config)
+            run = await Run.create(recipe)
             try:
                 await _train(run)
                 bundles, path = await _exported(run, address(request))
@@ -68,10 +69,8 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
         raise gr.Error(NOT_WRITTEN.en, print_exception=False) from error
 
 
-def _config(key: object, settings: object) -> Config:
-    if not isinstance(key, str) or key not in TRAININGS:
-        raise SettingError("lesson", f"one of {', '.join(TRAININGS)}", key)
-    return TRAININGS[key].config.parse(settings)
+def _recipe(key: object, settings: object) -> Recipe:
+    return read_recipe({"lesson": key, "settings": settings})
 
 
 async def _exported(run: Run, whose: str) -> tuple[list[Bundle], Path]:

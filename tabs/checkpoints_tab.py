@@ -19,12 +19,12 @@ from starlette.staticfiles import StaticFiles
 
 from charts import html
 from charts.text import Text, Words, joined
-from export import bundle, layout
+from export import bundle, layout, manifest
 from export.bundle import Bundle
 from export.cases import BrokenFileError, NonFiniteError, Parity
 from export.layout import find
 from export.manifest import Manifest
-from lab.training import LOSS, TEST_LOSS
+from lab.plots import LOSS, TEST_LOSS
 from nets import TRAININGS
 from runs.pool import LostError, NoWorkerError
 from runs.run import verified
@@ -258,7 +258,7 @@ def _detail(made: Bundle, name: str) -> str:
     controls = lesson.config.controls()
     settings = "".join(
         f"<tr><td>{html.words(controls[name].label)}</td><td>{_value(value)}</td></tr>"
-        for name, value in described["settings"].items()
+        for name, value in manifest.settings(described).items()
     )
     metrics = "".join(f"<li>{html.words(each)}</li>" for each in _figures(described))
     try_it = ""
@@ -271,7 +271,7 @@ def _detail(made: Bundle, name: str) -> str:
 {bundle_view.verdict(made.parity)}
 <div class="actions">
   <a class="action primary" href="checkpoints/{quote(name)}.zip" download>{html.words(_ZIP.format(size=size))}</a>
-  <a class="action" href="{escape(address(lesson.key, described["settings"]))}">{html.words(_OPEN)}</a>
+  <a class="action" href="{escape(address(lesson.key, manifest.settings(described)))}">{html.words(_OPEN)}</a>
   {try_it}
 </div>
 <p class="hint">{html.words(_HINT)}</p>

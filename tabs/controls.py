@@ -110,15 +110,23 @@ def enabled(component: Any, on: bool) -> dict[str, Any]:
 
 
 def judged(lesson: Lesson, values: Mapping[str, object]) -> str:
-    """What the server makes of each number that was typed, for numbers.js: what it is read as, or why it is refused."""
+    """What the server makes of each number that was typed, for numbers.js.
+
+    That is what it is read as, or why it is refused, and whether it matters beside the other settings.
+    """
     verdicts = {}
+    try:
+        config = lesson.config.read(values)
+    except SettingError:
+        config = None
     for name, control in lesson.config.controls().items():
         if isinstance(control, Number | Numbers):
             try:
                 verdict: dict[str, Any] = {"value": value_of(control, control.read(name, values[name]))}
             except SettingError as error:
                 verdict = {"refused": both(told(error, lesson))}
-            verdicts[name] = {"typed": values[name], **verdict}
+            matters = config is None or config.matters(name)
+            verdicts[name] = {"typed": values[name], "matters": matters, **verdict}
     return json.dumps(verdicts)
 
 

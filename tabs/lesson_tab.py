@@ -179,8 +179,8 @@ class LessonTab(ABC):
 
     def _values(self, config: Config) -> Updates:
         """What each control shows for these settings."""
-        known = self.lesson.config.controls().items()
-        return [controls.value_of(control, getattr(config, name)) for name, control in known]
+        known, values = self.lesson.config.controls().items(), config.by_name()
+        return [controls.value_of(control, values[name]) for name, control in known]
 
 
 def sent(event: gr.EventData, name: str) -> Any:

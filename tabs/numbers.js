@@ -38,6 +38,7 @@ window.liveNets.number = (element, props, watch) => {
 
   function judge({ detail }) {
     const verdict = detail[name];
+    element.closest(".setting").hidden = !verdict.matters;
     if (String(verdict.typed ?? "") !== String(props.value ?? "")) return; // something else was typed since
     const { refused, value } = verdict;
     if (!refused && box.value === String(verdict.typed)) put(value);

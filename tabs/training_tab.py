@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import logging
-import textwrap
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ import gradio as gr
 
 from charts.text import Language, Text, Words
 from export.cases import ExportError, NonFiniteError
+from lab.experiment import supervised_step
 from lab.lesson import Training
+from lab.recipe import Recipe
 from lab.settings import Config, SettingError
-from lab.training import Trainer
 from runs import pace, turns, visitors
 from runs.pool import LostError
 from runs.run import Frame, Run, State, draw, preview
@@ -89,7 +89,7 @@ class TrainingTab(LessonTab):
         return [self.speed, *self.controls]
 
     def _sources(self) -> list[str]:
-        return [*super()._sources(), textwrap.dedent(inspect.getsource(Trainer.step))]
+        return [*super()._sources(), inspect.getsource(supervised_step)]
 
     def _listen(self) -> None:
         files = [self.figures, *self.downloads.components]
@@ -320,7 +320,7 @@ class TrainingTab(LessonTab):
             chosen = controls.speed_of(speed)
             config, values = self._tried(event)
             async with visitors.turn(session(request), self.lesson.key):
-                run = await Run.create(self.lesson, config)
+                run = await Run.create(Recipe(self.lesson.key, config))
                 visitors.put(session(request), run, address(request))
         except REFUSED as error:
             return self._shown(self._problem(error))
@@ -337,7 +337,7 @@ class TrainingTab(LessonTab):
             run = self._current(request)
             if run is not None and run.state in (State.IDLE, *ACTIVE):
                 return run, False
-            run = await Run.create(self.lesson, self._config(values))
+            run = await Run.create(Recipe(self.lesson.key, self._config(values)))
             visitors.put(session(request), run, address(request))
             return run, True
 

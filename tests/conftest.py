@@ -21,7 +21,7 @@ expect.set_options(timeout=30_000)  # machines are slow at times; a test that wa
 
 ROOT = Path(__file__).parent.parent
 
-Train = Callable[..., Trainer[Any]]
+Train = Callable[..., Trainer]
 
 OURS = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -109,16 +109,15 @@ def short(key: str) -> dict[str, Any]:
 def place_of(key: str) -> str:
     """Where the bundle of a lesson's last net is, under a folder of bundles."""
     lesson = TRAININGS[key]
-    names = [learner.name for learner in lesson.trainer(lesson.config()).learners]
+    names = [learner.name for learner in Trainer(lesson, lesson.recipe()).learners]
     return place(key, names[-1], names)
 
 
-def trained(key: str, **settings: Any) -> Trainer[Any]:
+def trained(key: str, **settings: Any) -> Trainer:
     """A trainer at the end of its run, a short one unless steps are set."""
     lesson = TRAININGS[key]
-    trainer = lesson.trainer(lesson.config.parse({**short(key), **settings}))
-    while not trainer.done:
-        trainer.step()
+    trainer = Trainer(lesson, lesson.recipe({**short(key), **settings}))
+    trainer.finish()
     return trainer
 
 

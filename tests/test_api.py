@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 
 from export.layout import find
 from export.verify import verify
+from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 from tests.conftest import short
 
@@ -33,6 +34,7 @@ def test_lessons_lists_every_lesson_with_its_controls(client: Client) -> None:
     assert rate == {
         "name": "learning_rate",
         "label": "Learning rate",
+        "when": {},
         "type": "number",
         "default": 0.5,
         "minimum": 0.0001,
@@ -44,15 +46,14 @@ def test_lessons_lists_every_lesson_with_its_controls(client: Client) -> None:
 def test_train_gives_metrics_parity_and_a_bundle_that_verifies(key: str, client: Client, tmp_path: Path) -> None:
     metrics, parity, archive = client.predict(key, {**short(key), "seed": 5}, api_name="/train")
     lesson = TRAININGS[key]
-    trainer = lesson.trainer(lesson.config.parse({**short(key), "seed": 5}))
-    while not trainer.done:
-        trainer.step()
+    trainer = Trainer(lesson, lesson.recipe({**short(key), "seed": 5}))
+    trainer.finish()
     assert metrics == trainer.snapshot().metrics
     assert {name: report["passed"] for name, report in parity.items()} == {each.name: True for each in trainer.learners}
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path)
     for folder in find(tmp_path):
-        assert verify(folder).manifest["settings"]["seed"] == 5
+        assert verify(folder).manifest["recipe"]["settings"]["seed"] == 5
     assert len(find(tmp_path)) == len(trainer.learners)
 
 

@@ -12,32 +12,30 @@ from torch.utils.data import DataLoader, TensorDataset
 from charts.blocks import Note, Table
 from charts.chart import Points
 from charts.text import said
-from nets.batches import LESSON, BatchesTrainer, curvature
+from lab.training import Trainer
+from nets.batches import LESSON, curvature
 
 SEEDS = range(10)
 SCALE, SMALL_STEPS, UNSHUFFLED = (idea.settings for idea in LESSON.suggestions)
 
 
-def begun(settings: Mapping[str, Any], seed: int = 1) -> BatchesTrainer:
-    trainer = LESSON.trainer(LESSON.config.parse({"seed": seed, **settings}))
-    assert isinstance(trainer, BatchesTrainer)
-    return trainer
+def begun(settings: Mapping[str, Any], seed: int = 1) -> Trainer:
+    return Trainer(LESSON, LESSON.recipe({"seed": seed, **settings}))
 
 
-def trained(settings: Mapping[str, Any], seed: int = 1) -> BatchesTrainer:
+def trained(settings: Mapping[str, Any], seed: int = 1) -> Trainer:
     trainer = begun(settings, seed)
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     return trainer
 
 
-def all_dead(trainer: BatchesTrainer) -> bool:
+def all_dead(trainer: Trainer) -> bool:
     net = trainer.learners[0].net
     assert isinstance(net, nn.Sequential)
-    return not bool((net[:2](trainer.x) > 0).any())
+    return not bool((net[:2](trainer.experiment.train.x) > 0).any())
 
 
-def loss(trainer: BatchesTrainer) -> float:
+def loss(trainer: Trainer) -> float:
     return trainer.snapshot().metrics["loss"]
 
 
@@ -75,7 +73,7 @@ def test_the_default_run_is_the_tutorials_loss_by_loss() -> None:
 
     ours = trained({})
     assert ours.learners[0].losses == losses
-    assert [*ours.epoch_losses[1:], loss(ours)] == printed
+    assert [*ours.experiment.extra.losses[1:], loss(ours)] == printed
     assert printed == pytest.approx([7.4835, 7.9417, 7.3030], abs=1e-4)
 
 
@@ -83,9 +81,9 @@ def test_the_default_run_is_the_tutorials_loss_by_loss() -> None:
 def test_at_the_tutorials_learning_rate_all_relus_die_and_the_line_is_at_the_mean_of_the_batch(seed: int) -> None:
     trainer = trained({}, seed)
     assert all_dead(trainer)
-    mean = trainer.drawn[-1][1].mean()
-    torch.testing.assert_close(trainer.learners[0].net(trainer.x), mean.expand(100, 1))
-    variance = trainer.y.var(correction=0)
+    mean = trainer.experiment.extra.dealt[-1][1].mean()
+    torch.testing.assert_close(trainer.learners[0].net(trainer.experiment.train.x), mean.expand(100, 1))
+    variance = trainer.experiment.train.y.var(correction=0)
     assert variance.item() == pytest.approx(6.886, abs=1e-3)
     assert loss(trainer) == pytest.approx((variance + (mean - 5.5) ** 2).item(), rel=1e-3)
     warnings = [said(note.text, "en") for note in trainer.snapshot().diagnosis if note.kind == "warning"]
@@ -122,18 +120,20 @@ def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian() -> None:
     def of(vector: torch.Tensor) -> torch.Tensor:
         parts = vector.split([each.numel() for each in weights.values()])
         made = {name: part.view_as(each) for (name, each), part in zip(weights.items(), parts, strict=True)}
-        return nn.functional.mse_loss(functional_call(net, made, (trainer.x,)), trainer.y)
+        return nn.functional.mse_loss(
+            functional_call(net, made, (trainer.experiment.train.x,)), trainer.experiment.train.y
+        )
 
     hessian = torch.autograd.functional.hessian(of, flat)
     assert isinstance(hessian, torch.Tensor)
-    measured = curvature(net, trainer.loss_func, trainer.x, trainer.y)
+    measured = curvature(net, nn.MSELoss(), trainer.experiment.train)
     assert measured == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=1e-2)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_scaling_brings_the_curvature_from_70_to_300_down_to_3_to_10() -> None:
-    raw = [begun({}, seed).curvature for seed in range(20)]
-    scaled = [begun({"scaled": True}, seed).curvature for seed in range(20)]
+    raw = [begun({}, seed).experiment.extra.curvature for seed in range(20)]
+    scaled = [begun({"scaled": True}, seed).experiment.extra.curvature for seed in range(20)]
     assert 70 < min(raw) < max(raw) < 300
     assert 3 < min(scaled) < max(scaled) < 10
 
@@ -149,23 +149,29 @@ def test_the_remark_warns_of_a_learning_rate_past_two_over_the_curvature(setting
 def test_an_epoch_has_every_sample_once_and_the_next_one_in_another_order(size: int) -> None:
     trainer = trained({**SCALE, "batch_size": size, "epochs": 2})
     half = trainer.steps // 2
-    epochs = [torch.cat([x for x, _ in part]) for part in (trainer.drawn[:half], trainer.drawn[half:])]
+    epochs = [
+        torch.cat([x for x, _ in part])
+        for part in (trainer.experiment.extra.dealt[:half], trainer.experiment.extra.dealt[half:])
+    ]
     for each in epochs:
-        assert torch.equal(each.sort(dim=0).values, trainer.x)
+        assert torch.equal(each.sort(dim=0).values, trainer.experiment.train.x)
     assert not torch.equal(*epochs)
 
 
 def test_without_shuffling_the_samples_come_in_order() -> None:
     trainer = trained({**UNSHUFFLED, "epochs": 1})
-    assert torch.equal(torch.cat([x for x, _ in trainer.drawn]), trainer.x)
+    assert torch.equal(torch.cat([x for x, _ in trainer.experiment.extra.dealt]), trainer.experiment.train.x)
 
 
 def test_the_last_batch_holds_the_rest_and_drop_last_leaves_out_others_each_time() -> None:
     kept = trained({**SCALE, "batch_size": 32, "epochs": 2})
-    assert [len(x) for x, _ in kept.drawn] == [32, 32, 32, 4] * 2
+    assert [len(x) for x, _ in kept.experiment.extra.dealt] == [32, 32, 32, 4] * 2
     dropped = trained({**SCALE, "batch_size": 32, "epochs": 2, "drop_last": True})
-    assert [len(x) for x, _ in dropped.drawn] == [32, 32, 32] * 2
-    seen = [set(torch.cat([x for x, _ in part])[:, 0].tolist()) for part in (dropped.drawn[:3], dropped.drawn[3:])]
+    assert [len(x) for x, _ in dropped.experiment.extra.dealt] == [32, 32, 32] * 2
+    seen = [
+        set(torch.cat([x for x, _ in part])[:, 0].tolist())
+        for part in (dropped.experiment.extra.dealt[:3], dropped.experiment.extra.dealt[3:])
+    ]
     assert seen[0] != seen[1]
 
 
@@ -192,7 +198,7 @@ def test_the_third_panel_deals_this_epochs_samples_and_marks_the_latest_batch() 
     assert isinstance(latest, Points)
     assert earlier.x.tolist() == [1] * 5 + [2] * 5
     assert latest.x.tolist() == [3] * 5
-    assert latest.y.tolist() == trainer.drawn[-1][0][:, 0].tolist()
+    assert latest.y.tolist() == trainer.experiment.extra.dealt[-1][0][:, 0].tolist()
     marked = trainer.snapshot().chart.panels[0].marks[1]
     assert isinstance(marked, Points)
     assert marked.x.tolist() == latest.y.tolist()
@@ -201,8 +207,7 @@ def test_the_third_panel_deals_this_epochs_samples_and_marks_the_latest_batch() 
 def test_the_table_has_the_latest_batches_from_the_start() -> None:
     trainer = begun({"batch_size": 7})
     before = trainer.snapshot().view.blocks[2]
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     after = trainer.snapshot().view.blocks[2]
     assert isinstance(before, Table)
     assert isinstance(after, Table)

@@ -17,22 +17,22 @@ from charts.blocks import Note, Session, Table
 from charts.chart import Band
 from charts.text import said
 from lab.lesson import View
+from lab.training import Trainer
 from nets import batchnorm
-from nets.batchnorm import LESSON, BatchNormConfig, BatchNormTrainer, Net, activation_inputs, one_layer, stuck_share
+from nets.batchnorm import LESSON, BatchNormConfig, Net, activation_inputs, one_layer, stuck_share
 
 SEEDS = range(5)
 MODES = {True: "train", False: "eval"}
 
 
-def begun(**settings: Any) -> BatchNormTrainer:
-    return BatchNormTrainer(BatchNormConfig.parse(settings))
+def begun(**settings: Any) -> Trainer:
+    return Trainer(LESSON, LESSON.recipe(settings))
 
 
 @cache
-def trained(**settings: Any) -> BatchNormTrainer:
+def trained(**settings: Any) -> Trainer:
     trainer = begun(**settings)
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     return trainer
 
 
@@ -40,14 +40,14 @@ def metric(name: str, **settings: Any) -> float:
     return trained(**settings).snapshot().metrics[name]
 
 
-def inputs(trainer: BatchNormTrainer, net: int) -> tuple[Tensor, ...]:
+def inputs(trainer: Trainer, net: int) -> tuple[Tensor, ...]:
     with torch.no_grad():
-        return activation_inputs(trainer.learners[net].net, trainer.test_x, training=True).inputs
+        return activation_inputs(trainer.learners[net].net, trainer.experiment.test.x, training=True).inputs
 
 
-def predicted(trainer: BatchNormTrainer, net: int, training: bool) -> Tensor:
+def predicted(trainer: Trainer, net: int, training: bool) -> Tensor:
     with torch.no_grad():
-        return activation_inputs(trainer.learners[net].net, trainer.test_x, training).prediction
+        return activation_inputs(trainer.learners[net].net, trainer.experiment.test.x, training).prediction
 
 
 def deviation(values: Tensor) -> Tensor:
@@ -58,9 +58,8 @@ def stuck(values: tuple[Tensor, ...], activation: str) -> list[float]:
     return [stuck_share(each, activation) for each in values[1:]]
 
 
-def looked_at(trainer: BatchNormTrainer, **view: Any) -> View:
-    trainer.config = BatchNormConfig.parse({**trainer.config.to_dict(), **view})
-    return trainer.snapshot().view
+def looked_at(trainer: Trainer, **view: Any) -> View:
+    return trainer.snapshot(BatchNormConfig.parse({**trainer.config.to_dict(), **view})).view
 
 
 def test_the_single_layer_has_the_tutorials_numbers() -> None:
@@ -74,14 +73,14 @@ def test_the_single_layer_has_the_tutorials_numbers() -> None:
 def test_the_nets_defaults_are_the_classic_ones() -> None:
     config = BatchNormConfig()
     assert (config.activation, config.learning_rate, config.batch_size, config.momentum) == ("tanh", 0.03, 64, 0.5)
-    assert config.steps == 12 * len(begun().x.split(config.batch_size))  # 12 epochs
+    assert config.steps == 12 * len(begun().experiment.train.x.split(config.batch_size))  # 12 epochs
 
 
 def test_the_data_is_a_noisy_parabola_from_minus_7_to_10() -> None:
     trainer = begun()
-    assert (trainer.x.shape, trainer.test_x.shape) == ((2000, 1), (200, 1))
-    assert (trainer.x.min().item(), trainer.x.max().item()) == (-7, 10)
-    noise = trainer.y - (trainer.x.square() - 5)
+    assert (trainer.experiment.train.x.shape, trainer.experiment.test.x.shape) == ((2000, 1), (200, 1))
+    assert (trainer.experiment.train.x.min().item(), trainer.experiment.train.x.max().item()) == (-7, 10)
+    noise = trainer.experiment.train.y - (trainer.experiment.train.x.square() - 5)
     assert abs(noise.mean()) < 0.2
     assert 1.9 < noise.std() < 2.1
 
@@ -171,8 +170,8 @@ def test_a_look_at_the_activations_is_the_nets_own_pass_and_changes_nothing(trai
     for net in (learner.net for learner in trainer.learners):
         before = copy.deepcopy(net.state_dict())
         with torch.no_grad():
-            look = activation_inputs(net, trainer.test_x, training)
-            own = copy.deepcopy(net).train(training)(trainer.test_x)
+            look = activation_inputs(net, trainer.experiment.test.x, training)
+            own = copy.deepcopy(net).train(training)(trainer.experiment.test.x)
         assert torch.equal(look.prediction, own)
         assert len(look.inputs) == 9
         assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
@@ -329,7 +328,9 @@ def test_the_idea_of_relu_kills_all_deep_units_but_few_with_batch_norm() -> None
 
 def test_the_idea_of_slow_statistics_is_far_off_in_eval_mode_and_has_learned() -> None:
     trainer = trained(**settings_of(1))
-    losses = {training: (predicted(trainer, 1, training) - trainer.test_y).square().mean() for training in MODES}
+    losses = {
+        training: (predicted(trainer, 1, training) - trainer.experiment.test.y).square().mean() for training in MODES
+    }
     assert losses[True] < 100
     assert losses[False] > 4 * losses[True]
     assert losses[False].item() == pytest.approx(trainer.snapshot().metrics["batch_norm test loss"], rel=1e-3)

@@ -33,10 +33,11 @@ from export.graph import onnx_bytes
 from export.layout import find
 from export.verify import verify
 from lab.lesson import Port
+from lab.training import Trainer
 from nets import TRAININGS
 from nets.regression import Net
 from tests.conftest import ROOT, Train, short, trained
-from tests.test_training import ToyConfig, ToyTrainer
+from tests.test_training import ToyConfig, toy_setup, toy_show
 
 FILES = {  # as promised; not taken from the code
     *("net.pkl", "net_params.pkl", "net.safetensors", "net.onnx", "golden.npz", "parity.json", "manifest.json"),
@@ -52,7 +53,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
 
     @functools.cache
     def written(key: str) -> Bundle:
-        return bundle.write(TRAININGS[key], trained(key), tmp_path_factory.mktemp(key))[0]
+        return bundle.write(trained(key), tmp_path_factory.mktemp(key))[0]
 
     return written
 
@@ -103,7 +104,7 @@ from export import bundle
 from nets import TRAININGS
 from tests.conftest import trained
 for key, lesson in TRAININGS.items():
-    made = bundle.write(lesson, trained(key), Path(sys.argv[1]))
+    made = bundle.write(trained(key), Path(sys.argv[1]))
     (Path(sys.argv[1]) / f"{key}.zip").write_bytes(bundle.archive(made))
 """
 
@@ -152,9 +153,9 @@ def test_writing_again_replaces_the_bundle_whole(made: Bundle, train: Train) -> 
     (made.folder / "__pycache__" / "net.pyc").write_text("left by a snippet", encoding="utf-8")
     (made.folder / "net.onnx").write_text("damaged", encoding="utf-8")
     lesson = TRAININGS[made.manifest["lesson"]]
-    bundle.write(lesson, train(lesson.key, seed=9), root_of(made))
+    bundle.write(train(lesson.key, seed=9), root_of(made))
     assert set(contents(made.folder)) == FILES
-    assert verify(made.folder).manifest["settings"]["seed"] == 9
+    assert verify(made.folder).manifest["recipe"]["settings"]["seed"] == 9
 
 
 def test_the_onnx_file_is_as_promised(made: Bundle) -> None:
@@ -183,7 +184,7 @@ def test_the_onnx_file_says_what_it_is(made: Bundle) -> None:
     assert told["lesson"] == described["lesson"]
     assert told["net"] == described["net"]
     assert told["weights"] == described["weights"]
-    for key in ("inputs", "outputs", "classes", "settings", "seed", "metrics", "versions", "sample"):
+    for key in ("inputs", "outputs", "classes", "recipe", "steps", "metrics", "versions", "sample"):
         assert json.loads(told[key]) == described[key], key
 
 
@@ -216,10 +217,10 @@ def test_the_classes_of_a_classifier_are_compared_and_of_no_other(
 ) -> None:
     # Not of the sample, which manifest.json answers for.
     monkeypatch.setattr(parity, "_other_class", lambda y, answer: 0 if len(y) == 2 else None)
-    (one,) = bundle.write(TRAININGS["classification"], train("classification"), tmp_path)
+    (one,) = bundle.write(train("classification"), tmp_path)
     assert "chooses class" in one.parity.summary
     assert "chooses class" in verify(one.folder).parity.summary  # of golden.npz; net.onnx was withheld
-    (other,) = bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
+    (other,) = bundle.write(train("regression"), tmp_path)
     assert other.parity.passed
     assert verify(other.folder).parity.passed
 
@@ -235,7 +236,7 @@ def test_a_net_that_gives_no_numbers_fails_its_own_test(regression: Bundle) -> N
 
 
 def test_scaled_data_are_told_with_how_they_were_scaled(train: Train, tmp_path: Path) -> None:
-    (one,) = bundle.write(TRAININGS["batches"], train("batches", scaled=True), tmp_path)
+    (one,) = bundle.write(train("batches", scaled=True), tmp_path)
     scaling = one.manifest["inputs"][0]["scaling"]
     assert scaling["formula"] == "scaled = (value - mean) / std"
     first = (1 - scaling["mean"]) / scaling["std"]  # the data begin at x = 1
@@ -250,7 +251,7 @@ def test_the_manifest_says_what_the_net_is(made: Bundle) -> None:
         TRAININGS[made.manifest["lesson"]],
         json.loads((made.folder / "manifest.json").read_text(encoding="utf-8")),
     )
-    assert manifest["settings"] == {**lesson.config().to_dict(), **short(lesson.key)}
+    assert manifest["recipe"]["settings"] == {**lesson.config().to_dict(), **short(lesson.key)}
     assert manifest["steps"] > 0
     assert set(manifest["metrics"]) <= set(lesson.metrics)
     assert manifest["classes"] == list(lesson.classes)
@@ -263,23 +264,25 @@ def test_a_lesson_of_several_nets_has_a_bundle_of_each(tmp_path: Path, monkeypat
         TRAININGS["regression"],
         key="toy",
         config=ToyConfig,
-        trainer=ToyTrainer,
+        setup=toy_setup,
+        show=toy_show,
         ideas={},
         prose=dataclasses.replace(TRAININGS["regression"].prose, ideas={}),
         inputs=Port(("x₁", "x₂", "x₃"), "numbers"),
         outputs=Port(("sum",), "a number"),
     )
     monkeypatch.setitem(TRAININGS, "toy", lesson)
-    trainer = ToyTrainer(ToyConfig())
+    trainer = Trainer(lesson, lesson.recipe())
     trainer.step()
-    bundles = bundle.write(lesson, trainer, tmp_path)
+    trainer.stop()
+    bundles = bundle.write(trainer, tmp_path)
     assert [each.folder for each in bundles] == [tmp_path / "toy" / name for name in "ab"]
     assert find(tmp_path) == [each.folder for each in bundles]
     for each in bundles:
         assert verify(each.folder).parity.passed
     with zipfile.ZipFile(io.BytesIO(bundle.archive(bundles))) as archive:
         assert {name.rpartition("/")[0] for name in archive.namelist()} == {"toy/a", "toy/b"}
-    bundle.write(lesson, trainer, tmp_path)  # replaces both
+    bundle.write(trainer, tmp_path)  # replaces both
 
 
 def test_torch_load_refuses_the_whole_pickle_as_the_readme_says(regression: Bundle) -> None:
@@ -524,7 +527,12 @@ def test_weights_that_are_not_finite_are_refused(regression: Bundle) -> None:
     [
         {"lesson": "nope"},
         {"lesson": []},
-        {"settings": {"steps": -1}},
+        {"recipe": None},
+        {"recipe": {"lesson": "regression", "settings": {"steps": -1}}},
+        {"recipe": {"lesson": "classification"}},
+        {"recipe": {"lesson": "regression", "changes": [{"step": 0, "name": "net.hidden.weight.99.0", "value": 1}]}},
+        {"recipe": {"lesson": "regression", "stop": 101}},
+        {"recipe": {"lesson": "regression", "version": 2}},
         {"net": "x"},
         {"format": 99},
         {"files": {}},
@@ -583,7 +591,7 @@ def test_a_net_whose_far_outputs_overflow_is_not_written(train: Train, tmp_path:
     trainer = train("classification", learning_rate=10, noise=2, hidden_units=30, seed=5, steps=16)
     assert not trainer.diverged
     with pytest.raises(NonFiniteError, match="the outputs of net, near and far, must be finite"):
-        bundle.write(TRAININGS["classification"], trainer, tmp_path)
+        bundle.write(trainer, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -626,7 +634,7 @@ def test_a_file_that_fails_parity_is_withheld_and_the_rest_is_kept(
 ) -> None:
     other = onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1))
     monkeypatch.setattr(formats, "onnx_bytes", lambda net, x, metadata: other)
-    (one,) = bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
+    (one,) = bundle.write(train("regression"), tmp_path)
     assert one.parity.failed_files == ["net.onnx"]
     assert "1 of 4 files do not agree with the net: net.onnx (tensors: hidden.weight" in one.parity.summary
     assert set(contents(one.folder)) == FILES - {"net.onnx", "try.html"}
@@ -644,7 +652,7 @@ def test_what_is_no_bundle_is_never_replaced(kind: str, train: Train, tmp_path: 
         (target / "mine").mkdir(parents=True)
         (target / ("thesis.txt" if kind == "folder" else "mine/thesis.txt")).write_text("mine", encoding="utf-8")
     with pytest.raises(ForeignFolderError, match="is no part of a bundle and would be lost"):
-        bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
+        bundle.write(train("regression"), tmp_path)
     assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
 
 
@@ -658,7 +666,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_written(
 
     monkeypatch.setattr(manifest, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        bundle.write(TRAININGS["regression"], train("regression", seed=9), regression.folder.parent)
+        bundle.write(train("regression", seed=9), regression.folder.parent)
     assert contents(regression.folder) == before
     assert [path.name for path in regression.folder.parent.iterdir()] == ["regression"]
 
@@ -670,7 +678,7 @@ from export import bundle, manifest
 from nets import TRAININGS
 from tests.conftest import trained
 manifest.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-bundle.write(TRAININGS["regression"], trained("regression", seed=9), Path(sys.argv[1]))
+bundle.write(trained("regression", seed=9), Path(sys.argv[1]))
 """
 
 
@@ -691,7 +699,7 @@ def test_a_bundle_that_cannot_be_put_in_its_place_leaves_the_old_one(
         monkeypatch.setattr(swap, "exchange", lambda *_: False)
         monkeypatch.setattr(Path, "rename", refused)
     with pytest.raises(OSError, match="Permission denied"):
-        bundle.write(TRAININGS["regression"], train("regression", seed=9), regression.folder.parent)
+        bundle.write(train("regression", seed=9), regression.folder.parent)
     assert contents(regression.folder) == before
     assert [path.name for path in regression.folder.parent.iterdir()] == ["regression"]
 
@@ -722,7 +730,7 @@ def moved(one, other):
     move(one, other)
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(where, which, moved)
-bundle.write(TRAININGS["regression"], trained("regression", seed=9), Path(sys.argv[1]))
+bundle.write(trained("regression", seed=9), Path(sys.argv[1]))
 """
 
 
@@ -735,11 +743,11 @@ def test_a_process_killed_as_soon_as_the_bundle_moves_leaves_the_old_or_the_new(
     done = subprocess.run([sys.executable, "-c", KILLED_AFTER, str(out), move], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     if move == "exchange":
-        assert verify(regression.folder).manifest["settings"]["seed"] == 9
+        assert verify(regression.folder).manifest["recipe"]["settings"]["seed"] == 9
     else:  # where folders cannot be exchanged, the next to write puts the old one back
         assert not regression.folder.exists()
         trainer = train("regression")
-        with bundle.Draft(TRAININGS["regression"], trainer, trainer.snapshot(), out):
+        with bundle.Draft(trainer, trainer.snapshot(), out):
             assert contents(regression.folder) == before
 
 
@@ -835,13 +843,13 @@ def test_an_onnx_file_that_is_not_plain_is_refused_before_any_of_it_runs(
 def test_a_diverged_run_is_not_written(train: Train, tmp_path: Path) -> None:
     trainer = train("regression", learning_rate=10, steps=100)
     with pytest.raises(NonFiniteError, match="Diverged at step"):
-        bundle.write(TRAININGS["regression"], trainer, tmp_path)
+        bundle.write(trainer, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_writing_does_not_touch_the_live_net(train: Train, tmp_path: Path) -> None:
     trainer = train("regression")
     net = trainer.learners[0].net
-    bundle.write(TRAININGS["regression"], trainer, tmp_path)
+    bundle.write(trainer, tmp_path)
     assert net.training
     assert next(net.parameters()).grad is not None

@@ -9,6 +9,7 @@ import torch
 
 from export.layout import find, place
 from export.verify import verify
+from lab.training import Trainer
 from nets import TRAININGS
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
@@ -27,14 +28,14 @@ def test_a_shipped_bundle_verifies(folder: Path) -> None:
 @pytest.mark.parametrize("key", TRAININGS)
 def test_training_anew_gives_the_shipped_weights(key: str) -> None:
     lesson = TRAININGS[key]
-    trainer = lesson.trainer(lesson.config())
-    while not trainer.done:
-        trainer.step()
+    trainer = Trainer(lesson, lesson.recipe())
+    trainer.finish()
     names = [learner.name for learner in trainer.learners]
     for learner in trainer.learners:
         folder = CHECKPOINTS / place(key, learner.name, names)
         assert (
-            json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["settings"] == lesson.config().to_dict()
+            json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["recipe"]["settings"]
+            == lesson.config().to_dict()
         )
         shipped = safetensors.torch.load_file(folder / "net.safetensors")
         # Other processors round the last bits otherwise, and training carries that on.

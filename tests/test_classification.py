@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from charts import browser
+from lab.training import Trainer
 from nets.classification import LESSON
 from tests.conftest import Train
 
 
 @pytest.mark.parametrize("seed", [2, 6, 7])
 def test_the_tutorials_settings_learn(seed: int) -> None:
-    trainer = LESSON.trainer(LESSON.config.parse({"seed": seed}))
+    trainer = Trainer(LESSON, LESSON.recipe({"seed": seed}))
     before = trainer.snapshot().metrics["loss"]
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     assert trainer.snapshot().metrics["loss"] < before / 5
     assert trainer.snapshot().metrics["accuracy"] > 0.98
 
@@ -44,12 +44,12 @@ def test_the_chart_keeps_its_structure_whatever_the_settings(train: Train) -> No
 
 
 def test_classification_draws_two_clouds_about_2_and_minus_2() -> None:
-    trainer = LESSON.trainer(LESSON.config())
-    assert trainer.x.shape == (200, 2)
-    assert trainer.y.tolist() == [0] * 100 + [1] * 100
-    np.testing.assert_allclose(trainer.x[:100].mean(dim=0), 2, atol=0.4)
-    np.testing.assert_allclose(trainer.x[100:].mean(dim=0), -2, atol=0.4)
+    trainer = Trainer(LESSON, LESSON.recipe())
+    assert trainer.experiment.train.x.shape == (200, 2)
+    assert trainer.experiment.train.y.tolist() == [0] * 100 + [1] * 100
+    np.testing.assert_allclose(trainer.experiment.train.x[:100].mean(dim=0), 2, atol=0.4)
+    np.testing.assert_allclose(trainer.experiment.train.x[100:].mean(dim=0), -2, atol=0.4)
 
 
 def test_the_net_has_the_tutorials_layers() -> None:
-    assert list(LESSON.trainer(LESSON.config()).learners[0].net._modules) == ["hidden", "out"]
+    assert list(Trainer(LESSON, LESSON.recipe()).learners[0].net._modules) == ["hidden", "out"]

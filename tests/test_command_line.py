@@ -35,7 +35,7 @@ def test_run_writes_a_bundle_that_verify_accepts(key: str, tmp_path: Path, capsy
     printed = capsys.readouterr().out
     assert "agree with the net" in printed
     for folder in find(tmp_path):
-        assert json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["settings"]["seed"] == 7
+        assert json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["recipe"]["settings"]["seed"] == 7
 
 
 def test_json_reports_metrics_and_parity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

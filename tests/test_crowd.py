@@ -10,6 +10,7 @@ from gradio.context import LocalContext
 from starlette.datastructures import Headers
 
 from lab.settings import Choices
+from lab.training import Trainer
 from nets import TRAININGS
 from runs import pace, pool, visitors
 from runs import run as run_module
@@ -123,7 +124,7 @@ def test_the_pace_falls_while_the_event_loop_is_late_and_recovers(monkeypatch: p
 
 def test_a_run_left_alone_is_put_away_and_its_visitor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        run = await Run.create(LESSON, LESSON.config())
+        run = await Run.create(LESSON.recipe())
         engine = pool._here.engine
         visitors.put("idle", run)
         await run.step()
@@ -166,10 +167,10 @@ def test_the_largest_run_of_a_lesson_has_a_ceiling(key: str) -> None:
     controls = lesson.config.controls()
     numbers = {name: control.maximum for name, control in controls.items() if hasattr(control, "maximum")}
     several = {name: list(control.options) for name, control in controls.items() if isinstance(control, Choices)}
-    trainer = lesson.trainer(lesson.config.parse({**numbers, **{n: o for n, o in several.items() if o}}))
+    trainer = Trainer(lesson, lesson.recipe({**numbers, **{n: o for n, o in several.items() if o}}))
     parameters = sum(each.numel() for learner in trainer.learners for each in learner.net.parameters())
     assert trainer.steps <= 2_000
-    assert len(trainer.x) + len(trainer.test_x) <= 3_000
+    assert len(trainer.experiment.train.x) + len(trainer.experiment.test.x) <= 3_000
     assert parameters <= 200_000
 
 
@@ -288,7 +289,7 @@ def test_whoever_leaves_while_a_run_begins_leaves_none_behind() -> None:
         engine = pool._here.engine
         before = len(engine._runs), pool._here.runs
         for _ in range(5):
-            beginning = asyncio.create_task(Run.create(LESSON, LESSON.config()))
+            beginning = asyncio.create_task(Run.create(LESSON.recipe()))
             await asyncio.sleep(0)
             beginning.cancel()
             with pytest.raises(asyncio.CancelledError):

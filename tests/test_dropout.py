@@ -11,22 +11,22 @@ from charts import browser
 from charts.blocks import Note, Session
 from charts.chart import Band, Line, Mark
 from charts.text import said
+from lab.evaluation import evaluating
 from lab.lesson import View
-from lab.training import evaluating
-from nets.dropout import LESSON, PASSES, DropoutConfig, DropoutTrainer, dropout_passes, dropping
+from lab.training import Trainer
+from nets.dropout import LESSON, PASSES, DropoutConfig, dropout_passes, dropping
 
 SEEDS = range(5)
 
 
-def begun(**settings: Any) -> DropoutTrainer:
-    return DropoutTrainer(DropoutConfig.parse(settings))
+def begun(**settings: Any) -> Trainer:
+    return Trainer(LESSON, LESSON.recipe(settings))
 
 
 @cache
-def trained(**settings: Any) -> DropoutTrainer:
+def trained(**settings: Any) -> Trainer:
     trainer = begun(**settings)
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     return trainer
 
 
@@ -34,9 +34,8 @@ def metric(name: str, **settings: Any) -> float:
     return trained(**settings).snapshot().metrics[name]
 
 
-def looked_at(trainer: DropoutTrainer, mode: str) -> View:
-    trainer.config = DropoutConfig.parse({**trainer.config.to_dict(), "mode": mode})
-    return trainer.snapshot().view
+def looked_at(trainer: Trainer, mode: str) -> View:
+    return trainer.snapshot(trainer.config.changed("mode", mode)).view
 
 
 def mark(view: View, kind: type[Mark], name: str) -> Any:
@@ -66,9 +65,15 @@ def test_the_nets_are_the_tutorials() -> None:
 
 def test_test_points_lie_at_the_same_x_with_noise_of_their_own() -> None:
     trainer = begun(points=100, steps=1)
-    torch.testing.assert_close(trainer.x, torch.linspace(-1, 1, 100).unsqueeze(1))
-    assert torch.equal(trainer.x, trainer.test_x)
-    noise = torch.cat((trainer.y - trainer.x, trainer.test_y - trainer.x), dim=1)
+    torch.testing.assert_close(trainer.experiment.train.x, torch.linspace(-1, 1, 100).unsqueeze(1))
+    assert torch.equal(trainer.experiment.train.x, trainer.experiment.test.x)
+    noise = torch.cat(
+        (
+            trainer.experiment.train.y - trainer.experiment.train.x,
+            trainer.experiment.test.y - trainer.experiment.train.x,
+        ),
+        dim=1,
+    )
     assert 0.25 < noise.std() < 0.35
     assert torch.corrcoef(noise.T)[0, 1].abs() < 0.3
 
@@ -113,10 +118,10 @@ def test_forget_eval_and_one_pass_is_worse_than_the_net(seed: int) -> None:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         net = trainer.learners[1].net
-        passes = dropout_passes(net, trainer.test_x, 200)  # (200, N)
-        alone = (passes - trainer.test_y[:, 0]).square().mean().item()
+        passes = dropout_passes(net, trainer.experiment.test.x, 200)  # (200, N)
+        alone = (passes - trainer.experiment.test.y[:, 0]).square().mean().item()
         with evaluating(net):
-            away = (passes.mean(dim=0) - net(trainer.test_x)[:, 0]).abs().mean()
+            away = (passes.mean(dim=0) - net(trainer.experiment.test.x)[:, 0]).abs().mean()
     assert passes.std(dim=0).mean() > 0.1
     assert alone > 1.15 * metric("dropout test loss", seed=seed)
     assert away < 0.05  # only the mean of many comes near the answer of eval mode

@@ -25,7 +25,6 @@ from export.bundle import Bundle
 from export.cases import BrokenFileError
 from export.results import Exit
 from export.verify import verify
-from nets import TRAININGS
 from nets.regression import Net
 from tests.conftest import ROOT, Train, trained
 
@@ -35,7 +34,7 @@ Change = Callable[[Path], object]
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle, to be copied."""
-    return bundle.write(TRAININGS["regression"], trained("regression"), tmp_path_factory.mktemp("original"))[0]
+    return bundle.write(trained("regression"), tmp_path_factory.mktemp("original"))[0]
 
 
 @pytest.fixture
@@ -173,7 +172,7 @@ def test_a_plot_is_held_against_the_run_where_it_can_be_trained_again(
     assert verify(folder, retrain=True).unchecked == {}
     reseal(folder, {"plot.png": b"another"})
     assert main(["verify", str(folder)]) == Exit.OK
-    assert "Not checked: plot.png, the steps in manifest.json (the run was not trained" in capsys.readouterr().out
+    assert "Not checked: plot.png, the recipe in manifest.json (the run was not trained" in capsys.readouterr().out
     assert main(["verify", "--retrain", str(folder)]) == Exit.BROKEN
     assert "plot.png is not the plot of the run" in capsys.readouterr().out
 
@@ -226,7 +225,7 @@ def test_an_older_versions_texts_are_told_as_not_checked(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(manifest, "VERSION", "0.5.9")
-    (old,) = bundle.write(TRAININGS["regression"], train("regression"), tmp_path)
+    (old,) = bundle.write(train("regression"), tmp_path)
     monkeypatch.undo()
     reseal(old.folder, dict.fromkeys(TEXTS, b"forged"))
     assert main(["verify", str(tmp_path), "--json"]) == Exit.OK

@@ -43,7 +43,7 @@ TRAIN = """
 from hashlib import sha256
 from nets import TRAININGS
 lesson = TRAININGS["batchnorm"]
-trainer = lesson.trainer(lesson.config.parse({"steps": 20}))
+trainer = Trainer(lesson, lesson.recipe({"steps": 20}))
 while not trainer.done:
     trainer.step()
 states = [learner.net.state_dict() for learner in trainer.learners]

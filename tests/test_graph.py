@@ -38,10 +38,10 @@ def no_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", None)
 
 
-def variants(key: str) -> list[Trainer[Any]]:
+def variants(key: str) -> list[Trainer]:
     """A trainer for all that can be chosen in a lesson, and one for each idea, with widths of their own."""
     lesson = TRAININGS[key]
-    ideas = [lesson.trainer(lesson.config.parse(idea.settings)) for idea in lesson.suggestions]
+    ideas = [Trainer(lesson, lesson.recipe(idea.settings)) for idea in lesson.suggestions]
     return [*(trainer for _, trainer in trainers(lesson)), *ideas]
 
 
@@ -50,7 +50,7 @@ def variants(key: str) -> list[Trainer[Any]]:
 def test_no_net_of_a_lesson_has_to_be_exported_whatever_its_settings(key: str) -> None:
     for trainer in variants(key):
         for learner in trainer.learners:
-            onnx_bytes(learner.net, trainer.x)
+            onnx_bytes(learner.net, trainer.experiment.train.x)
 
 
 def sizes(key: str) -> list[int | None]:
@@ -60,13 +60,13 @@ def sizes(key: str) -> list[int | None]:
 @pytest.mark.parametrize(("key", "size"), [(key, size) for key in TRAININGS for size in sizes(key)])
 def test_a_shipped_graph_is_what_torch_exports_today_whatever_the_width(key: str, size: int | None) -> None:
     lesson = TRAININGS[key]
-    trainer = lesson.trainer(lesson.config.parse({} if size is None else {"hidden_units": size}))
+    trainer = Trainer(lesson, lesson.recipe({} if size is None else {"hidden_units": size}))
     for learner in {architecture(each.net): each for each in trainer.learners}.values():
-        model = export(learner.net, trainer.x)
+        model = export(learner.net, trainer.experiment.train.x)
         state = graph.inference_state(learner.net.state_dict())
         fill(model, {name: tensor.detach().numpy() for name, tensor in state.items()})
         assert architecture(learner.net) in graph._shipped()
-        assert onnx_bytes(learner.net, trainer.x) == model.SerializeToString(deterministic=True)
+        assert onnx_bytes(learner.net, trainer.experiment.train.x) == model.SerializeToString(deterministic=True)
 
 
 def test_the_file_is_filled_with_the_nets_weights_and_sizes() -> None:

@@ -14,10 +14,11 @@ from torch import nn
 from charts import browser, figure, html
 from charts.chart import Chart
 from charts.text import LANGUAGES, Text, said
+from lab.experiment import Samples
 from lab.lesson import GROUPS, Computation, Lesson, Port, Training
 from lab.prose import LessonError
 from lab.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
-from lab.training import SET_UP, Trainer
+from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 from tests.conftest import Train, short
 
@@ -66,7 +67,7 @@ TUTORIAL: dict[str, dict[str, Any]] = {
 }
 
 
-def weights(trainer: Trainer[Any]) -> bytes:
+def weights(trainer: Trainer) -> bytes:
     return b"".join(t.numpy().tobytes() for each in trainer.learners for t in each.net.state_dict().values())
 
 
@@ -147,7 +148,7 @@ def texts(value: object, seen: set[int] | None = None) -> Iterator[Text]:
     elif isinstance(value, dict | tuple | list):
         for each in value.values() if isinstance(value, dict) else value:
             yield from texts(each, seen)
-    elif is_dataclass(value) and id(value) not in seen:
+    elif is_dataclass(value) and not isinstance(value, type) and id(value) not in seen:
         seen.add(id(value))
         for each in fields(value):
             yield from texts(getattr(value, each.name), seen)
@@ -162,10 +163,9 @@ def shown_by(lesson: Lesson) -> list[object]:
     if isinstance(lesson, Computation):
         return [*said_always, lesson.compute(lesson.config())]
     assert isinstance(lesson, Training)
-    trainer = lesson.trainer(lesson.config.parse(short(lesson.key)))
+    trainer = Trainer(lesson, lesson.recipe(short(lesson.key)))
     beginning = trainer.snapshot()
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     return [*said_always, beginning, trainer.snapshot(), trainer.advice]
 
 
@@ -217,7 +217,7 @@ def test_a_seed_repeats_a_run_exactly_and_another_does_not(lesson: Training, tra
 
 @trainings
 def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Training, train: Train) -> None:
-    looked_at = lesson.trainer(lesson.config.parse(short(lesson.key)))
+    looked_at = Trainer(lesson, lesson.recipe(short(lesson.key)))
     while not looked_at.done:
         for _ in range(5):
             looked_at.snapshot()
@@ -227,7 +227,7 @@ def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Training, trai
 
 @trainings
 def test_runs_side_by_side_give_the_losses_of_each_alone(lesson: Training, train: Train) -> None:
-    runs = [lesson.trainer(lesson.config.parse({**short(lesson.key), "seed": seed})) for seed in (1, 2)]
+    runs = [Trainer(lesson, lesson.recipe({**short(lesson.key), "seed": seed})) for seed in (1, 2)]
     while not all(run.done for run in runs):
         for run in runs:
             run.step()
@@ -239,14 +239,14 @@ def test_runs_side_by_side_give_the_losses_of_each_alone(lesson: Training, train
 
 @trainings
 def test_the_chart_keeps_its_structure_through_a_run_and_over_seeds(lesson: Training, train: Train) -> None:
-    first = lesson.trainer(lesson.config()).snapshot().chart
+    first = Trainer(lesson, lesson.recipe()).snapshot().chart
     assert shape_of(train(lesson.key).snapshot().chart) == shape_of(first)
     assert shape_of(train(lesson.key, seed=5).snapshot().chart) == shape_of(first)
 
 
 @trainings
 def test_every_frame_has_the_arrays_of_the_first(lesson: Training, train: Train) -> None:
-    base = browser.arrays(lesson.trainer(lesson.config()).snapshot().chart)
+    base = browser.arrays(Trainer(lesson, lesson.recipe()).snapshot().chart)
     now = browser.arrays(train(lesson.key).snapshot().chart)
     assert now.keys() == base.keys()
     changed = browser.changed(base, now)
@@ -264,15 +264,18 @@ def test_the_chart_is_drawn_to_files_that_repeat(lesson: Training, train: Train,
 
 @trainings
 def test_what_goes_in_and_out_is_named_feature_by_feature(lesson: Training) -> None:
-    trainer = lesson.trainer(lesson.config())
-    assert len(lesson.inputs.features) == trainer.x.shape[1] == trainer.test_x.shape[1]
+    trainer = Trainer(lesson, lesson.recipe())
+    assert len(lesson.inputs.features) == trainer.experiment.train.x.shape[1] == trainer.experiment.test.x.shape[1]
     for learner in trainer.learners:
-        assert learner.net(trainer.x).shape == (len(trainer.x), len(lesson.outputs.features))
+        assert learner.net(trainer.experiment.train.x).shape == (
+            len(trainer.experiment.train.x),
+            len(lesson.outputs.features),
+        )
 
 
 @trainings
 def test_a_learners_arguments_make_a_net_of_its_shape(lesson: Training) -> None:
-    for learner in lesson.trainer(lesson.config()).learners:
+    for learner in Trainer(lesson, lesson.recipe()).learners:
         if not isinstance(learner.net, nn.Sequential):  # which is built from its layers
             assert str(type(learner.net)(**learner.arguments)) == str(learner.net)
 
@@ -286,7 +289,7 @@ def test_every_metric_has_a_name_for_people(lesson: Training, train: Train) -> N
 @lessons
 def test_config_fields_all_carry_controls(lesson: Lesson) -> None:
     assert issubclass(lesson.config, Config)
-    assert [f.name for f in fields(lesson.config)] == list(lesson.config.controls())
+    assert list(lesson.config().by_name()) == list(lesson.config.controls()) == list(lesson.config().to_dict())
 
 
 REGRESSION = TRAININGS["regression"]
@@ -306,8 +309,8 @@ REGRESSION = TRAININGS["regression"]
         ),
         ({"sources": ()}, "needs sources, the functions and classes whose code is shown."),
         ({"sources": ("Net",)}, "needs sources that are functions and classes."),
-        ({"trainer": None}, "needs a trainer: a class derived from Trainer with setup, show."),
-        ({"trainer": Trainer}, "needs a trainer: a class derived from Trainer with setup, show."),
+        ({"setup": None}, "needs a function setup."),
+        ({"show": "loss"}, "needs a function show."),
         ({"task": ""}, "needs a task, such as regression."),
         ({"inputs": None}, "needs inputs: a Port that names every feature."),
         ({"outputs": Port((), "y")}, "needs outputs: a Port that names every feature."),
@@ -323,12 +326,24 @@ def test_a_lesson_that_lacks_something_is_told_what(changes: dict[str, Any], tol
         replace(REGRESSION, **changes)
 
 
-@pytest.mark.parametrize("name", SET_UP)
-def test_a_trainer_whose_setup_forgets_something_is_told_what(name: str) -> None:
-    class Forgetful(REGRESSION.trainer):  # type: ignore[name-defined,misc]
-        def setup(self) -> None:
-            super().setup()
-            delattr(self, name)
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"learners": []}, "make learners with names of their own, not none."),
+        ({"learners": "twice"}, "make learners with names of their own, not net, net."),
+        ({"steps": 0}, "say how many steps there are, 1 or more, not 0."),
+        ({"steps": None}, "say how many steps there are, 1 or more, not None."),
+        ({"test": Samples(torch.zeros(2, 1), torch.zeros(3, 1))}, "give test samples, as many inputs as targets."),
+        (None, "give an Experiment, not NoneType."),
+    ],
+    ids=str,
+)
+def test_a_setup_that_lacks_something_is_told_what(changes: dict[str, Any] | None, told: str) -> None:
+    def setup(config: Config) -> Any:
+        made = REGRESSION.setup(config)
+        twice = {"learners": made.learners * 2} if changes and changes.get("learners") == "twice" else {}
+        return None if changes is None else replace(made, **{**changes, **twice})
 
-    with pytest.raises(LessonError, match=rf"Forgetful\.setup must set {name}\."):
-        Forgetful(REGRESSION.config())
+    lesson = replace(REGRESSION, setup=setup)
+    with pytest.raises(LessonError, match=re.escape(f"The setup of the lesson 'regression' must {told}")):
+        Trainer(lesson, lesson.recipe())

@@ -88,3 +88,14 @@ def test_a_number_in_a_link_is_told_as_it_stands_there(page: Page, app_url: str)
 def test_phones_show_the_keypad_that_has_what_is_typed(key: str, name: str, keypad: str) -> None:
     box = controls.component(LESSONS[key], name, LESSONS[key].config.controls()[name])
     assert re.findall('inputmode="(.*?)"', box.html_template) == list(filter(None, [keypad]))  # none has a minus
+
+
+def test_a_setting_that_makes_no_difference_beside_the_others_is_not_shown(page: Page) -> None:
+    tab = Tab(page, "optimizers")
+    momentum = page.get_by_role("textbox", name="Momentum", exact=True)
+    expect(momentum).to_be_visible()
+    page.get_by_role("checkbox", name="Momentum", exact=True).uncheck()
+    expect(momentum).to_be_hidden()
+    page.get_by_role("checkbox", name="Nesterov", exact=True).check()
+    expect(momentum).to_be_visible()
+    tab.expect_state("idle")

@@ -12,23 +12,23 @@ from charts.blocks import Table
 from charts.chart import Line
 from charts.text import said
 from lab.data import shuffled_batches
-from nets.optimizers import LESSON, RACERS, Net, OptimizersConfig, OptimizersTrainer, make_optimizer
+from lab.experiment import Samples
+from lab.optim import make_optimizer
+from lab.training import Trainer
+from nets.optimizers import LESSON, RACERS, Net, OptimizersConfig
 
 SEEDS = range(4)
 ALL = list(RACERS)
 TENTH, SEVEN, LUCK = (idea.settings for idea in LESSON.suggestions)
 
 
-def begun(settings: Mapping[str, Any], seed: int = 1) -> OptimizersTrainer:
-    trainer = LESSON.trainer(LESSON.config.parse({**settings, "seed": seed}))
-    assert isinstance(trainer, OptimizersTrainer)
-    return trainer
+def begun(settings: Mapping[str, Any], seed: int = 1) -> Trainer:
+    return Trainer(LESSON, LESSON.recipe({**settings, "seed": seed}))
 
 
-def trained(settings: Mapping[str, Any], seed: int = 1) -> OptimizersTrainer:
+def trained(settings: Mapping[str, Any], seed: int = 1) -> Trainer:
     trainer = begun(settings, seed)
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     return trainer
 
 
@@ -39,7 +39,7 @@ def losses(settings: Mapping[str, Any], seed: int = 1) -> dict[str, float]:
     return dict(sorted(made.items(), key=lambda item: item[1]))
 
 
-def firsts(trainer: OptimizersTrainer) -> list[float]:
+def firsts(trainer: Trainer) -> list[float]:
     trainer.step()
     return [learner.losses[0] for learner in trainer.learners]
 
@@ -64,10 +64,10 @@ def test_the_data_is_the_tutorials() -> None:
     trainer = begun({})
     torch.manual_seed(1)
     x = torch.unsqueeze(torch.linspace(-1, 1, 1000), dim=1)
-    assert torch.equal(trainer.x, x)
-    assert torch.equal(trainer.y, x.pow(2) + 0.1 * torch.normal(torch.zeros(x.size())))
-    assert not torch.equal(trainer.y, trainer.test_y)
-    assert trainer.y.var().item() == pytest.approx(4 / 45 + 0.01, rel=0.1)
+    assert torch.equal(trainer.experiment.train.x, x)
+    assert torch.equal(trainer.experiment.train.y, x.pow(2) + 0.1 * torch.normal(torch.zeros(x.size())))
+    assert not torch.equal(trainer.experiment.train.y, trainer.experiment.test.y)
+    assert trainer.experiment.train.y.var().item() == pytest.approx(4 / 45 + 0.01, rel=0.1)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -91,7 +91,7 @@ def test_with_the_default_seed_luck_puts_some_far_ahead() -> None:
 def test_batches_cover_each_sample_exactly_once_an_epoch(size: int) -> None:
     torch.manual_seed(0)
     x = torch.arange(1000.0).unsqueeze(1)
-    batches = shuffled_batches(x, 2 * x, size)
+    batches = shuffled_batches(Samples(x, 2 * x), size)
     epochs: list[Tensor] = []
     for _ in range(2):
         epoch = [next(batches) for _ in range(-(-1000 // size))]
@@ -171,7 +171,7 @@ def test_of_the_seven_only_rmsprop_has_no_fused_update() -> None:
 
 
 def made(name: str) -> torch.optim.Optimizer:
-    return make_optimizer(name, Net(3).parameters(), OptimizersConfig())
+    return make_optimizer(name, Net(3).parameters(), learning_rate=0.01)
 
 
 def test_an_unknown_optimizer_is_refused() -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from export.layout import find
 from export.verify import verify
 from lab.lesson import GROUPS
+from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 from runs import visitors
 from runs.run import State
@@ -85,7 +86,7 @@ def test_a_run_trains_live_and_leaves_a_bundle_that_verifies(tab: Tab, tmp_path:
     tab.press("Train")
     tab.expect_state("done")
     expect(tab.status).to_contain_text(re.compile(r"^Done, \d+ steps · "))
-    nets = len(TRAININGS[tab.key].trainer(TRAININGS[tab.key].config()).learners)
+    nets = len(Trainer(TRAININGS[tab.key], TRAININGS[tab.key].recipe()).learners)
     expect(tab.verdict).to_have_count(nets)
     for verdict in tab.verdict.all():
         expect(verdict).to_contain_text("All 4 files, read back from disk, agree with the net in all")

@@ -33,7 +33,7 @@ def test_a_faithful_onnx_file_raises_no_alarm_and_leaves_room(key: str, train: T
     for seed in range(10):  # fifty, trained to the end, are measured by benchmarks/exporting.py
         trainer = train(key, seed=seed)
         for learner in trainer.learners:
-            cases = compare(learner.net, trainer.x, learner.net)
+            cases = compare(learner.net, trainer.experiment.train.x, learner.net)
             assert len(cases) == 9
             assert [case for case in cases if not case.passed] == []
             assert max(case.share for case in cases) < 0.75
@@ -70,7 +70,7 @@ def test_a_changed_net_is_caught_and_the_worst_input_named(key: str, change: Cha
     net = trainer.learners[0].net
     changed = copy.deepcopy(net)
     change(changed)
-    failed = [case for case in compare(net, trainer.x, changed) if not case.passed]
+    failed = [case for case in compare(net, trainer.experiment.train.x, changed) if not case.passed]
     assert failed
     assert all("worst at x = (" in case.why for case in failed)
 
@@ -79,7 +79,7 @@ def faulty(fault: Callable[[Float32], Float32], train: Train) -> list[Case]:
     """What becomes of torch's own outputs with a fault put in."""
     trainer = train("classification")
     net = trainer.learners[0].net
-    answers = parity.references(net, parity.inputs(trainer.x))
+    answers = parity.references(net, parity.inputs(trainer.experiment.train.x))
 
     def predict(x: Float32) -> Float32:
         with torch.no_grad():
@@ -112,7 +112,7 @@ def test_a_faulty_runtime_is_caught(fault: Callable[[Float32], Float32], why: st
 def test_exactly_means_the_last_bit(train: Train) -> None:
     trainer = train("regression")
     net = trainer.learners[0].net
-    answers = parity.references(net, parity.inputs(trainer.x))
+    answers = parity.references(net, parity.inputs(trainer.experiment.train.x))
     answer = answers["train_17"]
     off = np.nextafter(answer.y, np.float32(9))
     assert parity.compare_outputs("net.pkl", "train_17", answer.y, answer, exactly=True).passed

@@ -12,6 +12,7 @@ import pytest
 from charts.chart import Chart
 from charts.text import Text
 from export.cases import BrokenFileError, ExportError, NonFiniteError
+from lab.training import Trainer
 from nets import TRAININGS
 from runs import pool
 from runs.pool import LostError, Pool, Worker
@@ -55,10 +56,10 @@ async def replaced(opened: Pool, lost: Worker) -> Worker:
 
 def test_a_run_learns_the_same_in_a_worker_as_anywhere() -> None:
     async def story(opened: Pool) -> None:
-        run = await Run.create(LESSON, LESSON.config.parse({"steps": 30}))
+        run = await Run.create(LESSON.recipe({"steps": 30}))
         assert isinstance(run._runner, Worker)
         frame = (await watch(run))[-1]
-        alone = LESSON.trainer(LESSON.config.parse({"steps": 30}))
+        alone = Trainer(LESSON, LESSON.recipe({"steps": 30}))
         while not alone.done:
             alone.step()
         assert frame.look.metrics == alone.snapshot().metrics
@@ -68,7 +69,7 @@ def test_a_run_learns_the_same_in_a_worker_as_anywhere() -> None:
 
 def test_runs_are_spread_over_the_workers_and_stay_where_they_are() -> None:
     async def story(opened: Pool) -> None:
-        runs = await asyncio.gather(*(Run.create(LESSON, LESSON.config.parse({"steps": 5})) for _ in range(6)))
+        runs = await asyncio.gather(*(Run.create(LESSON.recipe({"steps": 5})) for _ in range(6)))
         assert [worker.runs for worker in opened.workers] == [3, 3]
         homes = [run._runner for run in runs]
         await asyncio.gather(*map(watch, runs))
@@ -86,7 +87,7 @@ def test_what_a_method_raises_is_raised_where_it_was_called() -> None:
         with pytest.raises(KeyError, match="7"):
             await worker.call("look", 7)
         with pytest.raises(RuntimeError, match=r"SettingError.*steps must be a whole number"):  # which cannot travel
-            await worker.call("begin", 1, "regression", {"steps": 0})
+            await worker.call("begin", 1, {"lesson": "regression", "settings": {"steps": 0}})
         await worker.answers(10)
 
     with_workers(1, story)
@@ -119,7 +120,7 @@ def test_an_answer_that_cannot_be_read_costs_a_worker_and_not_its_place(caplog: 
 
 def test_a_killed_worker_ends_its_runs_in_a_sentence_and_the_others_go_on() -> None:
     async def story(opened: Pool) -> None:
-        runs = [await Run.create(LESSON, LESSON.config.parse({"steps": 60})) for _ in range(2)]
+        runs = [await Run.create(LESSON.recipe({"steps": 60})) for _ in range(2)]
         for run in runs:
             run.speed = 1
         lost = opened.workers[0]
@@ -138,7 +139,7 @@ def test_a_killed_worker_ends_its_runs_in_a_sentence_and_the_others_go_on() -> N
 
 def test_a_worker_that_hangs_is_found_out_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(opened: Pool) -> None:
-        run = await Run.create(LESSON, LESSON.config.parse({"steps": 2000}))
+        run = await Run.create(LESSON.recipe({"steps": 2000}))
         run.speed = 1
         monkeypatch.setattr(pool, "PATIENCE", 0.5)
         hung = await opened.least_busy()
@@ -166,7 +167,7 @@ def test_what_needs_no_run_is_asked_of_another_worker() -> None:
 
 def test_a_worker_that_takes_too_long_aside_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(opened: Pool) -> None:
-        run = await Run.create(LESSON, LESSON.config.parse({"steps": 2}))
+        run = await Run.create(LESSON.recipe({"steps": 2}))
         chart = await run._runner.call("chart", run._number)
         monkeypatch.setattr(pool, "ASIDE_PATIENCE", 0)
         with pytest.raises(LostError, match="draw did not end"):

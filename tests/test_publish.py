@@ -188,7 +188,7 @@ def made(original: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def other(train: Train, tmp_path: Path) -> Path:
     """The bundle of a net that learned otherwise."""
-    return bundle.write(TRAININGS["regression"], train("regression", seed=9), tmp_path / "other")[0].folder
+    return bundle.write(train("regression", seed=9), tmp_path / "other")[0].folder
 
 
 def sha256(content: bytes) -> str:
@@ -325,8 +325,8 @@ def test_what_cannot_be_checked_is_written_anew(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(manifest, "VERSION", "0.5.9")
-        (old,) = bundle.write(TRAININGS["regression"], train("regression", seed=9), tmp_path / "old")
-    (new,) = bundle.write(TRAININGS["regression"], train("regression", seed=9), tmp_path / "new")
+        (old,) = bundle.write(train("regression", seed=9), tmp_path / "old")
+    (new,) = bundle.write(train("regression", seed=9), tmp_path / "new")
     reseal(old.folder, dict.fromkeys(("README.md", "net.py", "try.html", "parity.json", "plot.png"), b"forged"))
     assert published(old.folder) == Exit.OK
     printed = capsys.readouterr().out
@@ -341,13 +341,15 @@ def test_a_plot_that_cannot_be_drawn_again_is_left_out_and_what_is_others_is_lef
     trainer = train("regression", seed=9)
     with torch.no_grad():
         next(trainer.learners[0].net.parameters()).mul_(1.01)  # as on another processor, or a setting that was changed
-    (other,) = bundle.write(TRAININGS["regression"], trainer, tmp_path / "other")
+    (other,) = bundle.write(trainer, tmp_path / "other")
     hub.add(REPO, {"thesis.txt": b"mine", "sub/net.pkl": b"mine too"})
     assert published(made) == Exit.OK
     capsys.readouterr()
     assert published(other.folder) == Exit.OK
     printed = capsys.readouterr().out
-    assert "not checked: plot.png, the steps in manifest.json (the run, trained again on this machine, gives" in printed
+    assert (
+        "not checked: plot.png, the recipe in manifest.json (the run, trained again on this machine, gives" in printed
+    )
     assert "deleted if the repo has them: plot.png\n" in printed
     assert printed.endswith(", which deleted plot.png\n")
     sent = hub.repos[REPO]
@@ -586,7 +588,7 @@ def test_json_tells_of_the_hubs_refusal_too(hub: Hub, made: Path, capsys: pytest
 
 @pytest.fixture(params=TRAININGS)
 def each_bundle(request: pytest.FixtureRequest, train: Train, tmp_path: Path) -> list[Bundle]:
-    return bundle.write(TRAININGS[request.param], train(request.param), tmp_path)
+    return bundle.write(train(request.param), tmp_path)
 
 
 def card_of(made: Bundle) -> Any:

@@ -5,23 +5,23 @@ import torch
 
 from charts import browser
 from charts.text import said
+from lab.training import Trainer
 from nets.regression import LESSON
 from tests.conftest import Train
 
 
 @pytest.mark.parametrize("seed", [2, 6, 7])
 def test_the_tutorials_settings_learn(seed: int) -> None:
-    trainer = LESSON.trainer(LESSON.config.parse({"seed": seed}))
+    trainer = Trainer(LESSON, LESSON.recipe({"seed": seed}))
     before = trainer.snapshot().metrics["loss"]
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     assert trainer.snapshot().metrics["loss"] < before / 5
 
 
 def test_all_units_die_with_seed_1_as_the_first_idea_says(train: Train) -> None:
     trainer = train("regression", **{"steps": 100, **LESSON.suggestions[0].settings})
     hidden = trainer.learners[0].net.get_submodule("hidden")
-    assert not (hidden(trainer.x) > 0).any()
+    assert not (hidden(trainer.experiment.train.x) > 0).any()
     assert "All ReLUs are dead, 10 of 10" in said(trainer.snapshot().diagnosis[0].text, "en")
 
 
@@ -43,11 +43,11 @@ def test_the_chart_keeps_its_structure_whatever_the_settings(train: Train) -> No
 
 
 def test_regression_draws_the_tutorials_data() -> None:
-    trainer = LESSON.trainer(LESSON.config())
-    torch.testing.assert_close(trainer.x, torch.unsqueeze(torch.linspace(-1, 1, 100), dim=1))
-    rest = trainer.y - trainer.x.pow(2)
+    trainer = Trainer(LESSON, LESSON.recipe())
+    torch.testing.assert_close(trainer.experiment.train.x, torch.unsqueeze(torch.linspace(-1, 1, 100), dim=1))
+    rest = trainer.experiment.train.y - trainer.experiment.train.x.pow(2)
     assert 0 <= rest.min() < rest.max() <= 0.2
 
 
 def test_the_net_has_the_tutorials_layers() -> None:
-    assert list(LESSON.trainer(LESSON.config()).learners[0].net._modules) == ["hidden", "predict"]
+    assert list(Trainer(LESSON, LESSON.recipe()).learners[0].net._modules) == ["hidden", "predict"]

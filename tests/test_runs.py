@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from export import bundle, graph
 from export.bundle import Draft
+from lab.experiment import Learner
 from lab.lesson import Computation, Snapshot
-from lab.training import Learner, Trainer
+from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 from runs import pool, visitors
 from runs import run as run_module
@@ -37,12 +38,12 @@ def go(work: Awaitable[T]) -> T:
 
 
 async def make(speed: int = FULL_SPEED, **settings: float) -> Run:
-    run = await Run.create(LESSON, LESSON.config.parse(settings))
+    run = await Run.create(LESSON.recipe(settings))
     run.speed = speed
     return run
 
 
-def trainer_of(run: Run) -> Trainer[Any]:
+def trainer_of(run: Run) -> Trainer:
     """A run of these tests trains in this process."""
     assert isinstance(run._runner, pool.Here)
     return run._runner.engine._runs[run._number].trainer
@@ -156,9 +157,9 @@ def test_a_run_too_slow_for_the_pace_still_moves_on_with_every_frame(monkeypatch
         run = await make(speed=1, steps=6)
         look = trainer_of(run).snapshot
 
-        def slow_look() -> Snapshot:
+        def slow_look(*asked: Any) -> Snapshot:
             time.sleep(0.06)  # longer than a frame may take
-            return look()
+            return look(*asked)
 
         monkeypatch.setattr(trainer_of(run), "snapshot", slow_look)
         return [frame.look.step for frame in await watch(run)]
@@ -271,7 +272,7 @@ def test_runs_side_by_side_end_with_the_weights_of_each_alone() -> None:
         return [frames[-1] for frames in await asyncio.gather(*map(watch, runs))]
 
     for frame, seed in zip(go(together()), (1, 2, 3), strict=True):
-        alone = LESSON.trainer(LESSON.config.parse({"seed": seed}))
+        alone = Trainer(LESSON, LESSON.recipe({"seed": seed}))
         while not alone.done:
             alone.step()
         assert frame.look.metrics == alone.snapshot().metrics
@@ -341,7 +342,7 @@ def test_first_exports_at_once_hold_up_neither_training_nor_the_page_and_each_gr
 
 async def make_race(**settings: Any) -> Run:
     lesson = TRAININGS["optimizers"]
-    run = await Run.create(lesson, lesson.config.parse(settings))
+    run = await Run.create(lesson.recipe(settings))
     run.speed = 1
     return run
 

@@ -5,7 +5,7 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,32 +17,45 @@ from torch import nn
 from charts import browser
 from charts.blocks import Note, Session, Table
 from charts.chart import Array, Line
-from lab.training import Restored, Trainer
+from lab.evaluation import Restored
+from lab.lesson import Snapshot
+from lab.settings import Config
+from lab.training import NO_FILES, Trainer
 from nets import saving
-from nets.saving import LESSON, READ_BACK, UNSAVED, WAITING
+from nets.saving import LESSON, PROSE
 
 seeds = pytest.mark.parametrize("seed", [0, 2, 3, 11])
 WAYS, SURPRISE, MOVED, OWN_FORWARD = 0, 1, 2, 3  # the sessions, in order
 HALF_ULP = 6e-8
 
 
-def made(**settings: object) -> Trainer[Any]:
-    return LESSON.trainer(LESSON.config.parse(settings))
+class Saved(Trainer):
+    """A run whose files were read back."""
+
+    files: Mapping[str, Mapping[str, Restored]] = NO_FILES
+
+    def snapshot(
+        self, views: Config | None = None, restored: Mapping[str, Mapping[str, Restored]] = NO_FILES
+    ) -> Snapshot:
+        return super().snapshot(views, restored or self.files)
 
 
-def trained(**settings: object) -> Trainer[Any]:
+def made(**settings: object) -> Saved:
+    return Saved(LESSON, LESSON.recipe(settings))
+
+
+def trained(**settings: object) -> Saved:
     trainer = made(**settings)
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     return trainer
 
 
-def restored(trainer: Trainer[Any]) -> Trainer[Any]:
+def restored(trainer: Saved) -> Saved:
     """The trainer with its files as the app writes and reads them; another runtime is played by a little rounding."""
     net1 = trainer.learners[0].net
     net_pkl, net_params_pkl = saving.save(net1)
     shapes = safetensors.torch.save(net1.state_dict())
-    n = trainer.config.hidden_units
+    n = trainer.config.by_name()["hidden_units"]
     net2, net3 = saving.restore_net(net_pkl), saving.restore_params(net_params_pkl, n)
     net4 = copy.deepcopy(net3)
     net4.load_state_dict(safetensors.torch.load(shapes))
@@ -52,7 +65,7 @@ def restored(trainer: Trainer[Any]) -> Trainer[Any]:
         "net.safetensors": Restored(len(shapes), 0.001, 0.002, predicting(net4)),
         "net.onnx": Restored(700, 0.001, 0.002, predicting(net2, off=HALF_ULP)),
     }
-    trainer.restored = {"net": files}
+    trainer.files = {"net": files}
     return trainer
 
 
@@ -66,15 +79,15 @@ def predicting(net: nn.Module, off: float = 0.0) -> Any:
     return predict
 
 
-def blocks(trainer: Trainer[Any], kind: type) -> list[Any]:
+def blocks(trainer: Trainer, kind: type) -> list[Any]:
     return [each for each in trainer.snapshot().view.blocks if isinstance(each, kind)]
 
 
-def remark(trainer: Trainer[Any]) -> object:
+def remark(trainer: Trainer) -> object:
     return blocks(trainer, Note)[0].text
 
 
-def lines(trainer: Trainer[Any]) -> list[Line]:
+def lines(trainer: Trainer) -> list[Line]:
     """The prediction in each panel."""
     return [mark for panel in trainer.snapshot().chart.panels for mark in panel.marks if isinstance(mark, Line)]
 
@@ -170,7 +183,7 @@ def test_the_sessions_show_what_python_says_to_their_lines(session: int, setting
     shown = blocks(trainer, Session)[session]
     names: dict[str, Any] = {"__name__": "__main__", "io": io, "sys": sys, "types": types, "torch": torch, "nn": nn}
     names |= {"save": saving.save, "restore_net": saving.restore_net, "restore_params": saving.restore_params}
-    names |= {"net1": trainer.learners[0].net, "x": trainer.x}
+    names |= {"net1": trainer.learners[0].net, "x": trainer.experiment.train.x}
     assert list(typed(shown, names)) == [output for _, output in shown.lines]
 
 
@@ -225,7 +238,7 @@ def test_a_look_changes_no_random_numbers_and_leaves_no_class_allowed() -> None:
 def test_until_the_files_are_written_only_net1_is_drawn() -> None:
     trainer = trained(steps=5)
     assert [len(line.x) for line in lines(trainer)] == [100, 0, 0, 0]
-    assert remark(trainer) == WAITING
+    assert remark(trainer) == PROSE.notes["waiting"]
     table = blocks(trainer, Table)[0]
     assert all(row[2:] == ("–", "–", "–", "–") for row in table.rows)
 
@@ -238,7 +251,7 @@ def test_once_they_are_every_panel_is_filled(seed: int) -> None:
     np.testing.assert_array_equal(net2, net1)
     np.testing.assert_array_equal(net3, net1)
     np.testing.assert_allclose(net4, net1, atol=2e-7, rtol=0)
-    assert remark(trainer) == READ_BACK
+    assert remark(trainer) == PROSE.notes["read_back"]
 
 
 def test_the_panels_are_the_tutorials_and_onnx() -> None:
@@ -249,8 +262,7 @@ def test_the_panels_are_the_tutorials_and_onnx() -> None:
 def test_the_chart_keeps_its_structure_before_and_after_and_over_seeds_and_settings() -> None:
     trainer = made(steps=5)
     charts = [trainer.snapshot().chart]
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     charts += [trainer.snapshot().chart, restored(trainer).snapshot().chart]
     charts += [made(seed=9).snapshot().chart, restored(trained(hidden_units=3, points=2)).snapshot().chart]
     assert len({browser.structure(chart) for chart in charts}) == 1
@@ -280,12 +292,12 @@ def test_the_state_dict_is_told_by_name_shape_numbers_and_bytes() -> None:
 def test_a_diverged_run_says_that_nothing_is_saved() -> None:
     trainer = trained(learning_rate=10.0)
     assert trainer.diverged
-    assert remark(trainer) == UNSAVED
+    assert remark(trainer) == PROSE.notes["unsaved"]
 
 
 def sizes(**settings: object) -> list[int]:
     """Bytes of the torch files and of safetensors."""
-    return [each.size for name, each in restored(trained(**settings)).restored["net"].items() if name != "net.onnx"]
+    return [each.size for name, each in restored(trained(**settings)).files["net"].items() if name != "net.onnx"]
 
 
 def test_files_grow_by_about_12_bytes_a_hidden_unit() -> None:
@@ -316,11 +328,11 @@ def test_the_old_notes_draw_net1_one_step_behind() -> None:
     trainer = trained(steps=99)
     net = trainer.learners[0].net
     optimizer, behind = trainer.learners[0].optimizer, copy.deepcopy(net)
-    prediction = net(trainer.x)
-    loss = trainer.loss_func(prediction, trainer.y)
+    prediction = net(trainer.experiment.train.x)
+    loss = trainer.learners[0].loss_func(prediction, trainer.experiment.train.y)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    assert torch.equal(prediction, behind(trainer.x))
-    assert difference(net, trained(steps=100).learners[0].net, trainer.x) == 0
-    assert difference(net, behind, trainer.x) > 0
+    assert torch.equal(prediction, behind(trainer.experiment.train.x))
+    assert difference(net, trained(steps=100).learners[0].net, trainer.experiment.train.x) == 0
+    assert difference(net, behind, trainer.experiment.train.x) > 0

@@ -15,23 +15,22 @@ from charts import browser
 from charts.blocks import Note, Session, Table
 from lab.training import Trainer
 from nets import classification
-from nets.sequential import DIFFERENT, LESSON, SAME, copy_weights
+from nets.sequential import LESSON, PROSE, copy_weights
 
 seeds = pytest.mark.parametrize("seed", [0, 2, 3, 11])
 
 
-def made(**settings: object) -> Trainer[Any]:
-    return LESSON.trainer(LESSON.config.parse(settings))
+def made(**settings: object) -> Trainer:
+    return Trainer(LESSON, LESSON.recipe(settings))
 
 
-def trained(**settings: object) -> Trainer[Any]:
+def trained(**settings: object) -> Trainer:
     trainer = made(**settings)
-    while not trainer.done:
-        trainer.step()
+    trainer.finish()
     return trainer
 
 
-def through_a_run(trainer: Trainer[Any]) -> Iterator[float]:
+def through_a_run(trainer: Trainer) -> Iterator[float]:
     """The difference that is shown before, during and after training."""
     yield trainer.snapshot().metrics["difference"]
     while not trainer.done:
@@ -40,11 +39,11 @@ def through_a_run(trainer: Trainer[Any]) -> Iterator[float]:
             yield trainer.snapshot().metrics["difference"]
 
 
-def weights(trainer: Trainer[Any]) -> list[list[bytes]]:
+def weights(trainer: Trainer) -> list[list[bytes]]:
     return [[tensor.numpy().tobytes() for tensor in each.net.state_dict().values()] for each in trainer.learners]
 
 
-def block(trainer: Trainer[Any], kind: type) -> Any:
+def block(trainer: Trainer, kind: type) -> Any:
     return next(each for each in trainer.snapshot().view.blocks if isinstance(each, kind))
 
 
@@ -63,7 +62,7 @@ def test_the_nets_are_the_tutorials() -> None:
 
 def test_class_net_learns_exactly_as_in_the_lesson_classification() -> None:
     lesson = classification.LESSON
-    other = lesson.trainer(lesson.config.parse({"seed": 5, "steps": 20}))
+    other = Trainer(lesson, lesson.recipe({"seed": 5, "steps": 20}))
     while not other.done:
         other.step()
     assert trained(seed=5, steps=20).learners[0].losses == other.learners[0].losses
@@ -112,7 +111,9 @@ def test_copy_weights_refuses_nets_of_other_shapes() -> None:
 def test_the_remark_says_whether_the_outputs_differ(same_start: bool) -> None:
     trainer = trained(same_start=same_start, steps=5)
     difference = trainer.snapshot().metrics["difference"]
-    assert block(trainer, Note).text == (SAME if same_start else DIFFERENT.format(difference=f"{difference:.3g}"))
+    assert block(trainer, Note).text == PROSE.notes["same" if same_start else "different"].format(
+        difference=f"{difference:.3g}"
+    )
 
 
 def test_the_table_names_every_weight_in_both_nets_with_its_shape_count_and_difference() -> None:
@@ -149,7 +150,7 @@ def test_the_session_shows_what_python_says_to_its_lines(settings: dict[str, obj
     trainer = trained(steps=5, **settings)
     lines = block(trainer, Session).lines
     net_class, net_sequential = (copy.deepcopy(each.net) for each in trainer.learners)
-    names: dict[str, Any] = {"net_class": net_class, "net_sequential": net_sequential, "x": trainer.x}
+    names: dict[str, Any] = {"net_class": net_class, "net_sequential": net_sequential, "x": trainer.experiment.train.x}
     names |= {"nn": nn, "F": F, "OrderedDict": OrderedDict, "copy_weights": copy_weights}
     assert list(typed(lines, names)) == [output for _, output in lines]
 
@@ -199,9 +200,12 @@ def test_a_diverged_run_can_be_looked_at() -> None:
     assert not any(isinstance(each, Note) for each in snapshot.view.blocks)
 
 
-def ends_at(trainer: Trainer[Any]) -> list[float]:
+def ends_at(trainer: Trainer) -> list[float]:
     """Each net's accuracy."""
-    return [(each.net(trainer.x).argmax(dim=1) == trainer.y).double().mean().item() for each in trainer.learners]
+    return [
+        (each.net(trainer.experiment.train.x).argmax(dim=1) == trainer.experiment.train.y).double().mean().item()
+        for each in trainer.learners
+    ]
 
 
 @seeds
@@ -220,9 +224,12 @@ def test_on_a_rough_ride_both_losses_jump_alike_and_the_difference_stays_0(seed:
     assert (np.diff(losses) > 0).mean() > 0.3
 
 
-def relus_alive(trainer: Trainer[Any]) -> list[bool]:
+def relus_alive(trainer: Trainer) -> list[bool]:
     one, other = (each.net for each in trainer.learners)
-    return [bool((layer(trainer.x) > 0).any()) for layer in (one.get_submodule("hidden"), other.get_submodule("0"))]
+    return [
+        bool((layer(trainer.experiment.train.x) > 0).any())
+        for layer in (one.get_submodule("hidden"), other.get_submodule("0"))
+    ]
 
 
 def test_of_two_nets_of_one_unit_one_dies_on_the_way_and_from_the_same_start_both() -> None:

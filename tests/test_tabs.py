@@ -65,7 +65,7 @@ def test_metrics_are_told_as_people_read_them() -> None:
 
 def test_a_frame_carries_only_what_moved() -> None:
     async def story() -> None:
-        run = await Run.create(LESSON, LESSON.config())
+        run = await Run.create(LESSON.recipe())
         assert set(json.loads(live.frame(LESSON, run.frame))["arrays"]) >= {"0.0.x", "0.1.y", "1.0.x", "1.0.y"}
         moved = json.loads(live.frame(LESSON, await run.step()))
         assert set(moved["arrays"]) == {"0.1.y", "1.0.x", "1.0.y"}  # the fit and the loss curve
@@ -90,7 +90,7 @@ def visitor(name: str) -> gr.Request:
 async def tab_with_a_run(name: str) -> tuple[TrainingTab, Run]:
     with gr.Blocks():
         tab = TrainingTab(LESSON, gr.Textbox())
-    run = await Run.create(LESSON, LESSON.config())
+    run = await Run.create(LESSON.recipe())
     visitors.put(name, run)
     return tab, run
 
@@ -160,7 +160,7 @@ def test_another_view_of_a_run_that_is_gone_says_why_and_keeps_the_picture() -> 
         lesson = TRAININGS["optimizers"]
         with gr.Blocks():
             tab = TrainingTab(lesson, gr.Textbox())
-        run = await Run.create(lesson, lesson.config())
+        run = await Run.create(lesson.recipe())
         visitors.put("viewing", run)
         await run.step()
         run.end(visitors.PUT_AWAY)
@@ -183,7 +183,7 @@ def offered_by(part: Downloads, bundles: list[Bundle], folder: Path) -> list[Any
 
 
 def test_all_that_passed_is_offered(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(part, offered_by(part, bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    offered = by_label(part, offered_by(part, bundle.write(train("regression"), tmp_path), tmp_path))
     assert all(update["visible"] for update in offered.values())
     assert Path(offered["ONNX"]["value"]).read_bytes() == (tmp_path / "regression" / "net.onnx").read_bytes()
 
@@ -193,7 +193,7 @@ def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
 ) -> None:
     other = onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1))
     monkeypatch.setattr(formats, "onnx_bytes", lambda net, x, metadata: other)
-    offered = by_label(part, offered_by(part, bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    offered = by_label(part, offered_by(part, bundle.write(train("regression"), tmp_path), tmp_path))
     assert not offered["ONNX"]["visible"]
     assert all(offered[label]["visible"] for label in ("zip", "state_dict", "safetensors", "Pickle"))
     report = offered["report"]["value"]
@@ -206,7 +206,7 @@ def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
 
 
 def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(part, offered_by(part, bundle.write(LESSON, train("regression"), tmp_path), tmp_path))
+    offered = by_label(part, offered_by(part, bundle.write(train("regression"), tmp_path), tmp_path))
     details = offered["details"]["value"]
     assert "3 operators, 31 parameters" in details
     assert ">Gemm hidden</text>" in details
@@ -220,14 +220,12 @@ def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train
 
 
 def test_nets_with_the_same_graph_have_it_drawn_once(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(
-        part, offered_by(part, bundle.write(TRAININGS["optimizers"], train("optimizers"), tmp_path), tmp_path)
-    )
+    offered = by_label(part, offered_by(part, bundle.write(train("optimizers"), tmp_path), tmp_path))
     assert "The ONNX graph: sgd, momentum, rmsprop, adam" in offered["details"]["value"]
 
 
 def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: Path) -> None:
-    (one,) = bundle.write(LESSON, train("regression"), tmp_path)
+    (one,) = bundle.write(train("regression"), tmp_path)
     nets = [Bundle(one.folder, {**one.manifest, "net": name, "nets": ["a", "b"]}, one.parity) for name in "ab"]
     offered = by_label(part, offered_by(part, nets, tmp_path))
     assert offered["zip"]["visible"]

@@ -1,0 +1,146 @@
+"""Optimizers, learning rate schedules, penalties and gradient clipping, each made of settings."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+
+from charts.text import Text
+from lab.experiment import Learner, Loss
+from lab.settings import Config, choice, learning_rate, number
+
+# What each optimizer is called, and what it makes of a step besides the learning rate.
+OPTIMIZERS = {
+    "sgd": "SGD",
+    "momentum": "Momentum",
+    "rmsprop": "RMSprop",
+    "adam": "Adam",
+    "nesterov": "Nesterov",
+    "adagrad": "Adagrad",
+    "adamw": "AdamW",
+}
+
+NO_SCHEDULE = "none"
+SCHEDULES = {
+    NO_SCHEDULE: Text("constant", "不变"),
+    "step": Text("halved four times", "减半四次"),
+    "exponential": Text("exponential decay", "指数衰减"),
+    "cosine": Text("cosine", "余弦"),
+}
+LAST = 0.01  # of the learning rate is left in the end, by exponential decay
+
+
+def make_optimizer(
+    name: str,
+    weights: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    alpha: float = 0.99,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.Optimizer:
+    """The optimizer of that name. `fused` makes the whole update in one call; RMSprop has no such version."""
+    lr = learning_rate
+    match name:
+        case "sgd":
+            return torch.optim.SGD(weights, lr=lr, fused=True)
+        case "momentum":
+            return torch.optim.SGD(weights, lr=lr, momentum=momentum, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(weights, lr=lr, alpha=alpha)
+        case "adam":
+            return torch.optim.Adam(weights, lr=lr, betas=betas, fused=True)
+        case "nesterov":
+            return torch.optim.SGD(weights, lr=lr, momentum=momentum, nesterov=True, fused=True)
+        case "adagrad":
+            return torch.optim.Adagrad(weights, lr=lr, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(weights, lr=lr, betas=betas, fused=True)
+        case _:
+            raise ValueError(f"no optimizer is called {name!r}")
+
+
+def make_schedule(name: str, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
+    """How the learning rate changes over a run of so many steps; None where it does not."""
+    match name:
+        case "none":
+            return None
+        case "step":
+            return StepLR(optimizer, step_size=max(1, steps // 5), gamma=0.5)
+        case "exponential":
+            return ExponentialLR(optimizer, gamma=LAST ** (1 / steps))
+        case "cosine":
+            return CosineAnnealingLR(optimizer, T_max=steps)
+        case _:
+            raise ValueError(f"no schedule is called {name!r}")
+
+
+def make_penalty(l1: float, l2: float) -> Callable[[nn.Module], Tensor] | None:
+    """l1 times the sum of the weights' magnitudes and l2 times that of their squares, biases left out; None for 0."""
+    if not l1 and not l2:
+        return None
+
+    def penalty(net: nn.Module) -> Tensor:
+        weights = [each for each in net.parameters() if each.dim() > 1]
+        return torch.stack([l1 * each.abs().sum() + l2 * each.square().sum() for each in weights]).sum()
+
+    return penalty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization(Config):
+    """How a net learns: the optimizer and its settings, the schedule, penalties on large weights, clipping."""
+
+    optimizer: str = choice(
+        "sgd",
+        Text("Optimizer", "优化器"),
+        OPTIMIZERS,
+        info=Text("How a step follows from gradients", "怎样由梯度得到一步"),
+    )
+    learning_rate: float = learning_rate(0.1)
+    momentum: float = number(
+        0.9,
+        Text("Momentum", "动量"),
+        0.0,
+        0.99,
+        step=0.01,
+        info=Text("What is left of the last step", "上一步保留多少"),
+        live=True,
+        when={"optimizer": ("momentum", "nesterov")},
+    )
+    schedule: str = choice(
+        NO_SCHEDULE,
+        Text("Schedule", "学习率调度"),
+        SCHEDULES,
+        info=Text("How the learning rate changes over the run", "学习率在训练中怎样变化"),
+    )
+    l1: float = number(
+        0.0, Text("L1 penalty", "L1 惩罚"), 0.0, 1.0, info=Text("On the weights' magnitudes", "对权重的绝对值")
+    )
+    l2: float = number(
+        0.0, Text("L2 penalty", "L2 惩罚"), 0.0, 1.0, info=Text("On the weights' squares", "对权重的平方")
+    )
+    clip: float = number(
+        0.0,
+        Text("Clip the gradient", "梯度裁剪"),
+        0.0,
+        100.0,
+        info=Text("Its largest norm; 0 leaves it as it is", "梯度范数的上限；0 表示不裁剪"),
+    )
+
+    def learner(self, name: str, net: nn.Module, loss_func: Loss, steps: int) -> Learner:
+        """The net as one that learns so, in a run of so many steps."""
+        optimizer = make_optimizer(
+            self.optimizer, net.parameters(), learning_rate=self.learning_rate, momentum=self.momentum
+        )
+        return Learner(
+            name,
+            net,
+            optimizer,
+            loss_func,
+            schedule=make_schedule(self.schedule, optimizer, steps),
+            penalty=make_penalty(self.l1, self.l2),
+            clip=self.clip or None,
+        )
