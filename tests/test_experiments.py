@@ -1,0 +1,203 @@
+"""What lessons are made of beyond what the tutorial needs: other steps, schedules, penalties, clipping."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from charts.chart import Chart
+from lab.data import NoisySquare
+from lab.evaluation import Now
+from lab.experiment import Experiment, Learner, Samples
+from lab.lesson import Training, View
+from lab.models import mlp
+from lab.optim import OPTIMIZERS, SCHEDULES, Optimization, make_penalty, make_schedule
+from lab.settings import Config, SettingError, group, hidden_units, seed, steps
+from lab.training import Trainer
+from nets import TRAININGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig(Config):
+    """A lesson put together from groups."""
+
+    steps: int = steps(40)
+    hidden_units: int = hidden_units(8)
+    optimization: Optimization = group(Optimization)
+    data: NoisySquare = group(NoisySquare)
+    seed: int = seed()
+
+
+def setup(config: ToyConfig) -> Experiment:
+    train = config.data.make()
+    net = mlp(1, config.hidden_units, 1, activation="tanh")
+    learner = config.optimization.learner("net", net, nn.MSELoss(), config.steps)
+    return Experiment([learner], train, config.data.make(), config.steps)
+
+
+def show(experiment: Experiment, now: Now) -> View:
+    return View(Chart(()), now.losses(experiment))
+
+
+TOY = replace(
+    TRAININGS["regression"],
+    key="toy",
+    config=ToyConfig,
+    setup=setup,
+    show=show,
+    ideas={},
+    prose=replace(TRAININGS["regression"].prose, ideas={}),
+)
+
+
+def trained(lesson: Training = TOY, /, **settings: Any) -> Trainer:
+    return Trainer(lesson, lesson.recipe(settings)).finish()
+
+
+def test_groups_stand_among_the_settings_in_their_place() -> None:
+    names = [*ToyConfig.controls()]
+    assert names[:4] == ["steps", "hidden_units", "optimizer", "learning_rate"]
+    assert names[-3:] == ["points", "noise", "seed"]
+    made = ToyConfig.parse({"momentum": 0.5, "points": 7})
+    assert (made.optimization.momentum, made.data.points) == (0.5, 7)
+    assert ToyConfig.parse(made.to_dict()) == made
+    assert made.changed("noise", 0.1).data.noise == 0.1
+    with pytest.raises(SettingError, match=r"momentum must be a number from 0 to 0\.99, not 2"):
+        ToyConfig.parse({"momentum": 2})
+    assert not made.matters("momentum")
+    assert made.changed("optimizer", "nesterov").matters("momentum")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_optimizer_learns_with_every_schedule(optimizer: str, schedule: str) -> None:
+    rate = {"sgd": 0.3, "adagrad": 0.3}.get(optimizer, 0.05)
+    losses = trained(optimizer=optimizer, schedule=schedule, learning_rate=rate, steps=120).learners[0].losses
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize(("name", "last"), [("step", 0.5**5), ("exponential", 0.01), ("cosine", 0.0)])
+def test_a_schedule_brings_the_learning_rate_down_over_the_run(name: str, last: float) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make_schedule(name, optimizer, 100)
+    assert schedule is not None
+    for _ in range(100):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(last, abs=1e-9)
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(ValueError, match="no schedule is called 'linear'"):
+        make_schedule("linear", torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), 10)
+
+
+def weights(trainer: Trainer) -> Tensor:
+    return torch.cat([each.flatten() for each in trainer.learners[0].net.parameters() if each.dim() > 1])
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_a_penalty_makes_weights_small_and_is_not_part_of_the_loss_that_is_shown(kind: str) -> None:
+    plain, punished = trained(steps=300), trained(steps=300, **{kind: 0.02})
+    assert weights(punished).norm() < weights(plain).norm()
+    assert plain.learners[0].losses[0] == punished.learners[0].losses[0]
+
+
+def test_penalties_are_sums_over_weights_without_biases() -> None:
+    net = nn.Linear(2, 1)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[3.0, -4.0]]))
+        net.bias.fill_(100.0)
+    penalty = make_penalty(l1=1.0, l2=0.1)
+    assert penalty is not None
+    assert penalty(net).item() == pytest.approx(7 + 2.5)
+    assert make_penalty(0.0, 0.0) is None
+
+
+def test_a_clipped_gradient_keeps_a_run_that_would_diverge() -> None:
+    wild: dict[str, Any] = {"learning_rate": 10.0, "hidden_units": 100, "noise": 1.0, "steps": 100}
+    assert trained(**wild).snapshot().metrics["loss"] > 10 * trained(**wild, clip=0.01).snapshot().metrics["loss"]
+
+
+def test_momentum_can_be_changed_while_a_run_is_on() -> None:
+    trainer = Trainer(TOY, TOY.recipe({"optimizer": "momentum"}))
+    trainer.apply("momentum", 0.1)
+    assert trainer.learners[0].optimizer.param_groups[0]["momentum"] == 0.1
+    with pytest.raises(SettingError, match="changes must be of learning_rate, momentum or of a weight"):
+        trainer.apply("points", 3)
+
+
+def of_setup(made: Callable[[ToyConfig], Experiment]) -> Training:
+    return replace(TOY, setup=made)
+
+
+def test_a_step_may_have_two_optimizers_and_losses_of_its_own_as_a_gans_has() -> None:
+    def step(experiment: Experiment) -> list[float]:
+        generator, critic = experiment.learners
+        real, _ = experiment.batch()
+        made = generator.net(torch.randn(len(real), 1))
+        losses = []
+        for learner in (critic, generator):
+            if learner is critic:
+                loss = critic.net(made.detach()).mean() - critic.net(real).mean()
+            else:
+                loss = -critic.net(made).mean()
+            learner.optimizer.zero_grad()
+            loss.backward()
+            learner.update()
+            losses.append(loss.item())
+        return losses[::-1]
+
+    def gan(config: ToyConfig) -> Experiment:
+        data = config.data.make()
+        learners = []
+        for name in ("generator", "critic"):
+            net = mlp(1, 4, 1)
+            learners.append(Learner(name, net, torch.optim.Adam(net.parameters(), lr=0.01), nn.MSELoss(), clip=1.0))
+        return Experiment(learners, data, data, config.steps, take_step=step)
+
+    one, two = trained(of_setup(gan), steps=12), trained(of_setup(gan), steps=12)
+    assert [len(each.losses) for each in one.learners] == [12, 12]
+    assert [each.losses for each in one.learners] == [each.losses for each in two.learners]
+    assert {*one.snapshot().metrics} == {"generator loss", "generator test loss", "critic loss", "critic test loss"}
+
+
+def test_a_step_may_carry_a_hidden_state_from_one_to_the_next_as_an_rnns_does() -> None:
+    class LastState(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.out = nn.RNNCell(1, 4), nn.Linear(4, 1)
+
+        def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
+            out: Tensor = self.out(self.cell(x, state))
+            return out
+
+    def windows(samples: Samples) -> Iterator[Samples]:
+        while True:
+            for start in range(0, len(samples.x), 10):
+                yield Samples(samples.x[start : start + 10], samples.y[start : start + 10])
+
+    def step(experiment: Experiment) -> list[float]:
+        (learner,) = experiment.learners
+        x, y = experiment.batch()
+        assert isinstance(learner.net, LastState)
+        state = learner.net.cell(x, experiment.extra)
+        loss = learner.loss_func(learner.net.out(state), y)
+        learner.optimizer.zero_grad()
+        loss.backward()
+        learner.update()
+        experiment.extra = state.detach()
+        return [loss.item()]
+
+    def rnn(config: ToyConfig) -> Experiment:
+        data = config.data.make()
+        net = LastState()
+        learner = Learner("net", net, torch.optim.Adam(net.parameters(), lr=0.01), nn.MSELoss())
+        return Experiment([learner], data, data, config.steps, windows(data), step, extra=torch.zeros(10, 4))
+
+    trainer = trained(of_setup(rnn), steps=60)
+    assert not torch.equal(trainer.experiment.extra, torch.zeros(10, 4))
+    assert trainer.learners[0].losses[-1] < trainer.learners[0].losses[0]
