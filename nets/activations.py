@@ -8,7 +8,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Variable
 
 from charts.blocks import Session, Table
 from charts.chart import Array, Band, Chart, Line, Mark, Panel, as_array
@@ -16,6 +15,7 @@ from charts.text import Text, Words
 from lab import prose
 from lab.lesson import Computation, View
 from lab.settings import Config, choices, number
+from lab.transcript import Prompt
 
 POINTS = 200  # of a curve, the tutorial's
 FINE = 10_001  # where the table looks: no stretch of a saturated function is narrower than a step of these
@@ -175,40 +175,30 @@ def _fate(left: float) -> Words:
 
 
 def _slope_session(config: ActivationsConfig) -> Session:
-    name = config.which[0]
-    x = torch.linspace(config.low, config.high, POINTS, requires_grad=True)
-    y = activations(x)[name]
-    y.sum().backward()
-    assert x.grad is not None
-    try:
-        read = repr(y.numpy())
-    except RuntimeError as error:
-        read = f"RuntimeError: {error}"
-    lines = (
-        (f"x = torch.linspace({config.low}, {config.high}, {POINTS}, requires_grad=True)", ""),
-        (f"y = {CODE[name]}", ""),
-        ("y.sum().backward()", ""),
-        ("x.grad.min(), x.grad.max()", repr((x.grad.min(), x.grad.max()))),
-        ("y.numpy()", read),
-        ("y.detach().numpy().max()", repr(y.detach().numpy().max())),
-    )
-    return Session(lines, Text("Slopes by autograd", "用自动求导得到导数"))
+    source = f"""
+        x = torch.linspace({config.low}, {config.high}, {POINTS}, requires_grad=True)
+        y = {CODE[config.which[0]]}
+        y.sum().backward()
+        x.grad.min(), x.grad.max()
+        y.numpy()
+        y.detach().numpy().max()
+    """
+    title = Text("Slopes by autograd", "用自动求导得到导数")
+    return Prompt(F=F, torch=torch).session(source, title, errors=(RuntimeError,))
 
 
 def _old_lines(config: ActivationsConfig) -> Session:
-    x = Variable(torch.linspace(config.low, config.high, POINTS))
-    old = F.sigmoid(x)
-    lines = (
-        ("from torch.autograd import Variable", ""),
-        (f"x = Variable(torch.linspace({config.low}, {config.high}, {POINTS}))", ""),
-        ("y_sigmoid = F.sigmoid(x).data.numpy()", ""),
-        ("y_sigmoid.min(), y_sigmoid.max()", repr((old.data.numpy().min(), old.data.numpy().max()))),
-        ("torch.equal(F.sigmoid(x), torch.sigmoid(x))", repr(torch.equal(old, torch.sigmoid(x)))),
-        ("torch.equal(F.tanh(x), torch.tanh(x))", repr(torch.equal(F.tanh(x), torch.tanh(x)))),
-        ("x.requires_grad", repr(x.requires_grad)),
-        ("torch.sigmoid(x).numpy().max()", repr(torch.sigmoid(x).numpy().max())),
-    )
-    return Session(lines, Text("The old notes' lines, run today", "旧笔记里的代码，今天运行"))
+    source = f"""
+        from torch.autograd import Variable
+        x = Variable(torch.linspace({config.low}, {config.high}, {POINTS}))
+        y_sigmoid = F.sigmoid(x).data.numpy()
+        y_sigmoid.min(), y_sigmoid.max()
+        torch.equal(F.sigmoid(x), torch.sigmoid(x))
+        torch.equal(F.tanh(x), torch.tanh(x))
+        x.requires_grad
+        torch.sigmoid(x).numpy().max()
+    """
+    return Prompt(F=F, torch=torch).session(source, Text("The old notes' lines, run today", "旧笔记里的代码，今天运行"))
 
 
 LESSON = Computation(

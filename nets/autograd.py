@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Variable
 
 from charts.blocks import Block, Graph, Node, Note, Session, Table
 from charts.chart import Chart, Line, Panel, Points, as_array
@@ -15,6 +14,7 @@ from charts.text import Text, Words
 from lab import prose
 from lab.lesson import Computation, View
 from lab.settings import Config, choice, matrix, number, switch
+from lab.transcript import Prompt
 
 NUDGE = 1e-4  # of a finite difference: far above float64's rounding, and its square is next to nothing
 AGREEING = 1e-4  # of a gradient, or of 1 if it is smaller
@@ -143,7 +143,7 @@ def compute(config: AutogradConfig) -> View:
     blocks: tuple[Block, ...] = (
         _verdict(expression, v, gradient, measured),
         *_accumulation(config),
-        _passes(config, expression, grads),
+        _passes(config, expression),
         _table(v, gradient, measured, grads),
         _graph(expression(v), v),
         _without_graph(config, expression),
@@ -159,14 +159,6 @@ def _leaf(config: AutogradConfig) -> Tensor:
 
 def _written(config: AutogradConfig) -> str:
     return str([[float(value) for value in row] for row in config.values])
-
-
-def _refused(function: Callable[[], object]) -> str:
-    """The error that a line of code raises, as an interactive Python ends its report."""
-    try:
-        return repr(function())
-    except RuntimeError as error:
-        return f"RuntimeError: {str(error).splitlines()[0]}"
 
 
 def _verdict(expression: Expression, v: Tensor, gradient: Tensor, measured: Tensor) -> Note:
@@ -212,22 +204,14 @@ def _accumulation(config: AutogradConfig) -> Iterator[Note]:
     yield Note(said.format(n=config.passes), "good" if config.zero_grad else "warning")
 
 
-def _passes(config: AutogradConfig, expression: Expression, grads: list[Tensor]) -> Session:
-    v = _leaf(config)
-    v_out = expression(v)
-    lines = [(f"v = torch.tensor({_written(config)}, requires_grad=True)", "")]
-    for grad in grads:
-        if config.zero_grad:
-            lines.append(("v.grad = None", ""))
-        lines += [
-            (f"v_out = {expression.code}", ""),
-            ("v_out", repr(v_out)),
-            ("v_out.backward()", ""),
-            ("v.grad", repr(grad)),
-        ]
-    v_out.backward()
-    lines.append(("v_out.backward()  # once more on the same graph", _refused(v_out.backward)))
-    return Session(tuple(lines), Text("Forward and backward", "前向传播与反向传播"))
+def _passes(config: AutogradConfig, expression: Expression) -> Session:
+    lines = [f"v = torch.tensor({_written(config)}, requires_grad=True)"]
+    for _ in range(config.passes):
+        emptied = ["v.grad = None"] if config.zero_grad else []
+        lines += [*emptied, f"v_out = {expression.code}", "v_out", "v_out.backward()", "v.grad"]
+    lines.append("v_out.backward()  # once more on the same graph")
+    title = Text("Forward and backward", "前向传播与反向传播")
+    return _prompt().session("\n".join(lines), title, errors=(RuntimeError,))
 
 
 def _table(v: Tensor, gradient: Tensor, measured: Tensor, grads: list[Tensor]) -> Table:
@@ -267,61 +251,53 @@ def _graph(v_out: Tensor, v: Tensor) -> Graph:
 
 
 def _without_graph(config: AutogradConfig, expression: Expression) -> Session:
-    v = _leaf(config)
-    with torch.no_grad():
-        unrecorded = expression(v)
-    cut = v.detach()
-    v_out = expression(cut)
-    lines = (
-        (f"v = torch.tensor({_written(config)}, requires_grad=True)", ""),
-        (expression.code, repr(expression(v))),
-        (f"with torch.no_grad():\n    v_out = {expression.code}", ""),
-        ("v_out", repr(unrecorded)),
-        ("v_out.requires_grad, v_out.grad_fn", repr((unrecorded.requires_grad, unrecorded.grad_fn))),
-        ("v = v.detach()  # the same numbers, without a past", ""),
-        ("v.requires_grad", repr(cut.requires_grad)),
-        (f"v_out = {expression.code}", ""),
-        ("v_out.backward()", _refused(v_out.backward)),
-    )
-    return Session(lines, Text("Without a graph: no_grad and detach", "不记录计算图：no_grad 与 detach"))
+    source = f"""
+        v = torch.tensor({_written(config)}, requires_grad=True)
+        {expression.code}
+        with torch.no_grad():
+            v_out = {expression.code}
+        v_out
+        v_out.requires_grad, v_out.grad_fn
+        v = v.detach()  # the same numbers, without a past
+        v.requires_grad
+        v_out = {expression.code}
+        v_out.backward()
+    """
+    title = Text("Without a graph: no_grad and detach", "不记录计算图：no_grad 与 detach")
+    return _prompt().session(source, title, errors=(RuntimeError,))
 
 
 def _variable(config: AutogradConfig) -> Session:
-    variable = Variable(torch.FloatTensor(config.values), requires_grad=True)
-    lines = (
-        ("from torch.autograd import Variable", ""),
-        (f"tensor = torch.FloatTensor({_written(config)})", ""),
-        ("variable = Variable(tensor, requires_grad=True)", ""),
-        ("type(variable)", repr(type(variable))),
-        ("variable.numpy()", _refused(variable.numpy)),
-        ("variable.data.numpy()", repr(variable.data.numpy())),
-        ("variable.detach().numpy()  # today", repr(variable.detach().numpy())),
-    )
-    return Session(lines, Text("What Variable was", "Variable 是什么"))
+    source = f"""
+        from torch.autograd import Variable
+        tensor = torch.FloatTensor({_written(config)})
+        variable = Variable(tensor, requires_grad=True)
+        type(variable)
+        variable.numpy()
+        variable.data.numpy()
+        variable.detach().numpy()  # today
+    """
+    return _prompt().session(source, Text("What Variable was", "Variable 是什么"), errors=(RuntimeError,))
 
 
 def _data_and_detach(config: AutogradConfig) -> Session:
-    v = _leaf(config)
-    out = torch.exp(v)  # keeps its result: the derivative of exp is exp itself
-    right = repr(out.detach())
-    zeros = repr(out.data.zero_())
-    out.sum().backward()
-    seen = torch.exp(v)
-    zeros_again = repr(seen.detach().zero_())
-    lines = (
-        (f"v = torch.tensor({_written(config)}, requires_grad=True)", ""),
-        ("torch.exp(v).detach()  # the slope of exp is exp: this is the gradient of exp(v).sum()", right),
-        ("out = torch.exp(v)", ""),
-        ("out.data.zero_()", zeros),
-        ("out.sum().backward()  # not a word", ""),
-        ("v.grad  # wrong", repr(v.grad)),
-        ("out = torch.exp(v)", ""),
-        ("out.detach().zero_()", zeros_again),
-        ("out.sum().backward()", _refused(lambda: seen.sum().backward())),
-    )
-    return Session(
-        lines, Text("Changed behind autograd's back: .data and .detach()", "绕过自动求导改数值：.data 与 .detach()")
-    )
+    source = f"""
+        v = torch.tensor({_written(config)}, requires_grad=True)
+        torch.exp(v).detach()  # the slope of exp is exp: this is the gradient of exp(v).sum()
+        out = torch.exp(v)
+        out.data.zero_()
+        out.sum().backward()  # not a word
+        v.grad  # wrong
+        out = torch.exp(v)
+        out.detach().zero_()
+        out.sum().backward()
+    """
+    title = Text("Changed behind autograd's back: .data and .detach()", "绕过自动求导改数值：.data 与 .detach()")
+    return _prompt().session(source, title, errors=(RuntimeError,))
+
+
+def _prompt() -> Prompt:
+    return Prompt(torch=torch)
 
 
 def _share(expression: Expression, v: Tensor, gradient: Tensor) -> Panel:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, Table
 from charts.chart import Chart
 from charts.text import Text, Words, joined
 from lab import prose
 from lab.lesson import Computation, View
 from lab.settings import Config, choice
+from lab.transcript import Prompt
 
 PROSE = prose.read(__file__)
 
@@ -197,20 +198,20 @@ def compute(config: InstallConfig) -> View:
         Text("matrix product", "矩阵乘法"): agrees,
         Text("gradient", "梯度"): grad is not None and grad.tolist() == [2.0, 4.0],
     }
-    check = (
-        ("import numpy as np", ""),
-        ("import torch", ""),
-        ("torch.rand(2, 3)", repr(x)),
-        ("a = np.arange(6.0).reshape(2, 3)", ""),
-        ("torch.from_numpy(a) @ torch.from_numpy(a).T", repr(product(a))),
-        ("np.allclose(torch.from_numpy(a) @ torch.from_numpy(a).T, a @ a.T)", repr(agrees)),
-        ("x = torch.tensor([1.0, 2.0], requires_grad=True)", ""),
-        ("(x * x).sum().backward()", ""),
-        ("x.grad", repr(grad)),
-        ("torch.cuda.is_available()  # an NVIDIA card", repr(torch.cuda.is_available())),
-        ("torch.backends.mps.is_available()  # the graphics of a Mac", repr(torch.backends.mps.is_available())),
-        ("torch.get_num_threads()", repr(torch.get_num_threads())),
-    )
+    check = """
+        import numpy as np
+        import torch
+        torch.rand(2, 3)
+        a = np.arange(6.0).reshape(2, 3)
+        torch.from_numpy(a) @ torch.from_numpy(a).T
+        np.allclose(torch.from_numpy(a) @ torch.from_numpy(a).T, a @ a.T)
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        (x * x).sum().backward()
+        x.grad
+        torch.cuda.is_available()  # an NVIDIA card
+        torch.backends.mps.is_available()  # the graphics of a Mac
+        torch.get_num_threads()
+    """
     none = Text("none", "无")
     versions: tuple[tuple[Words, Words], ...] = (
         ("Python", platform.python_version()),
@@ -231,7 +232,7 @@ def compute(config: InstallConfig) -> View:
             ),
             remark(*chosen),
             Table((Text("What", "项目"), Text("Here", "这里")), versions, Text("On this server", "本服务器上")),
-            Session(check, Text("Does it work?", "能用吗？")),
+            Prompt().session(check, Text("Does it work?", "能用吗？")),
             verdict([name for name, good in passed.items() if not good]),
             *([Note(CUDA_AT_HOME)] if config.device == "cuda" and config.system != "macos" else []),
         ),

@@ -17,8 +17,11 @@ from charts.text import Text, Words
 from lab import prose
 from lab.lesson import Computation, View
 from lab.settings import Config, choice, matrix
+from lab.transcript import Prompt, first_line
 
 ROUNDING = 1e-5  # of the size of the terms: what float32 may lose in a sum of a few dozen
+
+REFUSALS = (RuntimeError, ValueError, TypeError)  # what torch and numpy raise for operands that do not fit
 
 YES = Text("yes", "是")
 EQUAL = Text("equal?", "相等？")
@@ -187,8 +190,8 @@ def attempt(function: Callable[..., Any], *arguments: object) -> Outcome:
     """The function's result, or the first line of what torch or numpy say against it."""
     try:
         return Outcome(function(*arguments))
-    except (RuntimeError, ValueError, TypeError) as error:
-        return Outcome(error=f"{type(error).__name__}: {str(error).splitlines()[0].strip()}")
+    except REFUSALS as error:
+        return Outcome(error=first_line(error))
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,17 +314,20 @@ def _remarks(pair: Pair) -> Iterator[Note]:
 
 def _sessions(config: OperationsConfig, pair: Pair) -> tuple[Session, Session]:
     a, b = ([[float(number) for number in row] for row in rows] for rows in (config.a, config.b))
-    with_torch = (
-        (f"a = torch.tensor({a})", ""),
-        (f"b = torch.tensor({b})", ""),
-        (TORCH_CODE[pair.operation], pair.torch.printed),
+    with_torch = f"""
+        a = torch.tensor({a})
+        b = torch.tensor({b})
+        {TORCH_CODE[pair.operation]}
+    """
+    with_numpy = f"""
+        a = np.array({a}, dtype=np.float32)
+        b = np.array({b}, dtype=np.float32)
+        {NUMPY_CODE[pair.operation]}
+    """
+    return (
+        Prompt(torch=torch).session(with_torch, "torch", errors=REFUSALS),
+        Prompt(np=np).session(with_numpy, "numpy", errors=REFUSALS),
     )
-    with_numpy = (
-        (f"a = np.array({a}, dtype=np.float32)", ""),
-        (f"b = np.array({b}, dtype=np.float32)", ""),
-        (NUMPY_CODE[pair.operation], pair.numpy.printed),
-    )
-    return Session(with_torch, "torch"), Session(with_numpy, "numpy")
 
 
 def _side_by_side(pair: Pair) -> Table:
@@ -363,19 +369,18 @@ def _shape(result: Any) -> str:
 
 
 def _old_lines() -> Session:
-    vector, data = torch.FloatTensor([-1, -2, 1, 2]), torch.FloatTensor([[1, 2], [3, 4]])
-    whole = torch.tensor([[1, 2], [3, 4]])
-    lines = (
-        ("data = torch.FloatTensor([-1, -2, 1, 2])", ""),
-        ("torch.abs(data)", repr(torch.abs(vector))),
-        ("data = torch.FloatTensor([[1, 2], [3, 4]])", ""),
-        ("torch.mm(data, data)", repr(torch.mm(data, data))),
-        ("whole = torch.tensor([[1, 2], [3, 4]])", ""),
-        ("whole.dtype", repr(whole.dtype)),
-        ("torch.mm(whole, data)", attempt(torch.mm, whole, data).printed),
-        ("torch.mm(whole.float(), data)", repr(torch.mm(whole.float(), data))),
-    )
-    return Session(lines, Text("The old notes' lines, run today", "旧笔记里的代码，今天运行"))
+    source = """
+        data = torch.FloatTensor([-1, -2, 1, 2])
+        torch.abs(data)
+        data = torch.FloatTensor([[1, 2], [3, 4]])
+        torch.mm(data, data)
+        whole = torch.tensor([[1, 2], [3, 4]])
+        whole.dtype
+        torch.mm(whole, data)
+        torch.mm(whole.float(), data)
+    """
+    title = Text("The old notes' lines, run today", "旧笔记里的代码，今天运行")
+    return Prompt(torch=torch).session(source, title, errors=REFUSALS)
 
 
 LESSON = Computation(

@@ -13,6 +13,7 @@ from charts.text import Text
 from lab import prose
 from lab.lesson import Computation, View
 from lab.settings import Config, choice, number, seed
+from lab.transcript import Prompt
 
 # The tutorial's four calls, as it writes them; `draw` makes them.
 FORMS = {
@@ -103,15 +104,16 @@ def compute(config: RandomConfig) -> View:
     mean, std = asked_for(config.form)
     drawn = draw_many(config.form, config.seed, config.draws)
     misses = (drawn.mean(dim=0) - mean).abs() / (std / config.draws**0.5)
+    prompt = Prompt(np=np, torch=torch)
     return View(
         Chart((_one_draw(drawn[0], mean, std), _all_draws((drawn - mean) / std))),
         {},
         (
-            _same_seed(config),
+            _same_seed(prompt, config),
             _table(drawn, mean, std),
             Note(MISSES.format(draws=config.draws, most=misses.max().item())),
-            _own_generator(config),
-            _four_forms(config.seed),
+            _own_generator(prompt, config),
+            _four_forms(prompt, config.seed),
         ),
     )
 
@@ -148,55 +150,41 @@ def _all_draws(standardized: Tensor) -> Panel:
     )
 
 
-def _same_seed(config: RandomConfig) -> Session:
-    first, second, again = repeat(config.form, config.seed)
-    form, shared = FORMS[config.form], torch.manual_seed(config.seed)
-    lines = (
-        (f"generator = torch.manual_seed({config.seed})", ""),
-        (
-            "generator is torch.default_generator  # the one that the process shares",
-            repr(shared is torch.default_generator),
-        ),
-        (f"first = {form}", ""),
-        ("first", repr(first)),
-        (f"second = {form}  # goes on", ""),
-        ("torch.equal(first, second)", repr(torch.equal(first, second))),
-        (f"generator = torch.manual_seed({config.seed})  # from the start", ""),
-        (f"again = {form}", ""),
-        ("torch.equal(first, again)", repr(torch.equal(first, again))),
-    )
-    return Session(lines, Text("Same seed, same numbers", "种子相同，数就相同"))
+def _same_seed(prompt: Prompt, config: RandomConfig) -> Session:
+    form = FORMS[config.form]
+    source = f"""
+        generator = torch.manual_seed({config.seed})
+        generator is torch.default_generator  # the one that the process shares
+        first = {form}
+        first
+        second = {form}  # goes on
+        torch.equal(first, second)
+        generator = torch.manual_seed({config.seed})  # from the start
+        again = {form}
+        torch.equal(first, again)
+    """
+    return prompt.session(source, Text("Same seed, same numbers", "种子相同，数就相同"))
 
 
-def _own_generator(config: RandomConfig) -> Session:
-    first = repeat(config.form, config.seed)[0]
-    state = torch.get_rng_state()
-    own = draw(config.form, torch.Generator().manual_seed(config.seed))
-    other = np.random.default_rng(config.seed).normal(2, 3, size=4)
-    untouched = torch.equal(state, torch.get_rng_state())
-    lines = (
-        ("state = torch.get_rng_state()  # where the shared generator stands", ""),
-        (f"own = torch.Generator().manual_seed({config.seed})", ""),
-        (f"torch.equal(first, {FORMS[config.form][:-1]}, generator=own))", repr(torch.equal(first, own))),
-        (f"np.random.default_rng({config.seed}).normal(2, 3, size=4)", repr(other)),
-        ("torch.equal(state, torch.get_rng_state())  # neither has moved it", repr(untouched)),
-    )
-    return Session(lines, Text("A generator of one's own, and numpy's", "自己的生成器，和 numpy 的生成器"))
+def _own_generator(prompt: Prompt, config: RandomConfig) -> Session:
+    source = f"""
+        state = torch.get_rng_state()  # where the shared generator stands
+        own = torch.Generator().manual_seed({config.seed})
+        torch.equal(first, {FORMS[config.form][:-1]}, generator=own))
+        np.random.default_rng({config.seed}).normal(2, 3, size=4)
+        torch.equal(state, torch.get_rng_state())  # neither has moved it
+    """
+    return prompt.session(source, Text("A generator of one's own, and numpy's", "自己的生成器，和 numpy 的生成器"))
 
 
-def _four_forms(seed: int) -> Session:
-    torch.manual_seed(seed)
-    forms = [(code, repr(draw(form))) for form, code in FORMS.items()]
-    try:
-        whole = repr(torch.normal(mean=torch.arange(1, 6)))
-    except NotImplementedError as error:
-        whole = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    lines = (
-        (f"generator = torch.manual_seed({seed})", ""),
-        *forms,
-        ("torch.normal(mean=torch.arange(1, 6))  # whole numbers", whole),
-    )
-    return Session(lines, Text("The tutorial's four forms, in a row", "教程的四种写法，依次运行"))
+def _four_forms(prompt: Prompt, seed: int) -> Session:
+    lines = [
+        f"generator = torch.manual_seed({seed})",
+        *FORMS.values(),
+        "torch.normal(mean=torch.arange(1, 6))  # whole numbers",
+    ]
+    title = Text("The tutorial's four forms, in a row", "教程的四种写法，依次运行")
+    return prompt.session("\n".join(lines), title, errors=(NotImplementedError,))
 
 
 def _table(drawn: Tensor, mean: Tensor, std: Tensor) -> Table:

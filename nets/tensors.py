@@ -14,6 +14,7 @@ from charts.text import Text
 from lab import prose
 from lab.lesson import Computation, View
 from lab.settings import Config, Matrix, choice, matrix, number, vector
+from lab.transcript import Prompt
 
 PROSE = prose.read(__file__)
 
@@ -97,17 +98,18 @@ def compute(config: TensorsConfig) -> View:
     changed, other = ("np_data", "torch_data") if config.side == "numpy" else ("torch_data", "np_data")
     seen = (torch_data if config.side == "numpy" else np_data)[0, 0].item()
     note = CHANGED.format(changed=changed, other=other, value=config.value, seen=seen, kept=copied[0, 0].item())
+    prompt = Prompt(np=np, nn=nn, torch=torch)
     return View(
         Chart((_who_sees_it(np_data, torch_data, copied), _walk(torch_data))),
         {},
         (
-            _there_and_back(before, config),
-            _memory(np_data, torch_data, copied, f"{changed}[0, 0] = {config.value}"),
+            _there_and_back(prompt, config),
+            _memory(prompt, f"{changed}[0, 0] = {config.value}"),
             _table(before, np_data, torch_data, copied),
             Note(note, "good"),
-            _layout(torch_data, np_data),
-            _constructors(list(config.data)),
-            _two_floats(list(config.data)),
+            _layout(prompt),
+            _constructors(prompt, list(config.data)),
+            _two_floats(prompt, list(config.data)),
         ),
     )
 
@@ -140,30 +142,29 @@ def _walk(torch_data: Tensor) -> Panel:
     )
 
 
-def _there_and_back(np_data: npt.NDArray[Any], config: TensorsConfig) -> Session:
-    whole = np_data.dtype == np.int64 and config.array == SEED_ARRAY
-    made = "np.arange(6).reshape((2, 3))" if whole else f"np.array({np_data.tolist()})"
-    torch_data = torch.from_numpy(np_data)
-    lines = (
-        (f"np_data = {made}", ""),
-        ("torch_data = torch.from_numpy(np_data)", ""),
-        ("torch_data", repr(torch_data)),
-        ("torch_data.numpy()", repr(torch_data.numpy())),
-    )
-    return Session(lines, Text("There and back", "转过去，再转回来"))
+def _there_and_back(prompt: Prompt, config: TensorsConfig) -> Session:
+    np_data = np.array(config.array)
+    whole = config.array == SEED_ARRAY and np_data.dtype == np.int64
+    source = f"""
+        np_data = {"np.arange(6).reshape((2, 3))" if whole else f"np.array({np_data.tolist()})"}
+        torch_data = torch.from_numpy(np_data)
+        torch_data
+        torch_data.numpy()
+    """
+    return prompt.session(source, Text("There and back", "转过去，再转回来"))
 
 
-def _memory(np_data: npt.NDArray[Any], torch_data: Tensor, copied: Tensor, line: str) -> Session:
-    lines = (
-        ("copied = torch.tensor(np_data)", ""),
-        ("torch_data.data_ptr() == np_data.ctypes.data  # the same address?", repr(shares_memory(torch_data, np_data))),
-        ("copied.data_ptr() == np_data.ctypes.data", repr(shares_memory(copied, np_data))),
-        (line, ""),
-        ("np_data", repr(np_data)),
-        ("torch_data", repr(torch_data)),
-        ("copied", repr(copied)),
-    )
-    return Session(lines, Text("Shared or copied", "共用还是复制"))
+def _memory(prompt: Prompt, change: str) -> Session:
+    source = f"""
+        copied = torch.tensor(np_data)
+        torch_data.data_ptr() == np_data.ctypes.data  # the same address?
+        copied.data_ptr() == np_data.ctypes.data
+        {change}
+        np_data
+        torch_data
+        copied
+    """
+    return prompt.session(source, Text("Shared or copied", "共用还是复制"))
 
 
 def _table(before: npt.NDArray[Any], np_data: npt.NDArray[Any], torch_data: Tensor, copied: Tensor) -> Table:
@@ -182,51 +183,44 @@ def _table(before: npt.NDArray[Any], np_data: npt.NDArray[Any], torch_data: Tens
     return Table(head, rows)
 
 
-def _layout(torch_data: Tensor, np_data: npt.NDArray[Any]) -> Session:
-    transposed = torch_data.T
-    lines = (
-        ("torch_data.shape", repr(torch_data.shape)),
-        ("torch_data.dtype", repr(torch_data.dtype)),
-        ("torch_data.stride()  # in elements", repr(torch_data.stride())),
-        ("np_data.strides  # in bytes", repr(np_data.strides)),
-        ("torch_data.T.stride()", repr(transposed.stride())),
-        ("torch_data.T.data_ptr() == torch_data.data_ptr()", repr(transposed.data_ptr() == torch_data.data_ptr())),
-        ("torch_data.T.is_contiguous()", repr(transposed.is_contiguous())),
-        ("torch_data.T.contiguous().stride()", repr(transposed.contiguous().stride())),
-    )
-    return Session(lines, Text("Shape, type and strides", "形状、类型和步长"))
+def _layout(prompt: Prompt) -> Session:
+    source = """
+        torch_data.shape
+        torch_data.dtype
+        torch_data.stride()  # in elements
+        np_data.strides  # in bytes
+        torch_data.T.stride()
+        torch_data.T.data_ptr() == torch_data.data_ptr()
+        torch_data.T.is_contiguous()
+        torch_data.T.contiguous().stride()
+    """
+    return prompt.session(source, Text("Shape, type and strides", "形状、类型和步长"))
 
 
-def _constructors(data: list[float]) -> Session:
-    lines = (
-        (f"data = torch.FloatTensor({data})  # the old way", ""),
-        ("data", repr(torch.FloatTensor(data))),
-        (f"torch.tensor({data})", repr(torch.tensor(data))),
-        (f"torch.tensor({data}).dtype", repr(torch.tensor(data).dtype)),
-        (f"torch.tensor({data}, dtype=torch.float32)", repr(torch.tensor(data, dtype=torch.float32))),
-        ("torch.tensor(3)", repr(torch.tensor(3))),
-        ("torch.Tensor(3).shape  # three numbers that nobody has set", repr(torch.Tensor(3).shape)),
-    )
-    return Session(lines, Text("FloatTensor and tensor", "FloatTensor 与 tensor"))
+def _constructors(prompt: Prompt, data: list[float]) -> Session:
+    source = f"""
+        data = torch.FloatTensor({data})  # the old way
+        data
+        torch.tensor({data})
+        torch.tensor({data}).dtype
+        torch.tensor({data}, dtype=torch.float32)
+        torch.tensor(3)
+        torch.Tensor(3).shape  # three numbers that nobody has set
+    """
+    return prompt.session(source, Text("FloatTensor and tensor", "FloatTensor 与 tensor"))
 
 
-def _two_floats(data: list[float]) -> Session:
-    x = torch.from_numpy(np.array([data], dtype=float))  # (1, N): one sample
-    n = len(data)
-    try:
-        mixed = repr(through_a_layer(x))
-    except RuntimeError as error:
-        mixed = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    lines = (
-        (f"x = torch.from_numpy(np.array([{data}], dtype=float))", ""),
-        ("x.dtype", repr(x.dtype)),
-        (f"(x + torch.ones({n})).dtype", repr((x + torch.ones(n)).dtype)),
-        (f"layer = nn.Linear({n}, 1)", ""),
-        ("layer.weight.dtype", repr(nn.Linear(n, 1).weight.dtype)),
-        ("layer(x)", mixed),
-        ("layer(x.float()).dtype", repr(through_a_layer(x.float()).dtype)),
-    )
-    return Session(lines, Text("float64 meets float32", "float64 遇上 float32"))
+def _two_floats(prompt: Prompt, data: list[float]) -> Session:
+    source = f"""
+        x = torch.from_numpy(np.array([{data}], dtype=float))
+        x.dtype
+        (x + torch.ones({len(data)})).dtype
+        layer = nn.Linear({len(data)}, 1)
+        layer.weight.dtype
+        layer(x)
+        layer(x.float()).dtype
+    """
+    return prompt.session(source, Text("float64 meets float32", "float64 遇上 float32"), errors=(RuntimeError,))
 
 
 LESSON = Computation(
