@@ -113,6 +113,22 @@ class InstallConfig(Config):
     )
 
 
+CHECK = """
+    import numpy as np
+    import torch
+    torch.rand(2, 3)
+    a = np.arange(6.0).reshape(2, 3)
+    torch.from_numpy(a) @ torch.from_numpy(a).T
+    np.allclose(torch.from_numpy(a) @ torch.from_numpy(a).T, a @ a.T)
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    x.grad
+    torch.cuda.is_available()  # an NVIDIA card
+    torch.backends.mps.is_available()  # the graphics of a Mac
+    torch.get_num_threads()
+"""
+
+
 def random_numbers() -> Tensor:
     """Does torch compute at all? Numbers between 0 and 1, (2, 3): pytorch.org's own first check."""
     return torch.rand(2, 3)
@@ -191,6 +207,7 @@ def verdict(failed: list[Words]) -> Note:
 def compute(config: InstallConfig) -> View:
     """The commands for this choice, and a check of this server's torch, which is run now."""
     chosen = (config.system, config.manager, config.device)
+    session = Prompt().session(CHECK, Text("Does it work?", "能用吗？"))
     x, a, grad = random_numbers(), np.arange(6.0).reshape(2, 3), gradient()
     agrees = np.allclose(product(a), a @ a.T)
     passed: dict[Words, bool] = {
@@ -198,20 +215,6 @@ def compute(config: InstallConfig) -> View:
         Text("matrix product", "矩阵乘法"): agrees,
         Text("gradient", "梯度"): grad is not None and grad.tolist() == [2.0, 4.0],
     }
-    check = """
-        import numpy as np
-        import torch
-        torch.rand(2, 3)
-        a = np.arange(6.0).reshape(2, 3)
-        torch.from_numpy(a) @ torch.from_numpy(a).T
-        np.allclose(torch.from_numpy(a) @ torch.from_numpy(a).T, a @ a.T)
-        x = torch.tensor([1.0, 2.0], requires_grad=True)
-        (x * x).sum().backward()
-        x.grad
-        torch.cuda.is_available()  # an NVIDIA card
-        torch.backends.mps.is_available()  # the graphics of a Mac
-        torch.get_num_threads()
-    """
     none = Text("none", "无")
     versions: tuple[tuple[Words, Words], ...] = (
         ("Python", platform.python_version()),
@@ -232,7 +235,7 @@ def compute(config: InstallConfig) -> View:
             ),
             remark(*chosen),
             Table((Text("What", "项目"), Text("Here", "这里")), versions, Text("On this server", "本服务器上")),
-            Prompt().session(check, Text("Does it work?", "能用吗？")),
+            session,
             verdict([name for name, good in passed.items() if not good]),
             *([Note(CUDA_AT_HOME)] if config.device == "cuda" and config.system != "macos" else []),
         ),
