@@ -68,15 +68,16 @@ def test_an_archive_has_the_same_bytes(git: Git, tmp_path: Path) -> None:
     assert [name for name in files(git) if (tmp_path / "tree" / name).read_bytes() != (ROOT / name).read_bytes()] == []
 
 
+SEALED = ("checkpoints/", "tests/format2/")  # bundles
+
+
 def test_what_is_sealed_or_generated_is_no_text_for_git(git: Git) -> None:
     told = git("check-attr", "-z", "text", "--", *files(git)).decode().split("\0")
     attributes = dict(zip(told[::3], told[2::3], strict=False))
-    generated = {name for name in files(git) if name.startswith(("checkpoints/", "export/graphs/"))}
+    generated = {name for name in files(git) if name.startswith((*SEALED, "export/graphs/"))}
     assert {name for name, value in attributes.items() if value == "unset"} == {*generated, "docs/page.png"}
 
 
 def test_sources_end_their_lines_with_lf(git: Git) -> None:
-    sources = [
-        name for name in files(git) if not name.startswith("checkpoints/") and not name.endswith((".onnx", "png"))
-    ]
+    sources = [name for name in files(git) if not name.startswith(SEALED) and not name.endswith((".onnx", "png"))]
     assert [name for name in sources if b"\r" in (ROOT / name).read_bytes()] == []

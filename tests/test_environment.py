@@ -41,6 +41,7 @@ ARITHMETIC = {
 }
 TRAIN = """
 from hashlib import sha256
+from lab.training import Trainer
 from nets import TRAININGS
 lesson = TRAININGS["batchnorm"]
 trainer = Trainer(lesson, lesson.recipe({"steps": 20}))

@@ -149,7 +149,7 @@ def test_every_setting_reads_what_it_shows(lesson: Lesson) -> None:
     for name, control in lesson.config.controls().items():
         if isinstance(control, Number):
             for value in (control.default, control.minimum, control.maximum):
-                assert getattr(lesson.config.read({name: str(value)}), name) == value
+                assert lesson.config.read({name: str(value)}).by_name()[name] == value
 
 
 MATRICES = {
