@@ -11,8 +11,9 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from charts.chart import PALETTE, Array, Band, Chart, Heatmap, Line, Mark, Panel, Points
+from charts.chart import Array, Chart, Mark, Panel, as_array
 from charts.html import words
 from charts.text import LANGUAGES, Language, both, said
 
@@ -66,38 +67,23 @@ def _described(index: int, panel: Panel) -> dict[str, Any]:
     return {
         "title": words(panel.title),
         "labels": [both(panel.x_label), both(panel.y_label)],
-        "legend": [{"mark": m, "html": words(mark.name), **_sign(mark)} for m, mark in marks if mark.name],
+        "legend": [{"mark": m, "html": words(mark.name), "sign": mark.sign()} for m, mark in marks if mark.name],
         "tooltips": tooltips,
         "document": plot.document(index, panel, {m: tooltip["en"] for m, tooltip in tooltips.items()}),
-        "scales": {m: plot.scales(mark) for m, mark in marks if isinstance(mark, Heatmap)},
+        "scales": {m: palettes for m, mark in marks if (palettes := mark.palettes())},
     }
 
 
-def _sign(mark: Mark) -> dict[str, Any]:
-    """What stands for the mark in a legend."""
-    match mark:
-        case Points():
-            return {"sign": mark.marker, "colors": [PALETTE[mark.color]]}
-        case Line():
-            return {"sign": "dashed" if mark.dashed else "line", "colors": [PALETTE[mark.color]]}
-        case Band():
-            return {"sign": "band", "colors": [PALETTE[mark.color]]}
-        case Heatmap():
-            return {"sign": "scale", "colors": [PALETTE[color] for color in mark.colors]}
-
-
 def arrays(chart: Chart) -> dict[str, str]:
-    """Every array of the chart by name: little-endian float32 in base64, heat maps one byte a square."""
+    """Every array of the chart by name: little-endian float32 or bytes, in base64."""
     encoded = {}
     for p, panel in enumerate(chart.panels):
         for axis, limits in (("x_range", panel.x_range), ("y_range", panel.y_range)):
             if limits is not None:
-                encoded[f"{p}.{axis}"] = _float32(np.asarray(limits))
+                encoded[f"{p}.{axis}"] = _base64(as_array(limits))
         for m, mark in enumerate(panel.marks):
-            for name, values in _fields(mark).items():
-                encoded[f"{p}.{m}.{name}"] = _float32(values)
-            if isinstance(mark, Heatmap):
-                encoded[f"{p}.{m}.bytes"] = _bytes(mark)
+            for name, values in mark.sent().items():
+                encoded[f"{p}.{m}.{name}"] = _base64(values)
     return encoded
 
 
@@ -106,27 +92,8 @@ def changed(base: dict[str, str], now: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in now.items() if base.get(name) != text}
 
 
-def _fields(mark: Mark) -> dict[str, Array]:
-    match mark:
-        case Points() | Line():
-            return {"x": mark.x, "y": mark.y}
-        case Band():
-            return {"x": mark.x, "low": mark.low, "high": mark.high}
-        case Heatmap():
-            width, height = mark.x[1:] - mark.x[:1], mark.y[1:] - mark.y[:1]
-            size = np.asarray(mark.values.shape, dtype=np.float32)  # rows, columns
-            return {"x": mark.x[:1], "y": mark.y[:1], "dw": width, "dh": height, "size": size}
-
-
-def _float32(values: Array) -> str:
-    return base64.b64encode(values.astype("<f4").tobytes()).decode()
-
-
-def _bytes(mark: Heatmap) -> str:
-    # A quarter of the size of float32, and finer than the scale of colors: hover reads it to 1/255 of the span.
-    low, high = mark.span
-    scaled = np.clip((mark.values - low) / (high - low), 0, 1) * 255
-    return base64.b64encode(np.nan_to_num(scaled).round().astype(np.uint8).tobytes()).decode()
+def _base64(values: Array | npt.NDArray[np.uint8]) -> str:
+    return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()
 
 
 def _tooltip(panel: Panel, mark: Mark) -> dict[Language, str]:
@@ -134,9 +101,6 @@ def _tooltip(panel: Panel, mark: Mark) -> dict[Language, str]:
     made = {}
     for language in LANGUAGES:
         name = said(mark.name or panel.title, language)
-        x, y = said(panel.x_label, language), said(panel.y_label, language)
-        values = f"{x} @x{{0.[000]}}, {y} @y{{0.[0000]}}"
-        if isinstance(mark, Heatmap):
-            values = f"{x} $x{{0.00}}, {y} $y{{0.00}}: @image{{0.00}}"
+        values = mark.tooltip(said(panel.x_label, language), said(panel.y_label, language))
         made[language] = TOOLTIP.format(name=words(name), values=words(values))
     return made

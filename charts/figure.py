@@ -7,17 +7,15 @@ from typing import Literal
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from charts.chart import PALETTE, Band, Chart, Heatmap, Line, Mark, Panel, Points
+from charts.chart import Chart, Panel
 from charts.text import Language, said
 
 Format = Literal["png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
 
 PANEL_SIZE = (5.2, 4.0)  # inches
-MARKERS = {"circle": "o", "square": "s", "triangle": "^"}
 
 # The same chart gives the same bytes: no dates, no version of the writer, no random ids.
 METADATA: dict[str, dict[str, None]] = {
@@ -69,12 +67,13 @@ def _draw_panel(axis: Axes, panel: Panel, language: Language) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_yscale(panel.y_scale)
     for mark in panel.marks:
-        _draw_mark(axis, mark, language)
+        if len(mark.x):
+            mark.draw_matplotlib(axis, language)
     if panel.x_range is not None:
         axis.set_xlim(panel.x_range)
     if panel.y_range is not None:
         axis.set_ylim(panel.y_range)
-    named = [mark for mark in panel.marks if mark.name and not isinstance(mark, Heatmap) and _is_filled(mark)]
+    named, _ = axis.get_legend_handles_labels()
     if len(panel.marks) > 1 and named:
         axis.legend(
             loc="upper center",
@@ -82,51 +81,3 @@ def _draw_panel(axis: Axes, panel: Panel, language: Language) -> None:
             ncols=min(len(named), 4),
             frameon=False,
         )
-
-
-def _is_filled(mark: Points | Line | Band) -> bool:
-    return bool(len(mark.x))
-
-
-def _draw_mark(axis: Axes, mark: Mark, language: Language) -> None:
-    # matplotlib keeps names that begin with an underscore out of the legend, and so do we those without marks.
-    label = said(mark.name, language) or "_"
-    match mark:
-        case Heatmap():
-            _draw_heatmap(axis, mark, language)
-        case _ if not _is_filled(mark):
-            return
-        case Points():
-            axis.scatter(
-                mark.x,
-                mark.y,
-                s=(mark.size * 0.8) ** 2,
-                c=PALETTE[mark.color],
-                marker=MARKERS[mark.marker],
-                edgecolors="white",
-                linewidths=0.5 if mark.size > 4 else 0,
-                zorder=2,
-                label=label,
-            )
-        case Line():
-            style = "--" if mark.dashed else "-"
-            axis.plot(mark.x, mark.y, style, color=PALETTE[mark.color], linewidth=2.5, label=label)
-        case Band():
-            axis.fill_between(mark.x, mark.low, mark.high, color=PALETTE[mark.color], alpha=0.25, label=label)
-
-
-def _draw_heatmap(axis: Axes, mark: Heatmap, language: Language) -> None:
-    ends = (PALETTE[mark.colors[0]], "#f7f7f7", PALETTE[mark.colors[1]])
-    low, high = mark.span
-    (left, right), (bottom, top) = mark.x.tolist(), mark.y.tolist()
-    image = axis.imshow(
-        mark.values,
-        cmap=LinearSegmentedColormap.from_list("between", ends),
-        vmin=low,
-        vmax=high,
-        extent=(left, right, bottom, top),
-        origin="lower",
-        aspect="auto",
-        alpha=0.7,
-    )
-    axis.figure.colorbar(image, ax=axis, label=said(mark.name, language))

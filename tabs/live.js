@@ -82,12 +82,11 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     dispatchEvent(new Event("live-nets-open")); // what was asked of this lesson before it was seen
   }
 
-  function entry({ mark, html, sign, colors }) {
+  function entry({ mark, html, sign }) {
     const item = document.createElement("li");
     item.dataset.mark = mark;
-    item.innerHTML = `<i class="sign-${sign}"></i>${html}`;
-    item.firstChild.style.setProperty("--color", colors[0]);
-    item.firstChild.style.setProperty("--other", colors.at(-1));
+    item.innerHTML = `<i></i>${html}`;
+    item.firstChild.style.cssText = sign;
     return item;
   }
 

@@ -2,13 +2,19 @@
 
 import base64
 import json
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.models import ColumnDataSource
+from bokeh.models.renderers import GlyphRenderer
+from bokeh.plotting import figure as BokehFigure
+from matplotlib.axes import Axes
 
 from charts import browser, figure
-from charts.chart import Band, Chart, Heatmap, Line, Mark, Panel, Points, Scale, as_array
-from charts.text import Text
+from charts.chart import Array, Band, Chart, Heatmap, Line, Mark, Panel, Points, Scale, as_array
+from charts.text import Language, Text
 
 X = as_array([0, 1, 2])
 SCALES: tuple[Scale, Scale] = ("linear", "log")
@@ -110,6 +116,34 @@ def test_a_file_shows_the_titles_labels_and_names_of_the_page() -> None:
     drawn = figure.save(chart(), "svg").decode()
     for text in ("all marks", "one", "line", "dots", "band", "heat"):
         assert f">{text}<" in drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Steps(Mark):
+    """A mark that only this file knows."""
+
+    columns = ("x", "top")
+
+    top: Array
+
+    def draw_bokeh(self, plot: BokehFigure, source: ColumnDataSource) -> "GlyphRenderer[Any]":
+        return plot.vbar(source=source, x="x", top="top", width=1)
+
+    def draw_matplotlib(self, axis: Axes, language: Language) -> None:
+        axis.bar(self.x, self.top, label=self.label(language))
+
+    def sign(self) -> str:
+        return "height: 10px; background: gray"
+
+
+def test_a_new_mark_needs_no_other_file() -> None:
+    drawn = Chart((Panel("p", "x", "y", (Steps(Text("steps", "台阶"), X, X + 1), Line("line", X, X))),))
+    assert decode(browser.arrays(drawn)["0.0.top"]) == [1, 2, 3]
+    (panel,) = json.loads(browser.structure(drawn))
+    assert panel["legend"][0]["sign"] == "height: 10px; background: gray"
+    assert panel["tooltips"]["0"]["en"].count("steps") == 1
+    assert '"VBar"' in json.dumps(panel["document"])
+    assert ">steps<" in figure.save(drawn, "svg").decode()
 
 
 def test_marks_refuse_arrays_that_do_not_fit() -> None:

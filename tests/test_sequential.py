@@ -176,12 +176,12 @@ def test_the_panels_are_both_decision_maps_and_the_losses() -> None:
     one, other, losses = trained(steps=5).snapshot().chart.panels
     assert [one.title, other.title] == ["class Net", "nn.Sequential"]
     assert [mark.name for mark in losses.marks] == ["class Net", "nn.Sequential"]
-    np.testing.assert_array_equal(one.marks[0].values, other.marks[0].values)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(one.marks[0].values, other.marks[0].values)  # type: ignore[attr-defined]
 
 
 def test_the_maps_differ_from_starts_of_their_own() -> None:
     one, other, _ = made(same_start=False).snapshot().chart.panels
-    assert np.abs(one.marks[0].values - other.marks[0].values).max() > 0.1  # type: ignore[union-attr]
+    assert np.abs(one.marks[0].values - other.marks[0].values).max() > 0.1  # type: ignore[attr-defined]
 
 
 def test_the_chart_keeps_its_structure_through_a_run_over_seeds_and_settings() -> None:
