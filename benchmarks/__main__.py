@@ -1,8 +1,20 @@
-"""`make bench`: run every benchmark and print its figures."""
+"""`make bench`: run every benchmark and print its figures; `python -m benchmarks NAME ...` runs some of them."""
+
+import argparse
 
 from benchmarks import attack, exporting, frames, load, loop, opening, painting, tutorial
 
+BENCHMARKS = {
+    each.__name__.rpartition(".")[2]: each
+    for each in (loop, tutorial, exporting, frames, load, attack, opening, painting)
+}
+
 if __name__ == "__main__":
-    for benchmark in (loop, tutorial, exporting, frames, load, attack, opening, painting):
-        print(f"\n{(benchmark.__doc__ or '').splitlines()[0]}")
-        benchmark.run()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the app.")
+    parser.add_argument("name", nargs="*", help=f"one of {', '.join(BENCHMARKS)}; all if none is given")
+    names = parser.parse_args().name or list(BENCHMARKS)
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"NAME must be one of {', '.join(BENCHMARKS)}, not {unknown[0]}")
+    for name in names:
+        print(f"\n{(BENCHMARKS[name].__doc__ or '').splitlines()[0]}")
+        BENCHMARKS[name].run()

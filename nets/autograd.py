@@ -165,42 +165,20 @@ def _verdict(expression: Expression, v: Tensor, gradient: Tensor, measured: Tens
     gap = (gradient - measured).abs()
     largest = f"{gap.max().item():.1e}"
     if bool((gap <= AGREEING * gradient.abs().clamp(min=1)).all()):
-        said = Text(
-            "By the rules of calculus the gradient is `{slope}`. torch's agrees with the finite difference: no element"
-            " is off by more than {largest}.",
-            "按求导法则，梯度是 `{slope}`。torch 的结果与有限差分一致：各元素相差不超过 {largest}。",
-        )
+        said = PROSE.notes["agrees"]
         return Note(said.format(slope=expression.slope, largest=largest), "good")
     if expression.kinked and bool((v.abs() < NUDGE).any()):
-        said = Text(
-            "An element of `v` lies on the kink at 0, where there is no slope: the finite difference gives the mean of"
-            " both sides, torch that of one side. They are {largest} apart.",
-            "`v` 有元素落在 0 处的折点上，那里没有导数：有限差分给出两边的平均，torch 取其中一边，两者相差 {largest}。",
-        )
+        said = PROSE.notes["on_the_kink"]
         return Note(said.format(largest=largest), "warning")
     terms = expression.term(v.detach().double()).abs().max().item()
-    said = Text(
-        "They are up to {largest} apart, and the finite difference is to blame: the terms of `v_out` reach {terms}, and"
-        " float64 keeps 16 digits of them, too few for the change that a small element makes.",
-        "两者相差达 {largest}，问题出在有限差分：`v_out` 中的项大到 {terms}，float64 只能保留 16 位有效数字，"
-        "小元素引起的变化就丢失了。",
-    )
+    said = PROSE.notes["rounding"]
     return Note(said.format(largest=largest, terms=f"{terms:.0e}"), "warning")
 
 
 def _accumulation(config: AutogradConfig) -> Iterator[Note]:
     if config.passes == 1:
         return
-    if config.zero_grad:
-        said = Text(
-            "`v.grad` was emptied before each of the {n} passes, so it holds the gradient of the last one alone.",
-            "{n} 次反向传播，每次之前都清空 `v.grad`，所以其中只有最后一次的梯度。",
-        )
-    else:
-        said = Text(
-            "`backward` adds to `v.grad`: after {n} passes it is {n} times the gradient.",
-            "`backward` 把梯度加到 `v.grad` 上：{n} 次之后，它是梯度的 {n} 倍。",
-        )
+    said = PROSE.notes["emptied" if config.zero_grad else "added_up"]
     yield Note(said.format(n=config.passes), "good" if config.zero_grad else "warning")
 
 

@@ -27,63 +27,6 @@ IDEAS: dict[str, dict[str, Any]] = {
 }
 
 # What a visitor's choice means. Addresses of package indexes change and are told by pytorch.org alone.
-NO_CUDA_ON_MACS = Text(
-    "**There is no CUDA on macOS:** it needs an NVIDIA card, and PyTorch builds none for macOS. On Apple silicon torch"
-    " uses the Mac's own graphics instead: `torch.device('mps')`.",
-    "**macOS 上没有 CUDA**：CUDA 需要 NVIDIA 显卡，PyTorch 也不提供 macOS 的 CUDA 版本。"
-    "在 Apple 芯片上，torch 可以用 Mac 自己的图形处理器：`torch.device('mps')`。",
-)
-MACS = Text(
-    "The build for macOS has both: the processor and, on Apple silicon, the Mac's own graphics, `torch.device('mps')`.",
-    "macOS 的版本两样都有：处理器，以及 Apple 芯片上的图形处理器，即 `torch.device('mps')`。",
-)
-INDEX = Text(
-    "Put the address that pytorch.org shows under *Get Started* in the place of `URL`: it names the index that has this"
-    " build. Or let uv find it, without an address: `{complete}`.",
-    "请用 pytorch.org 的 *Get Started* 页面给出的地址替换 `URL`：它指明这个版本所在的索引。"
-    "也可以让 uv 去找，不用写地址：`{complete}`。",
-)
-DEFAULT_WITH_CUDA = Text(
-    "pip's default build for Linux has CUDA in it; the card needs nothing but a recent driver. For an older CUDA"
-    " version pytorch.org shows another command under *Get Started*.",
-    "pip 在 Linux 上默认安装的就是带 CUDA 的版本，显卡只需要装好较新的驱动。"
-    "需要较旧的 CUDA 版本时，pytorch.org 的 *Get Started* 页面会给出另外的命令。",
-)
-DEFAULT_WITHOUT_CUDA = Text(
-    "pip's default build for Windows is the one for the processor alone.",
-    "pip 在 Windows 上默认安装的就是只用处理器的版本。",
-)
-UV_AUTO = Text(
-    "`auto` looks for a card and its driver and takes the build that fits, or the one for the processor if it finds"
-    " none; `--torch-backend=cu130` insists on CUDA 13.0. The option belongs to `uv pip`, not to `uv add`.",
-    "`auto` 会查看显卡和驱动，选出合适的版本，找不到显卡就装只用处理器的版本；"
-    "`--torch-backend=cu130` 则指定 CUDA 13.0。这个选项属于 `uv pip`，`uv add` 没有。",
-)
-UV_CPU = Text(
-    "`--torch-backend=cpu` finds the index by itself, so that no address is needed. The option belongs to"
-    " `uv pip`, not to `uv add`.",
-    "有了 `--torch-backend=cpu`，uv 自己就能找到索引，不用写地址。这个选项属于 `uv pip`，`uv add` 没有。",
-)
-CONDA_GPU = Text(
-    "`pytorch-gpu` is for machines with an NVIDIA driver: without one conda refuses to install it. Plain `pytorch`"
-    " leaves the choice of the build to conda.",
-    "`pytorch-gpu` 用于装有 NVIDIA 驱动的电脑，没有驱动时 conda 会拒绝安装。只写 `pytorch` 则由 conda 自己选择版本。",
-)
-CONDA_CPU = Text(
-    "`pytorch-cpu` insists on the build for the processor alone. Plain `pytorch` leaves the choice to conda.",
-    "`pytorch-cpu` 指定只用处理器的版本。只写 `pytorch` 则由 conda 自己选择。",
-)
-CUDA_AT_HOME = Text(
-    "What the check says of CUDA is true of this server. On your machine `torch.cuda.is_available()` must be `True`; if"
-    " it is not, look whether `torch.__version__` ends in `+cpu`, and whether the command `nvidia-smi` finds the card.",
-    "检查里关于 CUDA 的结果说的是本服务器。在你的电脑上 `torch.cuda.is_available()` 应当是 `True`；如果不是，"
-    "先看 `torch.__version__` 是否以 `+cpu` 结尾，再看 `nvidia-smi` 命令能否找到显卡。",
-)
-WORKS = Text("**torch works on this server:** all checks passed.", "**torch 在本服务器上工作正常**：所有检查都通过了。")
-FAILS = Text(
-    "**torch does not work as it should on this server:** {failed}.",
-    "**torch 在本服务器上不正常**：{failed}未通过。",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,20 +131,24 @@ def remark(system: str, manager: str, device: str) -> Note:
     """What is special about this choice."""
     cuda = device == "cuda"
     if system == "macos":
-        return Note(NO_CUDA_ON_MACS, "warning") if cuda else Note(MACS)
+        return Note(PROSE.notes["no_cuda_on_macos"], "warning") if cuda else Note(PROSE.notes["macos"])
     if manager == "conda":
-        return Note(CONDA_GPU if cuda else CONDA_CPU)
+        return Note(PROSE.notes["conda_gpu"] if cuda else PROSE.notes["conda_cpu"])
     if manager == "uv":
-        return Note(UV_AUTO if cuda else UV_CPU)
+        return Note(PROSE.notes["uv_auto"] if cuda else PROSE.notes["uv_cpu"])
     if cuda == (system == "windows"):
         complete = f"uv pip install torch --torch-backend={'auto' if cuda else 'cpu'}"
-        return Note(INDEX.format(complete=complete))
-    return Note(DEFAULT_WITH_CUDA if cuda else DEFAULT_WITHOUT_CUDA)
+        return Note(PROSE.notes["index"].format(complete=complete))
+    return Note(PROSE.notes["default_with_cuda"] if cuda else PROSE.notes["default_without_cuda"])
 
 
 def verdict(failed: list[Words]) -> Note:
     """Whether torch works here."""
-    return Note(FAILS.format(failed=joined(failed, Text(", ", "、"))), "warning") if failed else Note(WORKS, "good")
+    return (
+        Note(PROSE.notes["fails"].format(failed=joined(failed, Text(", ", "、"))), "warning")
+        if failed
+        else Note(PROSE.notes["works"], "good")
+    )
 
 
 def compute(config: InstallConfig) -> View:
@@ -237,7 +184,7 @@ def compute(config: InstallConfig) -> View:
             Table((Text("What", "项目"), Text("Here", "这里")), versions, Text("On this server", "本服务器上")),
             session,
             verdict([name for name, good in passed.items() if not good]),
-            *([Note(CUDA_AT_HOME)] if config.device == "cuda" and config.system != "macos" else []),
+            *([Note(PROSE.notes["cuda_at_home"])] if config.device == "cuda" and config.system != "macos" else []),
         ),
     )
 

@@ -230,54 +230,28 @@ def explained(operation: str, a: Tensor, b: Tensor) -> Text:
     shapes = {"a": tuple(a.shape), "b": tuple(b.shape), "k": a.shape[1], "n": b.shape[0], "m": b.shape[1]}
     match operation:
         case "dot":
-            said = Text(
-                "`torch.dot` takes two vectors, and `a` and `b` are matrices: write `torch.mm(a, b)` or `a @ b`."
-                " `np.dot` of two matrices is their matrix product. For that, the columns of `a`, here {k}, must be as"
-                " many as the rows of `b`, here {n}.",
-                "`torch.dot` 只接受两个向量，而 `a` 和 `b` 是矩阵：请写 `torch.mm(a, b)` 或 `a @ b`。"
-                "`np.dot` 遇到两个矩阵时做矩阵乘法，这要求 `a` 的列数（这里是 {k}）等于 `b` 的行数（这里是 {n}）。",
-            )
+            said = PROSE.notes["dot_of_matrices"]
         case "dot_rows" | "matvec":
-            said = Text(
-                "A row of `a` has {k} numbers and the vector `b[0]` has {m}. Both must be equally long: their numbers"
-                " are multiplied in pairs and added up.",
-                "`a` 的一行有 {k} 个数，向量 `b[0]` 有 {m} 个数。两者必须一样长：它们的数要成对相乘再相加。",
-            )
+            said = PROSE.notes["lengths_differ"]
         case "mm" | "matmul" | "batch":
-            said = Text(
-                "`a` is {a} and `b` is {b}. The columns of `a`, here {k}, must be as many as the rows of `b`, here {n}:"
-                " each row of `a` is multiplied with each column of `b`. The two outer sizes are free.",
-                "`a` 是 {a}，`b` 是 {b}。`a` 的列数（这里是 {k}）必须等于 `b` 的行数（这里是 {n}）："
-                "`a` 的每一行都要和 `b` 的每一列相乘。外侧的两个大小可以任意。",
-            )
+            said = PROSE.notes["inner_sizes_differ"]
         case _:
             name, other = _second(operation, b)
             sizes = list(zip(reversed(a.shape), reversed(other.shape), strict=False))
             left, right = next(pair for pair in sizes if pair[0] != pair[1] and 1 not in pair)
             shapes |= {"name": name, "other": tuple(other.shape), "left": left, "right": right}
-            said = Text(
-                "`a` is {a} and `{name}` is {other}. From right to left, two sizes must be equal or one of them 1:"
-                " {left} and {right} do not fit.",
-                "`a` 是 {a}，`{name}` 是 {other}。从右往左比较，两个大小必须相等，"
-                "或者其中一个是 1：{left} 和 {right} 不匹配。",
-            )
+            said = PROSE.notes["shapes_do_not_fit"]
     return said.format(**shapes)
 
 
 def broadcast(operation: str, a: Tensor, b: Tensor) -> Text | None:
     """What an operation that succeeds repeats, if anything."""
     if operation == "batch":
-        return Text(
-            "**Broadcasting:** `torch.stack((a, a))` is a stack of two matrices, and the same `b` serves both.",
-            "**广播**：`torch.stack((a, a))` 是两个矩阵叠成的一批，它们都乘以同一个 `b`。",
-        )
+        return PROSE.notes["batch_repeated"]
     name, other = _second(operation, b)
     if operation not in ("add", "mul", "add_row", "add_column") or a.shape == other.shape:
         return None
-    return Text(
-        "**Broadcasting:** `a` is {a} and `{name}` is {other}. What is missing or 1 is repeated until both are {both}.",
-        "**广播**：`a` 是 {a}，`{name}` 是 {other}。缺少的维度和大小为 1 的维度会重复，直到两者都是 {both}。",
-    ).format(
+    return PROSE.notes["repeated"].format(
         a=tuple(a.shape), name=name, other=tuple(other.shape), both=tuple(np.broadcast_shapes(a.shape, other.shape))
     )
 

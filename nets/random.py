@@ -34,12 +34,6 @@ IDEAS: dict[str, dict[str, Any]] = {
     "wider_and_wider": {"form": "std"},
 }
 
-MISSES = Text(
-    "Over {draws} draws the mean that misses most is {most:.1f} times std / √draws away from what was asked for;"
-    " more than 4 times would be a rare accident.",
-    "抽 {draws} 次，偏得最远的平均值与要求的均值相差 {most:.1f} 倍的“标准差 / √抽样次数”；超过 4 倍的情况极少发生。",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RandomConfig(Config):
@@ -111,7 +105,7 @@ def compute(config: RandomConfig) -> View:
         (
             _same_seed(prompt, config),
             _table(drawn, mean, std),
-            Note(MISSES.format(draws=config.draws, most=misses.max().item())),
+            Note(PROSE.notes["misses"].format(draws=config.draws, most=misses.max().item())),
             _own_generator(prompt, config),
             _four_forms(prompt, config.seed),
         ),

@@ -24,12 +24,6 @@ IDEAS: dict[str, dict[str, Any]] = {
     "a_tall_array": {"array": [[0, 1], [2, 3], [4, 5]]},
 }
 
-CHANGED = Text(
-    "`{changed}[0, 0] = {value}`, and `{other}[0, 0]` reads {seen}: they are one memory. `copied[0, 0]` still reads"
-    " {kept}: it has a memory of its own.",
-    "执行 `{changed}[0, 0] = {value}` 之后，`{other}[0, 0]` 读出来是 {seen}，因为两者是同一块内存；"
-    "`copied[0, 0]` 仍是 {kept}，因为它有自己的内存。",
-)
 
 SEED_ARRAY: Matrix = ((0, 1, 2), (3, 4, 5))
 
@@ -97,7 +91,9 @@ def compute(config: TensorsConfig) -> View:
     torch_data, copied = change(np_data, config.side, config.value)
     changed, other = ("np_data", "torch_data") if config.side == "numpy" else ("torch_data", "np_data")
     seen = (torch_data if config.side == "numpy" else np_data)[0, 0].item()
-    note = CHANGED.format(changed=changed, other=other, value=config.value, seen=seen, kept=copied[0, 0].item())
+    note = PROSE.notes["changed"].format(
+        changed=changed, other=other, value=config.value, seen=seen, kept=copied[0, 0].item()
+    )
     prompt = Prompt(np=np, nn=nn, torch=torch)
     return View(
         Chart((_who_sees_it(np_data, torch_data, copied), _walk(torch_data))),

@@ -18,6 +18,7 @@ from charts.chart import PALETTE, Band, Chart, Line
 from charts.text import Text, said
 from lab.lesson import View
 from nets.activations import CODE, FORMULAS, LESSON, ActivationsConfig, activations, derivative, saturated
+from tests.sessions import replayed
 
 KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda x: (x > 0).to(x.dtype),
@@ -55,25 +56,6 @@ def structure(chart: Chart) -> list[object]:
         for panel in chart.panels
     ]
     return [marks, [(p.title, p.x_label, p.y_label, p.x_range is None, p.y_range is None) for p in chart.panels]]
-
-
-def replayed(session: Session) -> list[str]:
-    """What the session's lines print when they are run anew."""
-    scope: dict[str, Any] = {"torch": torch, "F": F}
-    printed = []
-    for code, _ in session.lines:
-        try:
-            try:
-                compiled = compile(code, "session", "eval")
-            except SyntaxError:
-                exec(code, scope)
-                printed.append("")
-            else:
-                result = eval(compiled, scope)
-                printed.append("" if result is None else repr(result))
-        except RuntimeError as error:
-            printed.append(f"RuntimeError: {error}")
-    return printed
 
 
 def test_the_defaults_are_the_tutorials_four_functions_and_axis() -> None:
@@ -195,13 +177,13 @@ def test_corner_settings_are_computed() -> None:
         view = shown(which=list(FORMULAS), **dict(zip(CORNERS, values, strict=True)))
         assert len(tables(view)["functions"]) == len(FORMULAS)
         for session in (block for block in view.blocks if isinstance(block, Session)):
-            assert replayed(session) == [output for _, output in session.lines]
+            assert replayed(session.lines, torch=torch, F=F) == list(session.lines)
 
 
 @names
 def test_every_session_gives_what_it_shows_when_run_again(name: str) -> None:
     for session in (block for block in shown(which=[name]).blocks if isinstance(block, Session)):
-        assert replayed(session) == [output for _, output in session.lines]
+        assert replayed(session.lines, torch=torch, F=F) == list(session.lines)
 
 
 def test_f_sigmoid_and_f_tanh_work_without_a_warning_as_the_text_says() -> None:

@@ -13,6 +13,7 @@ from charts.blocks import Graph, Note, Session, Table
 from charts.chart import Chart, Line, Points
 from lab.lesson import View
 from nets.autograd import EXPRESSIONS, LESSON, AutogradConfig, backward_passes, finite_difference, recorded
+from tests.sessions import replayed
 
 VALUES: list[list[list[float]]] = [
     [[1, 2], [3, 4]],
@@ -51,25 +52,6 @@ def structure(chart: Chart) -> list[object]:
         for panel in chart.panels
     ]
     return [marks, [(p.title, p.x_label, p.y_label, p.x_range is None, p.y_range is None) for p in chart.panels]]
-
-
-def replayed(session: Session) -> list[str]:
-    """What the session's lines print when they are run anew."""
-    names: dict[str, Any] = {"torch": torch}
-    printed = []
-    for code, _ in session.lines:
-        try:
-            try:
-                compiled = compile(code, "session", "eval")
-            except SyntaxError:
-                exec(code, names)
-                printed.append("")
-            else:
-                result = eval(compiled, names)
-                printed.append("" if result is None else repr(result))
-        except RuntimeError as error:
-            printed.append(f"RuntimeError: {str(error).splitlines()[0]}")
-    return printed
 
 
 def test_the_defaults_give_the_tutorials_gradient() -> None:
@@ -172,7 +154,7 @@ def test_every_session_gives_what_it_shows_when_run_again(expression: str) -> No
     for values, (times, zero_grad) in itertools.product([*VALUES, MIXED], [(1, False), (3, False), (2, True)]):
         view = shown(expression=expression, values=values, passes=times, zero_grad=zero_grad)
         for session in blocks(view, Session):
-            assert replayed(session) == [output for _, output in session.lines]
+            assert replayed(session.lines, torch=torch) == list(session.lines)
 
 
 @expressions

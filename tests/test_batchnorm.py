@@ -1,9 +1,6 @@
 """What the lesson on batch norm says, measured."""
 
-import ast
-import contextlib
 import copy
-import io
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -18,8 +15,10 @@ from charts.chart import Band
 from charts.text import said
 from lab.lesson import View
 from lab.training import Trainer
+from lab.transcript import first_line
 from nets import batchnorm
 from nets.batchnorm import LESSON, BatchNormConfig, Net, activation_inputs, one_layer, stuck_share
+from tests.sessions import replayed
 
 SEEDS = range(5)
 MODES = {True: "train", False: "eval"}
@@ -263,15 +262,8 @@ def test_the_remark_on_momentum_counts_the_batches_that_matter(momentum: float, 
 def test_the_session_gives_what_it_shows(values: tuple[float, ...], passes: int, training: bool) -> None:
     session = one_layer(values, 0.3, passes, training)[0]
     assert isinstance(session, Session)
-    names = {"torch": torch, "nn": nn, "batch_norm_by_hand": batchnorm.batch_norm_by_hand}
-    for code, shown in session.lines:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            try:
-                exec(compile(ast.Interactive(ast.parse(code).body), "session", "single"), names)
-            except ValueError as error:
-                print(f"ValueError: {error}")
-        assert printed.getvalue().strip() == shown
+    names: dict[str, object] = {"torch": torch, "nn": nn, "batch_norm_by_hand": batchnorm.batch_norm_by_hand}
+    assert replayed(session.lines, first_line, **names) == list(session.lines)
     (away,) = [shown for code, shown in session.lines if "batch_norm_by_hand" in code]
     assert float(away) < 1e-3
     assert "Expected more than 1 value per channel when training" in session.lines[-1][1]

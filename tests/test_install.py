@@ -14,7 +14,7 @@ from charts.blocks import Block, Note, Table
 from charts.text import LANGUAGES, Text, said
 from lab.lesson import View
 from nets.install import LESSON, InstallConfig, commands, gradient, product, random_numbers, remark, verdict
-from tests.test_tensors import replayed, shown
+from tests.sessions import replayed, shown
 
 CHOICES = list(combinations(("linux", "macos", "windows"), ("pip", "uv", "conda"), ("cpu", "cuda")))
 
@@ -123,7 +123,7 @@ def test_the_session_shows_what_python_prints() -> None:
         torch.manual_seed(1)
         view = viewed()
         torch.manual_seed(1)
-        assert replayed(view.blocks) == shown(view.blocks)
+        assert replayed(shown(view.blocks), torch=torch, np=np) == shown(view.blocks)
 
 
 def test_the_check_passes_here() -> None:

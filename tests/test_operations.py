@@ -14,6 +14,7 @@ from charts.blocks import Note, Session, Table
 from charts.text import Text, said
 from lab.lesson import View
 from nets.operations import LESSON, NUMPY_CODE, OPERATIONS, TORCH_CODE, OperationsConfig, Pair, in_numpy, in_torch
+from tests.sessions import replayed
 
 SHAPES = [((2, 2), (2, 2)), ((1, 1), (1, 1)), ((6, 6), (6, 6)), ((2, 3), (3, 2)), ((3, 2), (1, 2)), ((1, 4), (4, 1))]
 CLASHES = [((2, 3), (2, 2)), ((2, 2), (3, 3)), ((4, 2), (3, 2)), ((3, 4), (2, 3)), ((1, 5), (6, 2))]
@@ -33,24 +34,6 @@ def matrices(first: tuple[int, int], second: tuple[int, int], seed: int) -> tupl
 
 def blocks(view: View, kind: type) -> list[Any]:
     return [block for block in view.blocks if isinstance(block, kind)]
-
-
-def replayed(session: Session) -> list[str]:
-    """What the session's lines print when they are run anew."""
-    names: dict[str, Any] = {"torch": torch, "np": np}
-    printed = []
-    for code, _ in session.lines:
-        try:
-            try:
-                compiled = compile(code, "session", "eval")
-            except SyntaxError:
-                exec(code, names)
-                printed.append("")
-            else:
-                printed.append(repr(eval(compiled, names)))
-        except (RuntimeError, ValueError, TypeError) as error:
-            printed.append(f"{type(error).__name__}: {str(error).splitlines()[0].strip()}")
-    return printed
 
 
 def test_the_defaults_are_the_tutorials_mm_of_a_matrix_with_itself() -> None:
@@ -135,7 +118,7 @@ def test_every_session_gives_what_it_shows_when_run_again(operation: str) -> Non
     for first, second in [*SHAPES, *CLASHES[:2]]:
         a, b = matrices(first, second, seed=7)
         for session in blocks(shown(operation=operation, a=a.tolist(), b=b.tolist()), Session):
-            assert replayed(session) == [output for _, output in session.lines]
+            assert replayed(session.lines, torch=torch, np=np) == list(session.lines)
 
 
 def test_every_operation_is_written_once_and_shown_as_written() -> None:

@@ -14,7 +14,7 @@ from charts.chart import Band, Line, Points
 from charts.text import said
 from lab.lesson import View
 from nets.random import FORMS, LESSON, RandomConfig, asked_for, draw, draw_many, repeat
-from tests.test_tensors import replayed, shown
+from tests.sessions import replayed, shown
 
 SEEDS = [0, 1, 2, 3, 4]
 
@@ -35,7 +35,7 @@ def misses(form: str, seed: int, draws: int) -> torch.Tensor:
 def test_sessions_show_what_python_prints(form: str) -> None:
     view = viewed(form=form, seed=3)
     with torch.random.fork_rng(devices=[]):
-        assert replayed(view.blocks) == shown(view.blocks)
+        assert replayed(shown(view.blocks), torch=torch, np=np, nn=nn) == shown(view.blocks)
 
 
 def test_the_defaults_are_the_tutorials() -> None:

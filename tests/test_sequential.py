@@ -16,6 +16,7 @@ from charts.blocks import Note, Session, Table
 from lab.training import Trainer
 from nets import classification
 from nets.sequential import LESSON, PROSE, copy_weights
+from tests.sessions import replayed
 
 seeds = pytest.mark.parametrize("seed", [0, 2, 3, 11])
 
@@ -129,22 +130,6 @@ def test_the_table_names_every_weight_in_both_nets_with_its_shape_count_and_diff
     assert all(float(row[4]) > 0 for row in apart[:-1])
 
 
-def typed(lines: tuple[tuple[str, str], ...], names: dict[str, Any]) -> Iterator[str]:
-    """What Python's prompt says to each line of a session."""
-    for code, _ in lines:
-        printed: list[str] = []
-        names["print"] = lambda value, said=printed: said.append(str(value))
-        try:
-            try:
-                value = eval(code, names)
-            except SyntaxError:  # a statement
-                value = exec(code, names)  # type: ignore[func-returns-value]
-        except (RuntimeError, TypeError) as error:
-            printed.append(f"{type(error).__name__}: {str(error).expandtabs(4)}")
-            value = None
-        yield "\n".join(printed) if value is None else repr(value)
-
-
 @pytest.mark.parametrize("settings", [{}, {"same_start": False, "hidden_units": 3, "seed": 7}])
 def test_the_session_shows_what_python_says_to_its_lines(settings: dict[str, object]) -> None:
     trainer = trained(steps=5, **settings)
@@ -152,7 +137,11 @@ def test_the_session_shows_what_python_says_to_its_lines(settings: dict[str, obj
     net_class, net_sequential = (copy.deepcopy(each.net) for each in trainer.learners)
     names: dict[str, Any] = {"net_class": net_class, "net_sequential": net_sequential, "x": trainer.experiment.train.x}
     names |= {"nn": nn, "F": F, "OrderedDict": OrderedDict, "copy_weights": copy_weights}
-    assert list(typed(lines, names)) == [output for _, output in lines]
+
+    def told(error: Exception) -> str:
+        return f"{type(error).__name__}: {str(error).expandtabs(4)}"
+
+    assert replayed(lines, told, **names) == list(lines)
 
 
 def test_one_nets_state_dict_does_not_load_into_the_other_and_the_message_says_why() -> None:

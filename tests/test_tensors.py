@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from charts import browser
-from charts.blocks import Block, Note, Session, Table
+from charts.blocks import Note, Table
 from charts.chart import Line, Points
 from charts.text import Text, said
 from lab.lesson import View
 from nets.tensors import LESSON, TensorsConfig, change, places, shares_memory, through_a_layer
+from tests.sessions import replayed, shown
 
 MATRICES = [[[0, 1, 2], [3, 4, 5]], [[0, 1], [2, 3], [4, 5]], [[7]], [[1, 2, 3, 4]], [[0.5, 1, 2], [3, 4, 5]]]
 
@@ -20,34 +21,11 @@ def viewed(**settings: object) -> View:
         return LESSON.compute(LESSON.config.parse(settings))
 
 
-def replayed(blocks: tuple[Block, ...]) -> list[tuple[str, str]]:
-    """Every line of the sessions with what Python prints for it, run anew in one namespace."""
-    names: dict[str, object] = {"np": np, "torch": torch, "nn": nn}
-    return [(line, _printed(line, names)) for block in blocks if isinstance(block, Session) for line, _ in block.lines]
-
-
-def shown(blocks: tuple[Block, ...]) -> list[tuple[str, str]]:
-    return [line for block in blocks if isinstance(block, Session) for line in block.lines]
-
-
-def _printed(line: str, names: dict[str, object]) -> str:
-    try:
-        code = compile(line, "<session>", "eval")
-    except SyntaxError:
-        exec(line, names)
-        return ""
-    try:
-        value = eval(code, names)
-    except (RuntimeError, TypeError, ValueError) as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return "" if value is None else repr(value)
-
-
 @pytest.mark.parametrize("side", ["numpy", "torch"])
 @pytest.mark.parametrize("array", MATRICES)
 def test_sessions_show_what_python_prints(array: list[list[float]], side: str) -> None:
     view = viewed(array=array, side=side, data=[0.5, 3])
-    assert replayed(view.blocks) == shown(view.blocks)
+    assert replayed(shown(view.blocks), np=np, torch=torch, nn=nn) == shown(view.blocks)
 
 
 def test_the_defaults_are_the_tutorials() -> None:
