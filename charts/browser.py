@@ -93,7 +93,8 @@ def changed(base: dict[str, str], now: dict[str, str]) -> dict[str, str]:
 
 
 def _base64(values: Array | npt.NDArray[np.uint8]) -> str:
-    return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()
+    kind = "u1" if values.dtype == np.uint8 else "<f4"  # the page reads nothing else
+    return base64.b64encode(values.astype(kind).tobytes()).decode()
 
 
 def _tooltip(panel: Panel, mark: Mark) -> dict[Language, str]:

@@ -26,8 +26,6 @@ IDEAS: dict[str, dict[str, Any]] = {
     "with_conda": {"manager": "conda"},
 }
 
-# What a visitor's choice means. Addresses of package indexes change and are told by pytorch.org alone.
-
 
 @dataclass(frozen=True, kw_only=True)
 class InstallConfig(Config):
@@ -129,6 +127,7 @@ def commands(system: str, manager: str, device: str) -> tuple[tuple[Words, str],
 
 def remark(system: str, manager: str, device: str) -> Note:
     """What is special about this choice."""
+    # No remark names the address of a package index: addresses change, and pytorch.org shows the current one.
     cuda = device == "cuda"
     if system == "macos":
         return Note(PROSE.notes["no_cuda_on_macos"], "warning") if cuda else Note(PROSE.notes["macos"])

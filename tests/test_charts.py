@@ -37,6 +37,8 @@ def test_arrays_arrive_as_little_endian_float32() -> None:
     assert decode(arrays["0.1.high"]) == [1, 2, 3]
     assert decode(arrays["0.x_range"]) == [-1, 3]
     assert "0.y_range" not in arrays
+    wide = Line("line", X.astype(">f8"), X.astype(">f8"))
+    assert decode(browser.arrays(Chart((Panel("p", "x", "y", (wide,)),)))["0.0.x"]) == [0, 1, 2]
 
 
 def test_a_heat_map_arrives_in_bytes_over_its_span() -> None:
