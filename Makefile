@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := app.py environment.py supported.py charts lab nets runs tabs export benchmarks
+CODE := app.py environment.py supported.py charts lab nets runs server tabs export benchmarks
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: app install test check bench checkpoints clean
@@ -22,7 +22,7 @@ bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseli
 	$(BIN)/python -m benchmarks
 
 checkpoints: .venv/installed  ## export the graphs, train and write the bundles that are shipped
-	$(BIN)/python -m export.ship
+	$(BIN)/python -m export.export_graphs
 	for lesson in $$($(BIN)/python -c 'import nets; print(*nets.TRAININGS)'); do \
 	  $(BIN)/python -m export run $$lesson --out checkpoints || exit 1; done
 

@@ -41,8 +41,21 @@ def ignore_proxies() -> None:
     os.environ["no_proxy"] = "*"
 
 
+def configure_gradio() -> None:
+    """Switch off telemetry, and work that is done for a statistics page which is switched off here.
+
+    Call it before gradio is imported.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # After every event, Gradio has pandas summarize all events.
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"], os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = str(10**9), "1"
+    # LIVE_NETS_PROXIES says which forwarding headers to trust, so uvicorn must trust none, not even from this machine.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+
+
 def set_up_console() -> None:
-    """Print to every console and file: a character that its encoding lacks as its escape, such as \\u5b66."""
+    """Print characters that the encoding of stdout or stderr lacks as escapes, such as \\u5b66."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where there is no console, and another class in tests
             stream.reconfigure(errors="backslashreplace")

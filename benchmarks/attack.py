@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
+from benchmarks.client import TRIVIAL, App, Call, FailedError, call, calls, serve, visit
 from benchmarks.load import Times
-from benchmarks.visitor import TRIVIAL, App, Call, FailedError, call, calls, serve, visit
 
 SECONDS = 12.0  # of each attack
 CLICK_SECONDS = 0.5  # from click to click

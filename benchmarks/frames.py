@@ -14,7 +14,7 @@ from tabs import live
 
 
 def run() -> None:
-    """Each lesson, half-way through its run: look, encode, and what the queue would send."""
+    """Each lesson, half-way through its run: snapshot, encode, and what the queue would send."""
     for lesson in TRAININGS.values():
         _measure(lesson)
 
@@ -25,10 +25,10 @@ def _measure(lesson: Training) -> None:
     engine.advance(1, steps // 2, 60, 60)
 
     def ours() -> str:
-        return live.frame(lesson, Frame(1, State.RUNNING, steps, engine.look(1)))
+        return live.frame(lesson, Frame(1, State.RUNNING, steps, engine.frame(1)))
 
     def plain() -> str:
-        engine.look(1)
+        engine.frame(1)
         value = plot.postprocess(figure.draw(engine.chart(1)))
         assert value is not None
         return json.dumps(value.model_dump())

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from benchmarks.visitor import App, Usage, ask, calls, serve, visit
+from benchmarks.client import App, Usage, ask, calls, serve, visit
 
 TAB = "regression"
 PACE = 25  # frames a second

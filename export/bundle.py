@@ -18,7 +18,7 @@ import numpy as np
 from torch import nn
 
 from charts.text import Language, Text
-from export import card, formats, graph, layout, manifest, parity, swap, try_page
+from export import formats, graph, layout, manifest, model_card, parity, swap, try_page
 from export.cases import BrokenFileError, Case, ForeignFolderError, NonFiniteError, Parity, blaming
 from export.formats import Opened
 from lab.evaluation import Restored, is_finite
@@ -251,8 +251,8 @@ def _describe(lesson: Training, net: _Checked, plot: bytes | None) -> Bundle:
     if plot is not None:
         (folder / layout.PLOT).write_bytes(plot)
         files.append(layout.PLOT)
-    (folder / layout.SOURCE).write_bytes(card.source(net.learner.net, net.learner.arguments).encode())
-    (folder / layout.README).write_bytes(card.text(lesson, net.described, files, report).encode())
+    (folder / layout.SOURCE).write_bytes(model_card.source(net.learner.net, net.learner.arguments).encode())
+    (folder / layout.README).write_bytes(model_card.text(lesson, net.described, files, report).encode())
     if layout.ONNX in files:
         page = try_page.render(net.described, (folder / layout.ONNX).read_bytes())
         (folder / layout.PAGE).write_bytes(page)

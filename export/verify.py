@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from charts.text import Language
-from export import bundle, card, formats, graph, layout, manifest, parity, pickles, try_page
+from export import bundle, formats, graph, layout, manifest, model_card, parity, pickles, try_page
 from export.bundle import Answers, Bundle, Draft
 from export.cases import MARGIN, BrokenFileError, Case, NonFiniteError, Parity, blaming
 from export.layout import GOLDEN, ONNX, PAGE, PARAMS, PICKLE, PLOT, README, REPORT, SAFETENSORS, SOURCE
@@ -288,7 +288,7 @@ def _check_texts(
     it, and these two cannot be checked.
     """
     net = rebuilt.learner.net
-    wanted = {SOURCE: card.source(net, rebuilt.learner.arguments).encode()}
+    wanted = {SOURCE: model_card.source(net, rebuilt.learner.arguments).encode()}
     if ONNX in contents:
         wanted[PAGE] = try_page.render(described, own[ONNX])
     unchecked = {}
@@ -296,7 +296,7 @@ def _check_texts(
         if REPORT not in contents:
             raise BrokenFileError(REPORT, "is missing")
         report = _check_report(contents[REPORT], measured, rebuilt.answers)
-        wanted[README] = card.text(rebuilt.trainer.lesson, described, list(contents), report).encode()
+        wanted[README] = model_card.text(rebuilt.trainer.lesson, described, list(contents), report).encode()
     else:
         why = "tells of files that are not there, and was not made anew"
         unchecked = {name: why for name in (REPORT, README) if name in contents}

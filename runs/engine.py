@@ -1,7 +1,7 @@
-"""Where nets train: the trainers of many runs in one process, and what can be asked of them.
+"""The engine: holds the trainers of many runs in one process and executes calls for them.
 
-One call at a time, but for those of ASIDE: torch draws random numbers from one generator for the whole process, and a
-run's turn at it must not overlap another's. All that goes in and out is plain data, so that a pipe can lie between.
+Calls run one at a time, except BACKGROUND_METHODS: torch has one random number generator for the whole process, and
+two runs must not draw from it in turns. Arguments and results are plain data, so that they can go over a pipe.
 """
 
 import json
@@ -28,19 +28,19 @@ from lab.settings import Config
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS, read_recipe
 
-# These take long, leave torch's random numbers alone, and run beside the rest. An export of a new architecture waits
-# for a process of its own, which no picture need wait for.
-ASIDE = {"prepare": "export", "seal": "draw", "draw": "draw"}  # the method, and the thread that it runs on
+# Slow methods that draw no random numbers, and the thread that each runs on beside the others. An export of a new
+# architecture waits for a process of its own; figures need not wait for that.
+BACKGROUND_METHODS = {"prepare": "export", "seal": "draw", "draw": "draw"}
 
 Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look at a run, ready for the page.
+class EncodedFrame:
+    """The state of a run at one step, encoded for the page.
 
-    `body` is the JSON of the arrays, notes and blocks that differ from the run's beginning; see `charts.browser`.
-    `advice` says why the numbers are no longer finite, where they are not.
+    `body` is a JSON object with the arrays, notes and blocks that differ from the run's first frame; see
+    `charts.browser`. `advice` says why the numbers are no longer finite; None if they are.
     """
 
     step: int
@@ -50,105 +50,105 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """What a page is given first: the chart's structure, and a look that is whole. `steps` is how many a run takes."""
+class InitialState:
+    """What a page gets first: the chart's structure and a complete frame; and the run's number of steps and of nets."""
 
     structure: str
-    look: Look
+    frame: EncodedFrame
     steps: int
     nets: int
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: the steps that were taken now, whether any is left, and a look if one was due.
+    """Result of `advance`: number of steps taken, whether the run is at its end, and a frame if one was due.
 
-    `seconds` is the processor time that the steps and the look took.
+    `seconds` is the processor time used.
     """
 
     taken: int
     done: bool
-    look: Look | None
+    frame: EncodedFrame | None
     seconds: float
 
 
 class Engine:
-    """Runs by number. All methods raise KeyError for the number of none."""
+    """Runs by number. Methods that take the number of a run raise KeyError if there is none."""
 
     def __init__(self) -> None:
         self._runs: dict[int, _Run] = {}
 
     def ping(self) -> None:
-        """Answer, which proves that calls are being answered."""
+        """Do nothing; the answer proves that calls are executed."""
 
     def warm(self, key: str) -> None:
-        """Have ready what the first run of a lesson waits for: most of a second, then nothing."""
+        """Do the one-time work that the first run of a lesson would wait for, most of a second."""
         self.preview(key, {})
 
-    def begin(self, number: int, recipe: Mapping[str, Any]) -> Beginning:
-        """Make a run at step 0, under that number, of a recipe as `Recipe.to_dict` gives it. Raises SettingError."""
+    def begin(self, number: int, recipe: Mapping[str, Any]) -> InitialState:
+        """Create a run at step 0 from the output of `Recipe.to_dict`. Raises SettingError."""
         run = _Run(read_recipe(recipe))
         self._runs[number] = run
         return run.begin()
 
-    def preview(self, key: str, settings: Settings) -> Beginning:
-        """The beginning of a run that is not kept, or what a lesson that trains nothing computes."""
+    def preview(self, key: str, settings: Settings) -> InitialState:
+        """The initial state of a run that is not kept, or what a lesson without training computes."""
         lesson = LESSONS[key]
         if not isinstance(lesson, Computation):
             return _Run(TRAININGS[key].recipe(settings)).begin()
         view = _computed(lesson, lesson.config.parse(settings))
         body = {"arrays": browser.arrays(view.chart), "blocks": html.blocks(view.blocks), "notes": ""}
-        look = Look(0, view.metrics, json.dumps(body), None)
-        return Beginning(browser.structure(view.chart), look, 0, 0)
+        frame = EncodedFrame(0, view.metrics, json.dumps(body), None)
+        return InitialState(browser.structure(view.chart), frame, 0, 0)
 
     def forget(self, number: int) -> None:
-        """Free the run, if there is one of that number."""
+        """Delete the run, if there is one with that number."""
         self._runs.pop(number, None)
 
     def advance(self, number: int, most: int, seconds: float, due: float) -> Progress:
-        """Take up to `most` steps for about `seconds`; then look, if these were all, or `due` seconds are over."""
+        """Take up to `most` steps for about `seconds`; frame after the last, or after `due` seconds."""
         return self._runs[number].advance(most, seconds, due)
 
-    def look(self, number: int) -> Look:
-        """Look now."""
-        return self._runs[number].look()
+    def frame(self, number: int) -> EncodedFrame:
+        """The current frame."""
+        return self._runs[number].frame()
 
-    def stop(self, number: int) -> Look:
-        """End the run where it is, and look."""
+    def stop(self, number: int) -> EncodedFrame:
+        """End the run at its current step; gives its last frame."""
         run = self._runs[number]
         run.trainer.stop()
-        return run.look()
+        return run.frame()
 
-    def look_as(self, number: int, settings: Settings) -> Beginning:
-        """Look from now on in another way: the settings differ from the run's own in views alone."""
+    def change_view(self, number: int, settings: Settings) -> InitialState:
+        """Show the run with other views from now on; all other settings are the run's own."""
         run = self._runs[number]
         run.views = run.trainer.lesson.config.parse(settings)
         return run.begin()
 
     def is_prepared(self, number: int) -> bool:
-        """Whether `prepare` would have nothing to do."""
+        """Whether the ONNX graph of the run's architecture is cached."""
         return bundle.is_prepared(self._runs[number].trainer)
 
     def prepare(self, number: int) -> None:
-        """Have at hand what an export needs. Raises ExportError."""
+        """Export and cache the ONNX graph of the run's architecture. Raises ExportError."""
         bundle.prepare(self._runs[number].trainer)
 
     def check(self, number: int, net: int, out: str, language: Language) -> None:
-        """Write the model files of a net under `out`, read them back, compare. Raises what `bundle.Draft` raises."""
+        """Write one net's files under `out`, load them and compare outputs. Raises the errors of `bundle.Draft`."""
         self._runs[number].check(net, Path(out), language)
 
     def seal(self, number: int) -> tuple[list[Bundle], bytes]:
-        """The bundles of the nets that were checked, put in their place, and a zip of them all."""
+        """The finished bundles of the checked nets, and a zip of them."""
         return self._runs[number].seal()
 
     def cancel(self, number: int) -> None:
-        """Remove what `check` has left of an export that will not be sealed."""
+        """Delete the files of an export that `seal` has not finished."""
         run = self._runs.get(number)
         if run is not None:
             run.cancel()
 
     def chart(self, number: int) -> Chart:
-        """The chart of the last look."""
+        """The chart of the last frame."""
         return self._runs[number].snapshot.chart
 
     def chart_of(self, key: str, settings: Settings) -> Chart:
@@ -159,39 +159,39 @@ class Engine:
         return _Run(TRAININGS[key].recipe(settings)).snapshot.chart
 
     def draw(self, chart: Chart, language: Language) -> dict[str, bytes]:
-        """The chart as files, by their kind; empty if it has no panel."""
-        from charts import figure  # matplotlib takes half a second to import, which a start need not wait for
+        """The chart as image files, by format; empty if it has no panel."""
+        from charts import figure  # matplotlib takes half a second to import, which startup need not wait for
 
         return {kind: figure.save(chart, kind, language) for kind in figure.FORMATS} if chart.panels else {}
 
     def verify(self, folder: str) -> Bundle:
-        """The bundle in that folder, checked anew. Raises what `export.verify.verify` raises."""
+        """Verify the bundle in that folder. Raises the errors of `export.verify.verify`."""
         return verify(Path(folder))
 
 
 class _Run:
-    """One run: its trainer, its last look, and what its page was given first."""
+    """One run: its trainer, its last snapshot, and the arrays of its first frame."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.trainer = Trainer(TRAININGS[recipe.lesson], recipe)
-        self.views: Config = recipe.settings  # of which those that are views say how it is looked at
+        self.views: Config = recipe.settings  # the views among them select what is shown
         self._restored: Mapping[str, Mapping[str, Restored]] = {}
-        self.snapshot: Snapshot = self._look()
+        self.snapshot: Snapshot = self._take_snapshot()
         self._base: dict[str, str] = {}
         self._base_blocks = ""
         self._draft: Draft | None = None
-        self._open = ExitStack()  # of the draft
+        self._open = ExitStack()  # closes the draft
 
-    def _look(self) -> Snapshot:
+    def _take_snapshot(self) -> Snapshot:
         return self.trainer.snapshot(self.views, self._restored)
 
-    def begin(self) -> Beginning:
-        self.snapshot = self._look()
+    def begin(self) -> InitialState:
+        self.snapshot = self._take_snapshot()
         self._base, self._base_blocks = {}, ""
-        look = self._encoded()
+        frame = self._encoded()
         view = self.snapshot.view
         self._base, self._base_blocks = browser.arrays(view.chart), html.blocks(view.blocks)
-        return Beginning(browser.structure(view.chart), look, self.trainer.steps, len(self.trainer.learners))
+        return InitialState(browser.structure(view.chart), frame, self.trainer.steps, len(self.trainer.learners))
 
     def advance(self, most: int, seconds: float, due: float) -> Progress:
         start, used = time.monotonic(), time.thread_time()
@@ -203,14 +203,14 @@ class _Run:
                 break
         done = self.trainer.done
         wanted = done or taken == most or time.monotonic() - start >= due
-        look = self.look() if wanted else None
-        return Progress(taken, done, look, time.thread_time() - used)
+        frame = self.frame() if wanted else None
+        return Progress(taken, done, frame, time.thread_time() - used)
 
-    def look(self) -> Look:
-        self.snapshot = self._look()
+    def frame(self) -> EncodedFrame:
+        self.snapshot = self._take_snapshot()
         return self._encoded()
 
-    def _encoded(self) -> Look:
+    def _encoded(self) -> EncodedFrame:
         view = self.snapshot.view
         blocks = html.blocks(view.blocks)
         body: dict[str, Any] = {
@@ -220,7 +220,9 @@ class _Run:
         if not self._base or blocks != self._base_blocks:
             body["blocks"] = blocks
         ill = self.trainer.diverged or not all(map(math.isfinite, view.metrics.values()))
-        return Look(self.snapshot.step, dict(view.metrics), json.dumps(body), self.trainer.advice if ill else None)
+        return EncodedFrame(
+            self.snapshot.step, dict(view.metrics), json.dumps(body), self.trainer.advice if ill else None
+        )
 
     def check(self, net: int, out: Path, language: Language) -> None:
         if self._draft is None:

@@ -30,5 +30,5 @@ def set_up() -> None:
         logging.getLogger(server).handlers.clear()
         logging.getLogger(server).propagate = True
         logging.getLogger(server).setLevel(logging.ERROR)  # it warns of every request that is none
-    for ours in ("runs", "tabs"):
+    for ours in ("runs", "server", "tabs"):
         logging.getLogger(ours).setLevel(level)

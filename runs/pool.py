@@ -1,7 +1,7 @@
-"""Who trains: worker processes, each of them kept alive, or this process itself.
+"""The pool of worker processes that train, or in their place this process itself, and a typed client for calls.
 
-A run stays with the worker that it began on. The processes are asyncio's own: the pools of concurrent.futures and
-loky give a call to any worker, and lose all of them with one; multiprocessing would import the page into each.
+A run stays with the worker that it was created on. asyncio starts the processes: the pools of concurrent.futures and
+loky send a call to any worker and break as a whole when one dies; multiprocessing would import the page into each.
 """
 
 import asyncio
@@ -12,77 +12,110 @@ import pickle
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from charts.chart import Chart
 from nets import TRAININGS
 from runs import turns
-from runs.engine import ASIDE, Engine
+from runs.engine import BACKGROUND_METHODS, Engine
 from runs.turns import Call, Owner, Turns
 from runs.worker import LENGTH, packed
 
 ASK_EVERY = 0.25  # seconds
-PATIENCE = 30  # seconds that a worker may leave all unanswered before it is taken to hang; a busy machine takes ten
-START_PATIENCE = 60  # the same while it starts, which on a busy machine takes long
-ASIDE_PATIENCE = 400  # for one call that runs aside; an export of a new architecture may take 300
+PATIENCE = 30  # seconds without any answer after which a worker counts as hung; a busy machine takes ten
+START_PATIENCE = 60  # the same during startup, which is slow on a busy machine
+BACKGROUND_PATIENCE = 400  # for one background call; an export of a new architecture may take 300
 WORKERS = 2
 
-WARM_FIRST = sorted(TRAININGS, key="regression".__ne__)  # all lessons that train, the page's first one first
+WARM_FIRST = sorted(
+    TRAININGS, key="regression".__ne__
+)  # lessons that train, beginning with the one that the page opens at
 
-MAIN = "trainer"  # the thread of a worker on which nets train
-ANYBODY: Owner = ("", 0)
+MAIN = "trainer"  # the thread of a worker that trains
+NOBODY: Owner = ("", 0)  # calls that no visitor asked for
+
+THREADS = (MAIN, *dict.fromkeys(BACKGROUND_METHODS.values()))
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 
 class LostError(RuntimeError):
-    """The worker that a call went to is gone, and what it held is lost."""
+    """The worker of a call has died, and its runs are lost."""
 
 
 class NoWorkerError(LostError):
-    """There is no worker to call, and none has come for a minute."""
+    """No worker has started within a minute."""
+
+
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]  # positional and keyword arguments
 
 
 class Runner(ABC):
-    """Where an Engine is called. `runs` counts the runs that stay with it, `active` those of them that train."""
+    """Something that executes the methods of an Engine. `runs` counts its runs, `active` those that train now."""
 
     def __init__(self) -> None:
         self.runs = 0
         self.active = 0
 
     @abstractmethod
-    async def call(self, method: str, *arguments: object, owner: Owner = ANYBODY) -> Any:
-        """What the method gives, once it is the owner's turn. Raises what it raises, and LostError."""
+    async def execute(self, method: str, arguments: Arguments, owner: Owner) -> Any:
+        """Result of an Engine method, once it is the owner's turn. Raises its exceptions, and LostError."""
 
     @abstractmethod
-    def tell(self, method: str, *arguments: object) -> None:
-        """Have the method called, and wait for nothing."""
+    def execute_later(self, method: str, arguments: Arguments) -> None:
+        """Execute an Engine method without waiting for it or its result."""
 
 
-class Here(Runner):
-    """This process: for tests, and wherever no pool was opened."""
+class Client:
+    """Typed calls of Engine methods on one runner: `await client.call(Engine.frame, number)`.
+
+    The processor time is charged to `owner`, an address and the number of a run.
+    """
+
+    def __init__(self, runner: Runner, owner: Owner = NOBODY) -> None:
+        self.runner = runner
+        self.owner = owner
+
+    async def call(self, method: Callable[Concatenate[Engine, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Result of the method, once it is the owner's turn. Raises its exceptions, and LostError."""
+        result: T = await self.runner.execute(method.__name__, (args, kwargs), self.owner)
+        return result
+
+    def send(self, method: Callable[Concatenate[Engine, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call the method without waiting for it."""
+        self.runner.execute_later(method.__name__, (args, kwargs))
+
+
+class InProcessRunner(Runner):
+    """Executes in this process: in tests, and while no pool is open."""
 
     def __init__(self) -> None:
         super().__init__()
         self.engine = Engine()
-        # As in a worker. asyncio's own threads are for what takes no time: exports would hold all of them.
-        self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in (MAIN, *ASIDE.values())}
+        # The threads of a worker. asyncio's own are few, and exports would block all of them.
+        self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in THREADS}
 
-    async def call(self, method: str, *arguments: object, owner: Owner = ANYBODY) -> Any:
-        work = getattr(self.engine, method)
-        thread = self._threads[ASIDE.get(method, MAIN)]
-        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+    async def execute(self, method: str, arguments: Arguments, owner: Owner) -> Any:
+        args, kwargs = arguments
+        work = partial(getattr(self.engine, method), *args, **kwargs)
+        thread = self._threads[BACKGROUND_METHODS.get(method, MAIN)]
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-    def tell(self, method: str, *arguments: object) -> None:
-        self._threads[MAIN].submit(getattr(self.engine, method), *arguments)
+    def execute_later(self, method: str, arguments: Arguments) -> None:
+        args, kwargs = arguments
+        self._threads[MAIN].submit(getattr(self.engine, method), *args, **kwargs)
 
 
 class Worker(Runner):
-    """A process. Its calls come from one event loop; on each of its threads, addresses and their runs take turns."""
+    """A process. All calls come from one event loop; on each thread, addresses and their runs take turns."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         super().__init__()
@@ -91,15 +124,15 @@ class Worker(Runner):
         self._process, self._calls, self._answers = process, process.stdin, process.stdout
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._turns = {name: Turns(turns.AHEAD if name == MAIN else 0.0) for name in (MAIN, *ASIDE.values())}
-        self._deadlines: dict[int, asyncio.TimerHandle] = {}  # of the calls that run aside
+        self._turns = {name: Turns(turns.AHEAD if name == MAIN else 0.0) for name in THREADS}
+        self._deadlines: dict[int, asyncio.TimerHandle] = {}  # of background calls
         self.alive = True
-        self._heard = time.monotonic()  # when it last answered anything
+        self._heard = time.monotonic()  # time of its last answer
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
     async def start(cls) -> "Worker":
-        """A worker that answers. Raises LostError for one that does not."""
+        """A started worker. Raises LostError if it does not answer."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "runs.worker"),
@@ -119,12 +152,12 @@ class Worker(Runner):
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """Its process id."""
         return self._process.pid
 
-    async def call(self, method: str, *arguments: object, owner: Owner = ANYBODY) -> Any:
+    async def execute(self, method: str, arguments: Arguments, owner: Owner) -> Any:
         number, future = self._expect(method)
-        waiting = self._turns[ASIDE.get(method, MAIN)]
+        waiting = self._turns[BACKGROUND_METHODS.get(method, MAIN)]
         waiting.put(Call(number, method, owner, packed((number, method, arguments)), future))
         self._send_from(waiting)
         try:
@@ -134,45 +167,45 @@ class Worker(Runner):
             self._waiting.pop(number, None)
 
     def _expect(self, method: str) -> "tuple[int, asyncio.Future[Any]]":
-        """The number for a call, and the future that gets its answer."""
+        """The number of a new call, and the future that gets its answer."""
         if not self.alive:
-            raise LostError(f"{method} was asked of a worker that is gone")
+            raise LostError(f"{method} was called on a dead worker")
         number = next(self._numbers)
         self._waiting[number] = future = asyncio.get_running_loop().create_future()
         return number, future
 
     def _send_from(self, waiting: Turns) -> None:
         while self.alive and (call := waiting.take()) is not None:
-            # Not drained: a worker that has stopped reading is found out soon, and what is asked meanwhile is small.
+            # Without drain: a worker that does not read is soon found to hang, and calls are small until then.
             self._calls.write(call.content)
-            if call.method in ASIDE:
-                # Also for a caller that gives up: others wait for the thread.
+            if call.method in BACKGROUND_METHODS:
+                # Also if the caller gives up: others wait for the thread.
                 loop = asyncio.get_running_loop()
-                self._deadlines[call.number] = loop.call_later(ASIDE_PATIENCE, self._give_up, call)
+                self._deadlines[call.number] = loop.call_later(BACKGROUND_PATIENCE, self._give_up, call)
 
     def _give_up(self, call: Call) -> None:
         if not call.future.done():
             call.future.set_exception(LostError(f"{call.method} did not end"))
-        self.kill(f"{call.method} took more than {ASIDE_PATIENCE} s")
+        self.kill(f"{call.method} took more than {BACKGROUND_PATIENCE} s")
 
     def delays(self) -> dict[str, float]:
-        """For each address that waits for its turn to train, the seconds that it has."""
+        """For each address that waits for its turn to train, how many seconds it has waited."""
         return self._turns[MAIN].delays(time.monotonic())
 
-    def tell(self, method: str, *arguments: object) -> None:
+    def execute_later(self, method: str, arguments: Arguments) -> None:
         if self.alive:
-            self._calls.write(packed((next(self._numbers), method, arguments)))  # nobody waits for this number
+            self._calls.write(packed((next(self._numbers), method, arguments)))  # no future waits for this number
 
     async def answers(self, patience: float) -> None:
-        """Wait until all that was asked before is answered. Raises LostError if nothing is for `patience` seconds."""
+        """Wait until all earlier calls are answered. Raises LostError after `patience` seconds without any answer."""
         start = time.monotonic()
         number, ping = self._expect("ping")
-        self._calls.write(packed((number, "ping", ())))  # before all that waits for its turn
+        self._calls.write(packed((number, Engine.ping.__name__, ((), {}))))  # ahead of calls that wait for their turn
         try:
             while not ping.done():
-                left = max(start, self._heard) + patience - time.monotonic()  # a long line of calls is no hang
+                left = max(start, self._heard) + patience - time.monotonic()  # a long queue of calls is not a hang
                 if left <= 0:
-                    self.kill(f"it left everything unanswered for {patience} s")
+                    self.kill(f"no answer for {patience} s")
                     raise LostError("the worker hung")
                 await asyncio.wait([ping], timeout=left)
             await ping
@@ -185,7 +218,7 @@ class Worker(Runner):
             while True:
                 (length,) = LENGTH.unpack(await self._answers.readexactly(LENGTH.size))
                 content = await self._answers.readexactly(length)
-                # From the process that this one started.
+                # Written by a process that this one started.
                 number, well, value, seconds = pickle.loads(content)  # noqa: S301
                 self._heard = time.monotonic()
                 if number in self._deadlines:
@@ -201,7 +234,7 @@ class Worker(Runner):
                     self._send_from(waiting)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        except Exception:  # noqa: BLE001  # an answer that cannot be read: what comes after it cannot be either
+        except Exception:  # noqa: BLE001  # after an unreadable answer nothing can be read
             _log.exception("answer not read pid=%d", self.pid)
         finally:
             self.alive = False
@@ -209,32 +242,32 @@ class Worker(Runner):
                 deadline.cancel()
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(LostError("the worker is gone"))
+                    future.set_exception(LostError("the worker has died"))
 
     def kill(self, why: str) -> None:
-        """End it at once; its calls raise LostError."""
+        """Kill the process; pending calls raise LostError."""
         if self.alive:
             _log.error("worker killed pid=%d why=%s", self.pid, why)
             self._end_process()
 
     def _end_process(self) -> None:
         self.alive = False
-        with suppress(ProcessLookupError):  # it has ended meanwhile
+        with suppress(ProcessLookupError):  # it has exited
             self._process.kill()
 
     async def gone(self) -> int:
-        """Wait until its process has ended, asking all the while whether it hangs; the process's exit code."""
+        """Wait until the process exits, killing it if it hangs; gives the exit code."""
         while self.alive:
             try:
                 await self.answers(PATIENCE)
             except LostError:
                 break
             await asyncio.wait([self._listening], timeout=ASK_EVERY)
-        self._end_process()  # should it have done no more than close its pipe
+        self._end_process()  # it may only have closed its pipe
         return await self._process.wait()
 
     async def end(self) -> None:
-        """End it in good order, and at once if it does not."""
+        """Ask the process to exit, and kill it if it does not."""
         self.alive = False
         self._calls.close()
         try:
@@ -247,7 +280,7 @@ class Worker(Runner):
 
 
 class Pool:
-    """Workers, each replaced when it is gone."""
+    """A number of workers; one that dies is replaced."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -256,24 +289,24 @@ class Pool:
         self._keeping: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
-        """Start the workers, and wait for none of them."""
+        """Start the workers, without waiting for them."""
         self._keeping = [asyncio.create_task(self._keep()) for _ in range(self.size)]
 
     async def close(self) -> None:
-        """End them all."""
+        """End all workers."""
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
 
     @property
     def workers(self) -> list[Worker]:
-        """Those that are alive."""
+        """The workers that are alive."""
         return [worker for worker in self._workers if worker.alive]
 
     async def least_busy(self) -> Worker:
-        """The worker with the fewest runs that train, and of these with the fewest runs; waits while there is none.
+        """The worker with the fewest runs in training, then with the fewest runs; waits for one to start.
 
-        Raises NoWorkerError if none comes.
+        Raises NoWorkerError if none does.
         """
         try:
             async with asyncio.timeout(START_PATIENCE):
@@ -281,7 +314,7 @@ class Pool:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise NoWorkerError("no worker has come") from None
+            raise NoWorkerError("no worker has started") from None
         return min(self.workers, key=lambda worker: (worker.active, worker.runs))
 
     async def _keep(self) -> None:
@@ -296,35 +329,36 @@ class Pool:
                 warming = asyncio.create_task(_warm(worker))
                 code = await worker.gone()
                 await warming
-                _log.error("worker gone pid=%d exit=%d runs=%d", worker.pid, code, worker.runs)
-            except (LostError, OSError):  # the machine may have no process or memory to spare, and will again
+                _log.error("worker died pid=%d exit=%d runs=%d", worker.pid, code, worker.runs)
+            except (LostError, OSError):  # the machine may be short of processes or memory for a while
                 _log.exception("worker did not start")
             finally:
                 if worker is not None:
                     self._workers = [each for each in self._workers if each is not worker]
                     await worker.end()
-            await asyncio.sleep(max(0.0, start + 1 - time.monotonic()))  # not in a circle, if none can live
+            await asyncio.sleep(max(0.0, start + 1 - time.monotonic()))  # no busy loop if workers die at once
 
 
 async def _warm(worker: Worker) -> None:
-    """Have a new worker ready for what its first visitors would wait for, one thing after the other, theirs between."""
+    """Do a new worker's one-time work in several calls, so that visitors' calls can run between them."""
+    client = Client(worker)
     try:
         for key in WARM_FIRST:
-            await worker.call("warm", key)
-        await worker.call("draw", Chart(()), "en")  # which imports matplotlib
+            await client.call(Engine.warm, key)
+        await client.call(Engine.draw, Chart(()), "en")  # imports matplotlib
     except LostError:
         return
-    except Exception:  # noqa: BLE001  # a lesson of somebody's own that fails: its visitors are told, others are not hit
-        _log.exception("warming up failed")
+    except Exception:  # noqa: BLE001  # a lesson that fails shows its error on its own tab
+        _log.exception("warm-up failed")
 
 
-_here = Here()
+_in_process = InProcessRunner()
 _pool: Pool | None = None
 
 
 @asynccontextmanager
 async def opened(size: int) -> AsyncIterator[Pool | None]:
-    """While within, `runner` gives workers of a pool of that size; with 0, this process."""
+    """Open a pool of that size for `runner`; with size 0, runs train in this process."""
     global _pool
     turns.training = turns.Allowance(turns.TRAINING_RATE * max(1, size))
     if size == 0:
@@ -340,19 +374,19 @@ async def opened(size: int) -> AsyncIterator[Pool | None]:
 
 
 async def runner() -> Runner:
-    """Where a new run should begin."""
-    return _here if _pool is None else await _pool.least_busy()
+    """The runner for a new run."""
+    return _in_process if _pool is None else await _pool.least_busy()
 
 
 def workers() -> list[Worker]:
-    """The workers that are alive; none where no pool was opened."""
+    """The workers that are alive; none while no pool is open."""
     return [] if _pool is None else _pool.workers
 
 
-async def call(method: str, *arguments: object) -> Any:
-    """What any runner gives; asked of another if the first is lost. For methods that need no run. Raises LostError."""
+async def call(method: Callable[Concatenate[Engine, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Result of an Engine method that needs no run, on any runner; retried once if a worker dies. Raises LostError."""
     owner = turns.address.get(), 0
     try:
-        return await (await runner()).call(method, *arguments, owner=owner)
+        return await Client(await runner(), owner).call(method, *args, **kwargs)
     except LostError:
-        return await (await runner()).call(method, *arguments, owner=owner)
+        return await Client(await runner(), owner).call(method, *args, **kwargs)

@@ -1,18 +1,18 @@
-"""One live run: its state, its commands, and its frames at a steady pace.
+"""A live run: its state, its commands, and its frames at a steady rate.
 
-All state is written on the event loop; the net trains where a Runner has it, in slices short enough that every run
-gets its turn and a command takes effect at once.
+All state is written on the event loop. The net trains in a Runner, in slices short enough that all runs advance and
+commands take effect at once.
 """
 
 import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Concatenate, ParamSpec, TypeVar
 
 from charts.text import Language, Text
 from export.bundle import Bundle
@@ -21,18 +21,17 @@ from lab.recipe import Recipe
 from lab.settings import Config
 from nets import TRAININGS
 from runs import pace, pool, turns
-from runs.engine import Beginning, Look, Progress
-from runs.pool import LostError, Runner
+from runs.engine import EncodedFrame, Engine, InitialState
+from runs.pool import Client, LostError, Runner
 
-FRAME_SECONDS = 1 / 25  # when nobody else is about; `pace` has it last longer
-SLICE_SECONDS = 0.02  # at most; runs that train beside each other share it
+FRAME_SECONDS = 1 / 25  # on a server that is not busy; `pace` stretches it
+SLICE_SECONDS = 0.02  # at most; divided among the runs that train on one runner
 SHORTEST_SLICE = 0.002
-FULL_SPEED = 0  # the speed that sets no number of steps to a frame
-AT_ONCE = 0.0
+FULL_SPEED = 0  # the speed without a fixed number of steps a frame
 
 SILENT = Text("", "")
 BROKEN = Text(
-    "Something went wrong on our side, and this run is lost. Press Train to start anew.",
+    "Something went wrong on our side, and this run is lost. Press Train to start a new one.",
     "我们这边出了问题，这次训练没有了。请按“训练”重新开始。",
 )
 LOST = Text(
@@ -40,12 +39,15 @@ LOST = Text(
     "训练这个网络的进程意外结束，这次训练没有了。设置都还在：请再按一次“训练”。",
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 _numbers = itertools.count(1)
 
 
 class State(StrEnum):
-    """What a run is at; the page shows it as data-state."""
+    """The state of a run; the page shows it as data-state."""
 
     IDLE = "idle"
     RUNNING = "running"
@@ -57,45 +59,44 @@ class State(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What there is to show of a run at one moment; `message` says in plain words why it ended badly, if it did."""
+    """What the page shows of a run at one moment; `message` says why it failed, if it did."""
 
     run: int
     state: State
     steps: int
-    look: Look
+    encoded: EncodedFrame
     message: Text = SILENT
 
 
 @dataclass(frozen=True, eq=False)
-class Opening:
-    """What brings a run onto a page: its chart's structure and its first frame, which later ones build on."""
+class ChartSetup:
+    """What the page needs to show a run: the chart's structure and the first frame, which later frames refer to."""
 
     frame: Frame
     structure: str
 
 
 class Run:
-    """A run from its settings to its bundle; `await Run.create(...)` makes one, and `free` gives its memory back."""
+    """A run from its recipe to its bundle; `await Run.create(recipe)` creates one."""
 
     def __init__(self, recipe: Recipe, runner: Runner, number: int) -> None:
         self.lesson: Training = TRAININGS[recipe.lesson]
-        self.config = recipe.settings  # with the views that it is looked at with
+        self.config = recipe.settings  # with the current views
         self.speed = FULL_SPEED
         self.state = State.IDLE
-        self.beginning: Opening  # at step 0, or when it was last looked at in another way
-        self._runner = runner
+        self.chart_setup: ChartSetup  # of step 0, or of the last change of view
         self._number = number
-        self._owner = turns.address.get(), number
+        self._client = Client(runner, (turns.address.get(), number))
         self._message = SILENT
         self._turn = 0
         self._abandoned = False
         self._freed = False
         self._export_claimed = False
-        self.watchers = 0  # who wait for its frames, or for its turn
+        self.watchers = 0  # pages that wait for its frames or for its place to train
 
     @classmethod
     async def create(cls, recipe: Recipe) -> "Run":
-        """A run at step 0, in state idle. Raises LostError, and SettingError for changes that the run does not have."""
+        """A run at step 0, in state idle. Raises LostError, and SettingError for changes that the run cannot make."""
         try:
             return await cls._created(recipe)
         except LostError:
@@ -105,45 +106,44 @@ class Run:
     async def _created(cls, recipe: Recipe) -> "Run":
         runner = await pool.runner()
         run = cls(recipe, runner, next(_numbers))
-        runner.runs += 1  # at once, for the next of a crowd to see it
+        runner.runs += 1  # before any await, so that concurrent calls see it
         try:
-            run._begin(await run._call("begin", run._number, recipe.to_dict()))
-        except BaseException:  # whoever asked for it may have gone, and it may be made all the same
+            run._show(await run._client.call(Engine.begin, run._number, recipe.to_dict()))
+        except BaseException:  # also if cancelled: the engine may create it all the same
             run._free()
             raise
         return run
 
-    def _begin(self, begun: Beginning) -> None:
-        self._steps, self._nets = begun.steps, begun.nets
-        self._id, self._look = _new_id(), begun.look
-        self.beginning = Opening(self.frame, begun.structure)
+    def _show(self, initial: InitialState) -> None:
+        self._steps, self._nets = initial.steps, initial.nets
+        self._id, self._encoded = _new_id(), initial.frame
+        self.chart_setup = ChartSetup(self.frame, initial.structure)
 
     @property
     def frame(self) -> Frame:
-        """The latest frame; makes no new one."""
-        return Frame(self._id, self.state, self._steps, self._look, self._message)
+        """The latest frame."""
+        return Frame(self._id, self.state, self._steps, self._encoded, self._message)
 
     def start(self) -> bool:
-        """Let the run go on, if it can: one that is on or over, or abandoned, stays as it is."""
+        """Start or continue the run; False if it is running, over or abandoned."""
         if self._abandoned or self.state not in (State.IDLE, State.PAUSED):
             return False
         self.state = State.RUNNING
         return True
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
-        """Train while the run is on, and give a frame every FRAME_SECONDS; the last frame shows how it rests.
+        """Train while the run is running, and yield a frame every FRAME_SECONDS; the last one shows the final state.
 
-        Where `pace` has frames come less often, each has more steps, and the run takes no longer. A run that cannot
-        keep that pace gives fewer frames, each after training on, and never waits. Only the latest iterator drives a
-        run: an earlier one ends, and gives no last frame. Nor does one of a run that is abandoned. Closing the
-        iterator pauses the run.
+        If `pace` stretches the frames, each has more steps, and the run takes no longer. A run that is too slow for the
+        rate yields fewer frames and never waits. Only the latest iterator trains: an earlier one ends without a last
+        frame, as does that of an abandoned run. Closing the iterator pauses the run.
         """
         self._turn += 1
         turn, due = self._turn, time.monotonic()
         moved = False
         owed = 0.0  # steps
-        address, _ = self._owner
-        self._runner.active += 1
+        address, _ = self._client.owner
+        self._client.runner.active += 1
         pace.watched[address] += 1
         try:
             while self.state is State.RUNNING and turn == self._turn:
@@ -158,7 +158,7 @@ class Run:
                     yield self.frame
                     await asyncio.sleep(due - time.monotonic())
         finally:
-            self._runner.active -= 1
+            self._client.runner.active -= 1
             pace.watched[address] -= 1
             if not pace.watched[address]:
                 del pace.watched[address]
@@ -168,35 +168,35 @@ class Run:
             yield self.frame
 
     async def step(self) -> Frame:
-        """Take one step and pause; a run that is on or over stays as it is."""
+        """Take one step and pause; a run that is running or over is not changed."""
         if self.start():
             try:
-                await self._train(1, AT_ONCE)
+                await self._train(1, due=0.0)
             finally:
                 self.pause()
         return self.frame
 
     def pause(self) -> None:
-        """Hold the run where it is; `frames` and `step` go on from there."""
+        """Pause the run; `frames` and `step` continue it."""
         if self.state is State.RUNNING:
             self.state = State.PAUSED
 
     async def stop(self) -> Frame:
-        """End the run early; what it has learned counts."""
+        """End the run at its current step, as done."""
         if self.state in (State.RUNNING, State.PAUSED):
-            # No slice follows the one that is on, and the look comes after that one's last step.
+            # No slice follows the current one, and the engine stops after that one's last step.
             self.state = State.DONE
-            await self._look_again("stop")
+            await self._update(Engine.stop)
         return self.frame
 
     def abandon(self) -> None:
-        """End the run for good, show nothing more of it, and free what it holds."""
+        """End the run, yield no more frames, and free its memory."""
         self.state = State.IDLE
         self._abandoned = True
         self._free()
 
     def end(self, message: Text) -> None:
-        """End the run for a reason that its visitor is told, and free what it holds."""
+        """End the run in state error with a message for its visitor, and free its memory."""
         self.state = State.ERROR
         self._message = message
         self._free()
@@ -204,133 +204,128 @@ class Run:
     def _free(self) -> None:
         if not self._freed:
             self._freed = True
-            self._runner.runs -= 1
-            self._runner.tell("forget", self._number)
+            self._client.runner.runs -= 1
+            self._client.send(Engine.forget, self._number)
 
-    async def show_as(self, config: Config) -> Opening:
-        """Look at the run in another way, from now on: `config` differs from its own in views alone.
+    async def change_view(self, config: Config) -> ChartSetup:
+        """Show the run with other views from now on; to the page it is a new run that begins at this step.
 
-        To a page it is another run, which begins at this moment. Raises ValueError for settings of another run.
+        Raises ValueError if `config` differs from the run's settings in more than views.
         """
         if not config.same_run(self.config):
-            raise ValueError("only views can change while a run stands")
-        begun = await self._attempt("look_as", config.to_dict())
-        if begun is not None:
+            raise ValueError("only views can change during a run")
+        initial = await self._attempt(Engine.change_view, config.to_dict())
+        if initial is not None:
             self.config = config
-            self._begin(begun)
-        return self.beginning
+            self._show(initial)
+        return self.chart_setup
 
     @property
     def is_kept(self) -> bool:
-        """Whether its net is still in memory."""
+        """Whether its nets are still in memory."""
         return not self._freed
 
     def claim_export(self) -> bool:
-        """Whether there is something to export and nobody has begun to. Whoever is told so has to do it."""
+        """True once, when the run is done; the caller that gets it must export."""
         claimed = self.state is State.DONE and not self._export_claimed
         self._export_claimed |= claimed
         return claimed
 
     async def export(self, out: Path, language: Language = "en") -> tuple[list[Bundle], bytes]:
-        """Write the run's bundles under `out`, their texts in `language`, look again, and give a zip of them too.
+        """Write the run's bundles under `out`, with texts in `language`, and update the frame. Returns a zip too.
 
-        Raises what `bundle.prepare` and `bundle.Draft` raise, and LostError.
+        Raises the errors of `bundle.prepare` and `bundle.Draft`, and LostError.
         """
-        call, number = self._call, self._number
+        call, number = self._client.call, self._number
         try:
-            if not await call("is_prepared", number):
-                await call("prepare", number)
+            if not await call(Engine.is_prepared, number):
+                await call(Engine.prepare, number)
             for net in range(self._nets):
-                await call("check", number, net, str(out), language)
-            self._look = await call("look", number)  # a lesson may show what was read back
-            made: tuple[list[Bundle], bytes] = await call("seal", number)
+                await call(Engine.check, number, net, str(out), language)
+            self._encoded = await call(Engine.frame, number)  # a lesson may show the loaded nets
+            return await call(Engine.seal, number)
         except LostError:
             self.end(LOST)
             raise
         finally:
-            self._runner.tell("cancel", number)
-        return made
+            self._client.send(Engine.cancel, number)
 
     async def draw(self, language: Language) -> Mapping[str, bytes]:
-        """The chart on show as files, by their kind; empty if there is none. Raises LostError."""
+        """The current chart as image files, by format; empty if there is none. Raises LostError."""
         try:
-            chart = await self._call("chart", self._number)
-            drawn: Mapping[str, bytes] = await self._call("draw", chart, language)
+            chart = await self._client.call(Engine.chart, self._number)
+            return await self._client.call(Engine.draw, chart, language)
         except LostError:
             self.end(LOST)
             raise
-        return drawn
-
-    async def _call(self, method: str, *arguments: object) -> Any:
-        return await self._runner.call(method, *arguments, owner=self._owner)
 
     async def _train(self, steps: int, due: float) -> None:
-        """Up to that many steps in slices, as long as the run is on and nothing is due, and a look at the end."""
-        address, _ = self._owner
+        """Take up to `steps` steps while the run is running, until `due` (time.monotonic); then update the frame."""
+        address, _ = self._client.owner
         while self.state is State.RUNNING:
             if turns.training.is_spent(address):
                 await asyncio.sleep(turns.training.wait(address))
-                continue  # the run may have been held meanwhile
-            length = max(SHORTEST_SLICE, SLICE_SECONDS / max(1, self._runner.active))
-            made: Progress | None = await self._attempt("advance", steps, length, due - time.monotonic())
+                continue  # the run may have been paused meanwhile
+            length = max(SHORTEST_SLICE, SLICE_SECONDS / max(1, self._client.runner.active))
+            made = await self._attempt(Engine.advance, steps, length, due - time.monotonic())
             if made is None:
                 return
             turns.training.spend(address, made.seconds)
             steps -= made.taken
-            if made.look is not None:
-                self._see(made.look)
+            if made.frame is not None:
+                self._set_frame(made.frame)
                 if made.done and self.state in (State.RUNNING, State.PAUSED):
-                    self.state = State.DONE if made.look.advice is None else State.DIVERGED
-                    self._message = made.look.advice or SILENT
+                    self.state = State.DONE if made.frame.advice is None else State.DIVERGED
+                    self._message = made.frame.advice or SILENT
                 return
-        if not self._abandoned and self.state is not State.ERROR:  # held in the middle of a frame
-            await self._look_again()
+        if not self._abandoned and self.state is not State.ERROR:  # paused during a frame
+            await self._update(Engine.frame)
 
-    async def _look_again(self, method: str = "look") -> None:
-        look: Look | None = await self._attempt(method)
-        if look is not None:
-            self._see(look)
-            if self.state is State.DONE and look.advice is not None:
+    async def _update(self, method: Callable[[Engine, int], EncodedFrame]) -> None:
+        frame = await self._attempt(method)
+        if frame is not None:
+            self._set_frame(frame)
+            if self.state is State.DONE and frame.advice is not None:
                 self.state = State.DIVERGED
-                self._message = look.advice
+                self._message = frame.advice
 
-    def _see(self, look: Look) -> None:
-        if look.step >= self._look.step:  # an answer that was overtaken shows less
-            self._look = look
+    def _set_frame(self, frame: EncodedFrame) -> None:
+        if frame.step >= self._encoded.step:  # answers may arrive out of order
+            self._encoded = frame
 
-    async def _attempt(self, method: str, *arguments: object) -> Any:
-        """What the method gives for this run; None where that has ended it."""
+    async def _attempt(
+        self, method: Callable[Concatenate[Engine, int, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
+        """Result of the method for this run; None if an exception has ended the run."""
         try:
-            return await self._call(method, self._number, *arguments)
+            return await self._client.call(method, self._number, *args, **kwargs)
         except LostError:
             self.end(LOST)
-        except Exception:  # noqa: BLE001  # whatever a net's code raises ends this run, is told, and stays out of others
-            if self._freed:  # it is asked of a run that was put away meanwhile
+        except Exception:  # noqa: BLE001  # an error of a net's code ends this run only
+            if self._freed:  # the run was ended meanwhile
                 return None
-            _log.exception("run failed lesson=%s method=%s", self.lesson.key, method)
+            _log.exception("run failed lesson=%s method=%s", self.lesson.key, method.__name__)
             self.end(BROKEN)
         return None
 
 
-async def preview(lesson: Lesson, config: Config) -> Opening:
-    """What these settings begin with, or, where nothing trains, compute. Raises LostError."""
-    begun: Beginning = await pool.call("preview", lesson.key, config.to_dict())
-    return Opening(Frame(_new_id(), State.IDLE, begun.steps, begun.look), begun.structure)
+async def preview(lesson: Lesson, config: Config) -> ChartSetup:
+    """What a run with these settings shows at step 0, or what a lesson without training computes. Raises LostError."""
+    initial = await pool.call(Engine.preview, lesson.key, config.to_dict())
+    return ChartSetup(Frame(_new_id(), State.IDLE, initial.steps, initial.frame), initial.structure)
 
 
 async def draw(lesson: Lesson, config: Config, language: Language) -> Mapping[str, bytes]:
-    """The chart of `preview` as files, by their kind; empty if there is none. Raises LostError."""
-    chart = await pool.call("chart_of", lesson.key, config.to_dict())
-    drawn: Mapping[str, bytes] = await pool.call("draw", chart, language)
-    return drawn
+    """The chart of `preview` as image files, by format; empty if there is none. Raises LostError."""
+    chart = await pool.call(Engine.chart_of, lesson.key, config.to_dict())
+    return await pool.call(Engine.draw, chart, language)
 
 
 async def verified(folder: Path) -> Bundle:
-    """The bundle in that folder, checked anew. Raises what `export.verify.verify` raises, and LostError."""
-    checked: Bundle = await pool.call("verify", str(folder))
-    return checked
+    """Verify the bundle in that folder. Raises the errors of `export.verify.verify`, and LostError."""
+    return await pool.call(Engine.verify, str(folder))
 
 
 def _new_id() -> int:
-    """Of two runs on a page, the later has the larger."""
+    """An id that is larger for a later run on the same page."""
     return time.time_ns() // 1000

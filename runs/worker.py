@@ -1,8 +1,8 @@
-"""A process of its own for an Engine: `python -m runs.worker` takes calls from its stdin and answers on its stdout.
+"""A process with an Engine: `python -m runs.worker` reads calls from stdin and writes answers to stdout.
 
-A call is (number, method, arguments) and an answer (number, whether it went well, value or exception, seconds that it
-took), each pickled behind its length in four bytes. Both ends are ours, and nothing of a visitor is unpickled: what
-visitors send reaches a worker as plain settings that have been checked.
+A call is (number, method, (args, kwargs)). An answer is (number, whether it succeeded, result or exception, seconds
+taken). Each is pickled and preceded by its length in four bytes. Both ends are ours, and nothing that a visitor sends
+is unpickled: it reaches a worker as plain settings that have been validated.
 """
 
 import os
@@ -18,67 +18,70 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 LENGTH = struct.Struct("<I")
-SWITCH_SECONDS = 0.0005  # after which a thread that draws lets the one that trains go on; Python's own are 5 ms
+Call = tuple[int, str, tuple[tuple[Any, ...], dict[str, Any]]]
+SWITCH_SECONDS = (
+    0.0005  # thread switch interval, for the thread that trains beside one that draws; Python's default is 5 ms
+)
 
 
 def packed(message: object) -> bytes:
-    """A message as it goes over the pipe."""
+    """A message, pickled, with its length."""
     content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(content)) + content
 
 
 def main() -> None:
-    """Answer calls until there are no more: whoever started this process has closed the pipe, or is gone."""
-    # The pipe's end of its own, so that nothing that prints can garble an answer.
+    """Answer calls until the pipe is closed: the parent process has closed it or has died."""
+    # A file descriptor of its own, so that nothing printed to stdout ends up in an answer.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    for each in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes: whoever started this one decides
+    for each in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole process group; the parent decides
         signal.signal(each, signal.SIG_IGN)
-    _offer_to_be_killed_first()
+    _prefer_as_oom_victim()
     from runs import logs
 
     logs.set_up()
-    from charts import plot  # noqa: F401  # Bokeh takes half a second to import, which no visitor need wait for
-    from runs.engine import ASIDE, Engine
+    from charts import plot  # noqa: F401  # Bokeh takes half a second to import, so import it before a visitor waits for it
+    from runs.engine import BACKGROUND_METHODS, Engine
 
     sys.setswitchinterval(SWITCH_SECONDS)
     engine = Engine()
     lock = threading.Lock()
 
-    def answer(number: int, name: str, arguments: tuple[Any, ...]) -> None:
+    def answer(number: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         reply: tuple[int, bool, object, float]
         start = time.perf_counter()
         try:
-            value = getattr(engine, name)(*arguments)
+            value = getattr(engine, name)(*args, **kwargs)
             reply = number, True, value, time.perf_counter() - start
-        except Exception as error:  # noqa: BLE001  # it is raised where the call came from
-            error.add_note(traceback.format_exc())  # which would stay here
+        except Exception as error:  # noqa: BLE001  # raised again in the parent
+            error.add_note(traceback.format_exc())  # tracebacks are not pickled
             reply = number, False, error, time.perf_counter() - start
         try:
             message = packed(reply)
             if isinstance(reply[2], StopIteration):
-                raise TypeError("no future takes it")
+                raise TypeError("a future cannot raise it")
             if not reply[1]:
-                pickle.loads(message[LENGTH.size :])  # noqa: S301  # our own; not every exception comes back
-        except Exception:  # noqa: BLE001  # one that holds a lambda, or whose class takes other arguments than it keeps
-            unsent = RuntimeError(f"{name} gave what cannot be sent: {reply[2]!r}")
+                pickle.loads(message[LENGTH.size :])  # noqa: S301  # our own; not every exception can be unpickled
+        except Exception:  # noqa: BLE001  # it holds a lambda, or its class takes other arguments than it stores
+            unsent = RuntimeError(f"{name}: the result cannot be pickled: {reply[2]!r}")
             message = packed((number, False, unsent, reply[3]))
         with lock:
             answers.write(message)
             answers.flush()
 
-    threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in set(ASIDE.values())}
+    threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in set(BACKGROUND_METHODS.values())}
     calls = sys.stdin.buffer
     while (call := _next(calls)) is not None:
-        number, name, arguments = call
-        if name in ASIDE:
-            threads[ASIDE[name]].submit(answer, number, name, arguments)
+        number, name, (args, kwargs) = call
+        if name in BACKGROUND_METHODS:
+            threads[BACKGROUND_METHODS[name]].submit(answer, number, name, args, kwargs)
         else:
-            answer(number, name, arguments)
-    os._exit(0)  # at once, whatever a thread may still be at: nobody waits for it any more
+            answer(number, name, args, kwargs)
+    os._exit(0)  # without waiting for background threads: no one reads their answers
 
 
-def _next(calls: BinaryIO) -> tuple[int, str, tuple[Any, ...]] | None:
+def _next(calls: BinaryIO) -> Call | None:
     head = calls.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
@@ -86,12 +89,12 @@ def _next(calls: BinaryIO) -> tuple[int, str, tuple[Any, ...]] | None:
     content = calls.read(length)
     if len(content) < length:
         return None
-    call: tuple[int, str, tuple[Any, ...]] = pickle.loads(content)  # noqa: S301  # from the process that started this
+    call: Call = pickle.loads(content)  # noqa: S301  # written by the parent process
     return call
 
 
-def _offer_to_be_killed_first() -> None:
-    """A machine out of memory kills a worker, which is replaced, rather than the page's process."""
+def _prefer_as_oom_victim() -> None:
+    """Have Linux kill a worker first when memory runs out: the pool replaces it, and the server survives."""
     adjustment = Path("/proc/self/oom_score_adj")
     if adjustment.exists():
         adjustment.write_text("500", encoding="utf-8")

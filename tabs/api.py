@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.events import api
+from gradio.events import api  # gr.api, which mypy does not find
 
 from export.bundle import Bundle
 from export.cases import ExportError, NonFiniteError
 from lab.recipe import Recipe
 from lab.settings import Control, SettingError
 from nets import LESSONS, TRAININGS, read_recipe
+from runs.admission import DRAWING, FullError, Place, SpentError, refuse_spent
 from runs.pool import LostError
 from runs.run import LOST, Run, State
-from runs.visitors import DRAWING, FullError, Place, SpentError, refuse_spent
-from tabs import files
+from server import temporary_files
+from server.event_limits import address_of, limited
 from tabs.training_tab import NOT_WRITTEN
-from tabs.visitor import address, fair
 
 _log = logging.getLogger(__name__)
 
@@ -48,18 +48,18 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
     the training that it may have in a minute. The run begins when somebody reads its answer, and ends when nobody does.
     """
     try:
-        refuse_spent(address(request))
-        with Place(address(request)) as place:
+        refuse_spent(address_of(request))
+        with Place(address_of(request)) as place:
             recipe = _recipe(lesson, settings)
             await place.ready()
             run = await Run.create(recipe)
             try:
                 await _train(run)
-                bundles, path = await _exported(run, address(request))
+                bundles, path = await _exported(run, address_of(request))
             finally:
                 run.abandon()
         reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
-        return dict(run.frame.look.metrics), reports, str(path)
+        return dict(run.frame.encoded.metrics), reports, str(path)
     except (SettingError, NonFiniteError, ExportError, FullError, SpentError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     except LostError as error:
@@ -75,7 +75,7 @@ def _recipe(key: object, settings: object) -> Recipe:
 
 async def _exported(run: Run, whose: str) -> tuple[list[Bundle], Path]:
     async with DRAWING.of(whose):
-        with files.new_folder() as (folder, work):
+        with temporary_files.new_folder() as (folder, work):
             bundles, archive = await run.export(work)
             path = folder / f"live-nets-{run.lesson.key}.zip"
             path.write_bytes(archive)
@@ -99,7 +99,7 @@ def build() -> None:
         lesson, settings = gr.Textbox(label="lesson"), gr.JSON(label="settings")
         outputs = [gr.JSON(label="metrics"), gr.JSON(label="parity"), gr.File(label="bundle")]
         gr.Button().click(
-            fair(train, once_read=True),
+            limited(train, wait_for_reader=True),
             [lesson, settings],
             outputs,
             api_name="train",

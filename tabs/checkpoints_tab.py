@@ -26,12 +26,13 @@ from export.layout import find
 from export.manifest import Manifest
 from lab.plots import LOSS, TEST_LOSS
 from nets import TRAININGS
+from runs.admission import COMPUTING
 from runs.pool import LostError, NoWorkerError
 from runs.run import verified
-from runs.visitors import COMPUTING
+from server import gradio_adapter
+from server.event_limits import limited
 from tabs import bundle_view, live
-from tabs.lesson_tab import EVENT, sent
-from tabs.visitor import fair
+from tabs.lesson_tab import EVENT
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 
@@ -107,8 +108,8 @@ class CheckpointsTab:
         self.detail = gr.HTML(
             js_on_load="window.liveNets.checkpoint(element, watch);", elem_classes=["parity", "checkpoint"]
         )
-        self.cards.submit(fair(self.first_view), None, self.cards, **EVENT)
-        self.cards.click(fair(self.choose, COMPUTING), None, self.detail, **EVENT)
+        self.cards.submit(limited(self.first_view), None, self.cards, **EVENT)
+        self.cards.click(limited(self.choose, COMPUTING), None, self.detail, **EVENT)
 
     async def first_view(self) -> AsyncIterator[str]:
         """The cards of all bundles, each checked by now; whatever is wrong with one, the others are shown."""
@@ -141,7 +142,7 @@ class CheckpointsTab:
 
     async def choose(self, event: gr.EventData) -> str:
         """All about one bundle."""
-        name = sent(event, "checkpoint")
+        name = gradio_adapter.sent_with(event, "checkpoint")
         found = self._found.get(name) if isinstance(name, str) else None
         match found:
             case None:

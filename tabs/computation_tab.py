@@ -7,11 +7,12 @@ import gradio as gr
 
 from charts.text import Language
 from lab.lesson import Computation
+from runs.admission import COMPUTING
 from runs.run import draw, preview
-from runs.visitors import COMPUTING
+from server import gradio_adapter
+from server.event_limits import limited
 from tabs import live
-from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates, sent
-from tabs.visitor import fair
+from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates
 
 
 class ComputationTab(LessonTab):
@@ -22,10 +23,12 @@ class ComputationTab(LessonTab):
     def __init__(self, lesson: Computation, language: gr.Textbox) -> None:
         super().__init__(lesson, language)
         changes = [control.change for control in self.controls]
-        gr.on(changes, fair(self.changed, COMPUTING), self.controls, self.chart, trigger_mode="always_last", **CHECKED)
+        gr.on(
+            changes, limited(self.changed, COMPUTING), self.controls, self.chart, trigger_mode="always_last", **CHECKED
+        )
         outputs = [self.chart, *self.controls]
-        self.ideas.click(fair(self.try_idea, COMPUTING), None, outputs, **EVENT)
-        self.ideas.submit(fair(self.open_with, COMPUTING), None, outputs, **EVENT)
+        self.ideas.click(limited(self.try_idea, COMPUTING), None, outputs, **EVENT)
+        self.ideas.submit(limited(self.open_with, COMPUTING), None, outputs, **EVENT)
 
     def _build_run(self) -> None:
         self._build_chart()
@@ -55,7 +58,7 @@ class ComputationTab(LessonTab):
     async def open_with(self, event: gr.EventData) -> Updates:
         """What the settings give that the page's address asks for, and the settings."""
         try:
-            config = self.lesson.config.read(sent(event, "settings"))
+            config = self.lesson.config.read(gradio_adapter.sent_with(event, "settings"))
             return [live.computed(await preview(self.lesson, config)), *self._values(config)]
         except REFUSED as error:
             return self._refused(error)

@@ -14,11 +14,12 @@ from charts import html
 from charts.text import Language, Text
 from lab.lesson import Idea, Lesson, Training
 from lab.settings import Config, SettingError
+from runs.admission import DRAWING, FULL, FullError
 from runs.pool import LostError
-from runs.visitors import DRAWING, FULL, FullError
-from tabs import controls, files, live
+from server import gradio_adapter, temporary_files
+from server.event_limits import limited
+from tabs import controls, live
 from tabs.language import SEND_LANGUAGE, label, language_of
-from tabs.visitor import fair
 
 Updates = list[Any]
 
@@ -80,9 +81,9 @@ class LessonTab(ABC):
             # These two, and the chart, come when the tab is seen first: the page would open later for all tabs' text.
             self.text = gr.HTML(elem_classes="lesson-text")
             self.code = gr.HTML(elem_classes="lesson-code")
-        self.chart.submit(fair(self.first_view), None, [self.chart, self.text, self.code], **EVENT)
+        self.chart.submit(limited(self.first_view), None, [self.chart, self.text, self.code], **EVENT)
         self.save.click(
-            fair(self.save_figure, DRAWING),
+            limited(self.save_figure, DRAWING),
             [language, *self._inputs()],
             [self.chart, self.figures],
             js=SEND_LANGUAGE,
@@ -145,7 +146,7 @@ class LessonTab(ABC):
             drawn = await self._drawn(request, values, language_of(language))
             if not drawn:  # the page offers no such button, but a request need not come from it
                 return live.problem(NO_CHART), gr.skip()
-            with files.new_folder() as (folder, _):
+            with temporary_files.new_folder() as (folder, _):
                 made = [folder / f"{self.lesson.key}.{kind}" for kind in drawn]
                 for file, content in zip(made, drawn.values(), strict=True):
                     file.write_bytes(content)
@@ -171,7 +172,7 @@ class LessonTab(ABC):
 
     def _tried(self, event: gr.EventData) -> tuple[Config, Updates]:
         """The settings of the idea that was clicked, and each control's value for it. Raises SettingError."""
-        number = sent(event, "idea")
+        number = gradio_adapter.sent_with(event, "idea")
         if type(number) is not int or number not in range(len(self._known_ideas)):
             raise SettingError("idea", Text("the number of one of this lesson", "本课里的编号"), number)
         config = self.lesson.config.parse(self._known_ideas[number].settings)
@@ -181,11 +182,6 @@ class LessonTab(ABC):
         """What each control shows for these settings."""
         known, values = self.lesson.config.controls().items(), config.by_name()
         return [controls.value_of(control, values[name]) for name, control in known]
-
-
-def sent(event: gr.EventData, name: str) -> Any:
-    """What the page's code sends along with an event under that name; None without it."""
-    return event._data.get(name) if isinstance(event._data, dict) else None
 
 
 def _ideas(ideas: Sequence[Idea]) -> str:

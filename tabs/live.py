@@ -12,7 +12,7 @@ import gradio as gr
 
 from charts.text import Language, Text, Words, both, joined
 from lab.lesson import Lesson, Training
-from runs.run import SILENT, Frame, Opening, State, preview
+from runs.run import SILENT, ChartSetup, Frame, State, preview
 
 BOKEH_JS = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
 
@@ -59,7 +59,7 @@ def component(lesson: Lesson) -> gr.HTML:
     )
 
 
-def start(lesson: Training, beginning: Opening) -> dict[str, Any]:
+def start(lesson: Training, beginning: ChartSetup) -> dict[str, Any]:
     """The update that brings a run onto the page: the chart's structure, and the run's first frame as its base."""
     return gr.update(value="", base=frame(lesson, beginning.frame), structure=beginning.structure)
 
@@ -79,10 +79,10 @@ async def first_view(lesson: Lesson) -> dict[str, Any]:
     return _first_views[lesson.key]
 
 
-def computed(shown: Opening) -> str:
+def computed(shown: ChartSetup) -> str:
     """The frame of a lesson that trains nothing, whole: its chart's structure never changes."""
     told: dict[str, Any] = {"run": COMPUTED, "step": 0, "state": State.IDLE, "text": both("")}
-    return _joined(told, shown.frame.look.body)
+    return _joined(told, shown.frame.encoded.body)
 
 
 def problem(message: Text) -> str:
@@ -107,7 +107,7 @@ def waiting(now: Frame, rank: int) -> str:
 
 
 def _told(now: Frame, text: dict[Language, str]) -> str:
-    return _joined({"run": now.run, "step": now.look.step, "state": now.state, "text": text}, now.look.body)
+    return _joined({"run": now.run, "step": now.encoded.step, "state": now.state, "text": text}, now.encoded.body)
 
 
 def _joined(head: dict[str, Any], body: str) -> str:
@@ -119,11 +119,11 @@ def describe(frame: Frame, names: Mapping[str, Words]) -> Text:
     """The frame in a line of words: step and the metrics that `names` has, or why the run ended badly."""
     if frame.message is not SILENT:
         return frame.message
-    step, steps = frame.look.step, frame.steps
+    step, steps = frame.encoded.step, frame.steps
     place = _PHRASES.get(frame.state, _DONE if step == steps else _STOPPED).format(step=step, steps=steps)
     metrics: list[Words] = [
         Text("{name} {value}", "{name} {value}").format(name=names[key], value=number(key, value))
-        for key, value in frame.look.metrics.items()
+        for key, value in frame.encoded.metrics.items()
         if key in names
     ]
     return joined([place, *metrics], " · ")

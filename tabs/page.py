@@ -1,4 +1,4 @@
-"""The page: its tabs, its look, and the settings that it is launched with."""
+"""The page: its tabs and theme, and the web application that serves it."""
 
 import json
 from html import escape
@@ -6,21 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
 
 from charts import html
 from charts.text import Text, both
 from lab.lesson import GROUPS, Computation, Lesson, Training
 from nets import LESSONS
-from runs import visitors
-from tabs import api, checkpoints_tab, files, language, service
+from runs import registry
+from server import application, gradio_adapter, temporary_files
+from tabs import api, checkpoints_tab, language, live
 from tabs.computation_tab import ComputationTab
-from tabs.lean import Page
 from tabs.training_tab import TrainingTab
 
 # Gradio's themes fetch their fonts from the network. Each system has its own font with Chinese.
 CHINESE = ("PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC")
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", *CHINESE, "sans-serif")
 MONO_FONTS = ("ui-monospace", "Consolas", "Liberation Mono", *CHINESE, "monospace")
+
+SCRIPTS = ("stream.js", "page.js", "live.js", "numbers.js")  # in the order in which they run
 
 FIRST = "regression"  # the first lesson worth pressing Train on
 
@@ -62,32 +68,10 @@ def theme() -> gr.themes.Base:
     )
 
 
-LAUNCH: dict[str, Any] = {
-    "ssr_mode": False,  # it needs Node, and a page that is drawn by its server first shows its charts later
-    "run_history": False,  # runs are the visitor's own
-    "enable_monitoring": False,  # it would show everybody which events there were
-    "show_error": False,  # errors meant for visitors are shown all the same; others are for the log
-    "max_file_size": "1kb",  # nothing is uploaded here
-    "strict_cors": True,  # no other site's script, nor a file's, may use a server on the visitor's own machine
-    "allowed_paths": [],  # what Gradio serves is its cache alone
-    "state_session_capacity": 1000,  # pages whose components' values are remembered; a page that is forgotten works on
-    "footer_links": ["api"],
-    "pwa": False,
-    "mcp_server": False,
-    "share": False,
-    # Else Gradio ends the program where its own page takes more than three seconds, as on a machine that is busy.
-    "_frontend": False,
-    # As many events as Gradio lets run at once, async ones too. A live run is one for all its time, and one that waits
-    # in the line as well: room for all of these, and for what is clicked beside them.
-    "max_threads": visitors.MOST_TRAINING + visitors.LONGEST_LINE + 200,
-    "app_kwargs": service.APP,
-}
-
-
 def build() -> gr.Blocks:
     """The page of all lessons."""
-    kept = files.SWEEP_SECONDS, files.FILE_AGE
-    with Page(title="Live Nets", analytics_enabled=False, delete_cache=kept) as demo:
+    delete_cache = temporary_files.SWEEP_SECONDS, temporary_files.FILE_AGE
+    with gradio_adapter.StatelessBlocks(title="Live Nets", analytics_enabled=False, delete_cache=delete_cache) as demo:
         # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other. Asked for
         # while the page is still empty, since this goes through all of it.
         demo.queue(default_concurrency_limit=None, max_size=1000)
@@ -100,7 +84,12 @@ def build() -> gr.Blocks:
                     _build_tab(lesson, spoken)
             with gr.Tab(language.label(checkpoints_tab.TITLE), id=checkpoints_tab.KEY, elem_id=checkpoints_tab.KEY):
                 checkpoints_tab.CheckpointsTab()
-        demo.unload(_close)
+
+        async def close(request: gr.Request) -> None:
+            registry.close(str(request.session_hash))
+            gradio_adapter.forget_page(demo, str(request.session_hash))
+
+        demo.unload(close)
     assert isinstance(demo, gr.Blocks)
     return demo
 
@@ -135,21 +124,22 @@ def _header() -> str:
 </div>"""
 
 
-async def _close(request: gr.Request) -> None:
-    visitors.close(str(request.session_hash))
-    service.forget(str(request.session_hash))
-
-
-def launch_options() -> dict[str, Any]:
-    """All that `demo.launch` is given, once the page is built, but for the port."""
+def create_application(blocks: gr.Blocks) -> FastAPI:
+    """The web application that serves the page `build` made."""
     here = Path(__file__).parent
-    return {
-        **LAUNCH,
-        "theme": theme(),
-        "css_paths": [here / "page.css"],
-        "head": "".join(
-            f"<script>{(here / name).read_text(encoding='utf-8')}</script>"
-            for name in ("stream.js", "page.js", "live.js", "numbers.js")
-        ),
-        "i18n": language.translations(),
-    }
+    scripts = [(here / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    bokeh = Route(f"/{live.BOKEH_JS.name}", _bokeh)
+    return application.create(
+        blocks,
+        routes=[bokeh, *checkpoints_tab.ROUTES],
+        cached=lambda path: path == bokeh.path,
+        theme=theme(),
+        css_paths=[here / "page.css"],
+        head="".join(f"<script>{script}</script>" for script in scripts),
+        i18n=language.translations(),
+    )
+
+
+async def _bokeh(request: Request) -> FileResponse:
+    """BokehJS, at an address that does not show where it is installed."""
+    return FileResponse(live.BOKEH_JS)

@@ -16,14 +16,15 @@ from lab.experiment import supervised_step
 from lab.lesson import Training
 from lab.recipe import Recipe
 from lab.settings import Config, SettingError
-from runs import pace, turns, visitors
+from runs import pace, registry, turns
+from runs.admission import COMPUTING, DRAWING, FullError, Place
 from runs.pool import LostError
 from runs.run import Frame, Run, State, draw, preview
-from runs.visitors import COMPUTING, DRAWING, FullError, Place
-from tabs import controls, downloads, files, live
+from server import gradio_adapter, temporary_files
+from server.event_limits import address_of, limited, session_of
+from tabs import controls, downloads, live
 from tabs.language import SEND_LANGUAGE, label, language_of
-from tabs.lesson_tab import CHECKED, EVENT, REFUSED, GoneError, LessonTab, Updates, sent
-from tabs.visitor import address, fair, session
+from tabs.lesson_tab import CHECKED, EVENT, REFUSED, GoneError, LessonTab, Updates
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Buttons:
 
 
 class TrainingTab(LessonTab):
-    """Every handler asks `visitors` for the run of its own visitor; nothing about a run is kept here."""
+    """Handlers look up their visitor's run in `registry`; the tab itself keeps no run."""
 
     lesson: Training
 
@@ -99,29 +100,33 @@ class TrainingTab(LessonTab):
         # Frames go out through one output alone, and as strings: Gradio spends a millisecond on every update of a
         # component, even one that changes nothing, and a tab has twenty.
         trained = self._follow(
-            self.buttons.train.click(fair(self.train, COMPUTING), settings, outputs, **CHECKED), outputs
+            self.buttons.train.click(limited(self.train, COMPUTING), settings, outputs, **CHECKED), outputs
         )
-        tried = self._follow(self.ideas.click(fair(self.try_idea, COMPUTING), self.speed, outputs, **CHECKED), outputs)
-        stepped = self.buttons.step.click(fair(self.step, COMPUTING), settings, outputs, **CHECKED)
-        stopped = self.buttons.stop.click(fair(self.stop), None, outputs, **EVENT)
+        tried = self._follow(
+            self.ideas.click(limited(self.try_idea, COMPUTING), self.speed, outputs, **CHECKED), outputs
+        )
+        stepped = self.buttons.step.click(limited(self.step, COMPUTING), settings, outputs, **CHECKED)
+        stopped = self.buttons.stop.click(limited(self.stop), None, outputs, **EVENT)
         for event in (trained, tried, stepped, stopped):
             event.then(
-                fair(self.take_away),
+                limited(self.take_away),
                 self.language,
                 [self.chart, *self.downloads.components],
                 js=SEND_LANGUAGE,
                 **EVENT,
             )
-        self.buttons.pause.click(fair(self.pause), None, None, **EVENT)
-        self.buttons.reset.click(fair(self.reset, COMPUTING), settings, outputs, **CHECKED)
-        self.ideas.submit(fair(self.open_with, COMPUTING), None, outputs, **EVENT)
-        self.speed.change(fair(self.change_speed), self.speed, self.chart, **CHECKED)
+        self.buttons.pause.click(limited(self.pause), None, None, **EVENT)
+        self.buttons.reset.click(limited(self.reset, COMPUTING), settings, outputs, **CHECKED)
+        self.ideas.submit(limited(self.open_with, COMPUTING), None, outputs, **EVENT)
+        self.speed.change(limited(self.change_speed), self.speed, self.chart, **CHECKED)
         changes = [control.change for control in self.controls]
-        gr.on(changes, fair(self.changed, COMPUTING), settings, self.chart, trigger_mode="always_last", **CHECKED)
+        gr.on(changes, limited(self.changed, COMPUTING), settings, self.chart, trigger_mode="always_last", **CHECKED)
 
     def _follow(self, event: Any, outputs: list[Any]) -> Any:
         """After an event that may have started a run: show its frames, and then how it rests."""
-        return event.then(fair(self.stream), None, self.chart, **EVENT).then(fair(self.rest), None, outputs, **EVENT)
+        return event.then(limited(self.stream), None, self.chart, **EVENT).then(
+            limited(self.rest), None, outputs, **EVENT
+        )
 
     async def train(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Start a run, or go on with one that is paused; `stream` shows it."""
@@ -133,7 +138,7 @@ class TrainingTab(LessonTab):
         if not run.start():
             return self._shown(gr.skip())
         run.speed = chosen
-        return self._shown(live.start(self.lesson, run.beginning) if new else gr.skip(), State.RUNNING, clear=new)
+        return self._shown(live.start(self.lesson, run.chart_setup) if new else gr.skip(), State.RUNNING, clear=new)
 
     async def stream(self, request: gr.Request) -> AsyncIterator[Any]:
         """The frames of the run that is on, until it rests."""
@@ -142,7 +147,7 @@ class TrainingTab(LessonTab):
         if run is not None and run.state is State.RUNNING:
             try:
                 # Closed at once when the visitor goes: a run that nobody watches rests.
-                async with aclosing(self._frames(run, address(request))) as frames:
+                async with aclosing(self._frames(run, address_of(request))) as frames:
                     async for shown in frames:
                         yield shown
             except FullError as error:
@@ -169,12 +174,12 @@ class TrainingTab(LessonTab):
             with Place(whose) as place:
                 async for shown in self._in_line(run, place):
                     yield shown
-                on_show = run.beginning.frame.run
+                on_show = run.chart_setup.frame.run
                 async with aclosing(run.frames()) as frames:
                     async for frame in frames:
                         if frame.run != on_show:  # it is looked at in another way since
                             on_show = frame.run
-                            yield live.start(self.lesson, run.beginning)
+                            yield live.start(self.lesson, run.chart_setup)
                         yield gr.update(value=live.frame(self.lesson, frame, note(frame, whose)))
         finally:
             run.watchers -= 1
@@ -197,7 +202,7 @@ class TrainingTab(LessonTab):
         frame = await run.step()
         if run is not self._current(request) or frame.state is State.RUNNING:
             return self._shown(gr.skip())  # another click has overtaken this one, and shows what came of it
-        chart = live.start(self.lesson, run.beginning) if new else {}
+        chart = live.start(self.lesson, run.chart_setup) if new else {}
         return self._shown({**chart, **gr.update(value=live.frame(self.lesson, frame))}, frame.state, clear=new)
 
     async def pause(self, request: gr.Request) -> None:
@@ -226,15 +231,15 @@ class TrainingTab(LessonTab):
     async def open_with(self, request: gr.Request, event: gr.EventData) -> Updates:
         """Forget the run, and show the untrained net of the settings that the page's address asks for, and these."""
         try:
-            config = self.lesson.config.read(sent(event, "settings"))
+            config = self.lesson.config.read(gradio_adapter.sent_with(event, "settings"))
             return await self._begin_anew(request, config, self._values(config))
         except REFUSED as error:
             return self._shown(self._problem(error))
 
     async def _begin_anew(self, request: gr.Request, config: Config, values: Updates | None = None) -> Updates:
-        async with visitors.turn(session(request), self.lesson.key):
+        async with registry.lock(session_of(request), self.lesson.key):
             untrained = await preview(self.lesson, config)
-            visitors.discard(session(request), self.lesson.key)
+            registry.discard(session_of(request), self.lesson.key)
             return self._shown(live.start(self.lesson, untrained), State.IDLE, clear=True, values=values)
 
     async def changed(self, request: gr.Request, speed: object, *values: object) -> dict[str, Any]:
@@ -255,7 +260,7 @@ class TrainingTab(LessonTab):
             return gr.skip() if run.state in ACTIVE else self._problem(error)
         if config.same_run(run.config):
             if config != run.config and run.is_kept:
-                beginning = await run.show_as(config)
+                beginning = await run.change_view(config)
                 if run.is_kept:
                     return live.start(self.lesson, beginning)
         elif run.state in ACTIVE:
@@ -287,8 +292,8 @@ class TrainingTab(LessonTab):
             return
         yield [gr.skip(), *self.downloads.busy()]
         try:
-            async with DRAWING.of(address(request)):
-                with files.new_folder() as (folder, work):
+            async with DRAWING.of(address_of(request)):
+                with temporary_files.new_folder() as (folder, work):
                     bundles, archive = await run.export(work, spoken)
                     shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
         except (NonFiniteError, ExportError) as error:
@@ -319,26 +324,26 @@ class TrainingTab(LessonTab):
         try:
             chosen = controls.speed_of(speed)
             config, values = self._tried(event)
-            async with visitors.turn(session(request), self.lesson.key):
+            async with registry.lock(session_of(request), self.lesson.key):
                 run = await Run.create(Recipe(self.lesson.key, config))
-                visitors.put(session(request), run, address(request))
+                registry.put(session_of(request), run, address_of(request))
         except REFUSED as error:
             return self._shown(self._problem(error))
         run.start()
         run.speed = chosen
-        return self._shown(live.start(self.lesson, run.beginning), State.RUNNING, clear=True, values=values)
+        return self._shown(live.start(self.lesson, run.chart_setup), State.RUNNING, clear=True, values=values)
 
     def _current(self, request: gr.Request) -> Run | None:
-        return visitors.current(session(request), self.lesson.key)
+        return registry.current(session_of(request), self.lesson.key)
 
     async def _run_to_go_on(self, request: gr.Request, values: tuple[object, ...]) -> tuple[Run, bool]:
         """The visitor's run if it is not over, or else a new one, and whether it is new. Raises what REFUSED has."""
-        async with visitors.turn(session(request), self.lesson.key):
+        async with registry.lock(session_of(request), self.lesson.key):
             run = self._current(request)
             if run is not None and run.state in (State.IDLE, *ACTIVE):
                 return run, False
             run = await Run.create(Recipe(self.lesson.key, self._config(values)))
-            visitors.put(session(request), run, address(request))
+            registry.put(session_of(request), run, address_of(request))
             return run, True
 
     async def _untrained(self, values: tuple[object, ...]) -> Any:

@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +27,7 @@ Train = Callable[..., Trainer]
 
 OURS = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("charts", "lab", "nets", "export", "runs", "tabs")
+    for folder in ("charts", "lab", "nets", "export", "runs", "server", "tabs")
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
 # The app is tested where none of this may matter to it: proxies that do not work, a console without letters beyond
@@ -63,11 +65,25 @@ def app_url() -> Iterator[str]:
         for line in process.stdout:  # ends when the process does
             if url.rstrip("/").encode() in line:
                 break
-        urllib.request.urlopen(url, timeout=30).close()
+        _wait_until_healthy(url)
         yield url
     finally:
         process.terminate()
         process.communicate(timeout=20)
+
+
+def _wait_until_healthy(url: str) -> None:
+    """Wait until the workers of the app have started."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}health", timeout=30).close()
+        except urllib.error.HTTPError as error:
+            assert error.code == 503
+            assert time.monotonic() < end, "no worker has started"
+            time.sleep(0.1)
+        else:
+            return
 
 
 @pytest.fixture(scope="session")

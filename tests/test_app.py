@@ -1,6 +1,7 @@
 """`python app.py` as a program: where it listens, what it asks for, and what it says."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,14 @@ import httpx
 import pytest
 
 from nets import LESSONS
-from tabs import page
-from tests.visitor import Visitor
+from server import application
+from tests.client import Visitor
 
 ROOT = Path(__file__).parent.parent
 
 # Every name that is looked up and every address that is connected to, from before the first import.
 WATCH = """
-import socket, sys
+import contextlib, os, signal, socket, sys, threading, time, urllib.request
 asked = []
 def watch(name, place):
     real = getattr(*name)
@@ -27,29 +28,29 @@ def watch(name, place):
 watch((socket, "getaddrinfo"), 0)
 watch((socket.socket, "connect"), 1)
 import app
-app.demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+
+def end():
+    url = f"http://127.0.0.1:{os.environ['PORT']}/health"
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url).close()
+            break
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end, daemon=True).start()
+app.main()
 print("asked", *asked, sep="\\n", flush=True)
-app.demo.close()
 """
-
-
-BUSY = """
-from gradio import networking
-networking.url_ok = lambda url: False  # as if the page took more than three seconds
-import app
-app.demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
-app.demo.close()
-"""
-
-
-def test_a_machine_that_is_busy_starts_all_the_same() -> None:
-    subprocess.run([sys.executable, "-c", BUSY], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_nothing_leaves_the_machine_at_start() -> None:
-    done = subprocess.run([sys.executable, "-c", WATCH], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
-    asked = done.stdout.partition("asked\n")[2].partition("Closing server")[0].splitlines()
-    assert asked  # Gradio asks itself whether it is up
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        environment = {**os.environ, "PORT": str(probe.getsockname()[1])}
+    command = [sys.executable, "-c", WATCH]
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, encoding="utf-8")
+    asked = done.stdout.partition("asked\n")[2].splitlines()
+    assert asked  # by the request above
     assert [each for each in asked if "127.0.0.1" not in each and "localhost" not in each] == []
 
 
@@ -67,7 +68,7 @@ def test_a_port_that_is_taken_is_named(app_url: str) -> None:
     done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert port in done.stderr
-    assert "set PORT to another" in done.stderr
+    assert "set PORT to another port" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -91,13 +92,10 @@ def test_no_other_site_may_read_a_server_on_ones_own_machine(origin: str, method
 
 
 def test_the_settings_that_the_app_cannot_be_asked_for_are_as_announced() -> None:
-    launched = page.launch_options()
-    assert launched["strict_cors"] is True
-    assert launched["allowed_paths"] == []
-    assert launched["run_history"] is False
-    assert launched["state_session_capacity"] == 1000
-    assert launched["max_file_size"] == "1kb"
-    assert (launched["share"], launched["mcp_server"]) == (False, False)
+    assert application.MOUNT["allowed_paths"] == []
+    assert application.MOUNT["run_history"] is False
+    assert application.MOUNT["max_file_size"] == "1kb"
+    assert application.MOUNT["mcp_server"] is False
 
 
 def test_a_figure_with_a_script_in_it_would_be_saved_and_not_run(app_url: str) -> None:

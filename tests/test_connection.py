@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from tabs import connection
-from tabs.connection import Connection
+from server import connection
+from server.connection import BoundedConnection
 from tests.test_runs import go
 
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -50,8 +50,8 @@ async def turn_loop() -> None:
         await asyncio.sleep(0)
 
 
-def connect(host: str = "a") -> tuple[Connection, Wire]:
-    made, wire = Connection(Config(answer), ServerState(), {}), Wire(host)
+def connect(host: str = "a") -> tuple[BoundedConnection, Wire]:
+    made, wire = BoundedConnection(Config(answer), ServerState(), {}), Wire(host)
     made.connection_made(wire)
     return made, wire
 

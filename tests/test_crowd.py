@@ -12,11 +12,12 @@ from starlette.datastructures import Headers
 from lab.settings import Choices
 from lab.training import Trainer
 from nets import TRAININGS
-from runs import pace, pool, visitors
+from runs import admission, pace, pool, registry
 from runs import run as run_module
+from runs.admission import FullError, Place
+from runs.engine import Engine
 from runs.run import Run, State
-from runs.visitors import FullError, Place
-from tabs import visitor
+from server import event_limits
 from tests.test_runs import go, make, trainer_of, watch
 
 LESSON = TRAININGS["regression"]
@@ -24,10 +25,10 @@ LESSON = TRAININGS["regression"]
 
 @pytest.fixture
 def three_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visitors, "MOST_TRAINING", 3)
-    monkeypatch.setattr(visitors, "MOST_OF_ADDRESS", 2)
-    monkeypatch.setattr(visitors, "LONGEST_LINE", 4)
-    monkeypatch.setattr(visitors, "LONGEST_LINE_OF_ADDRESS", 3)
+    monkeypatch.setattr(admission, "MOST_TRAINING", 3)
+    monkeypatch.setattr(admission, "MOST_TRAINING_OF_ADDRESS", 2)
+    monkeypatch.setattr(admission, "LONGEST_LINE", 4)
+    monkeypatch.setattr(admission, "LONGEST_LINE_OF_ADDRESS", 3)
 
 
 def enter(addresses: str) -> list[Place]:
@@ -48,14 +49,14 @@ def test_an_address_has_no_more_than_its_share_and_others_pass_it() -> None:
     leave(places[0])
     assert places[2].rank == 0
     leave(*places[1:3])
-    assert visitors.training() == visitors.waiting() == 0
+    assert admission.training_count() == admission.waiting_count() == 0
 
 
 @pytest.mark.usefixtures("three_places")
 def test_who_waits_sees_the_line_move() -> None:
     places = enter("aabcdd")
     assert [place.rank for place in places] == [0, 0, 0, 1, 2, 3]
-    assert (visitors.training(), visitors.waiting()) == (3, 3)
+    assert (admission.training_count(), admission.waiting_count()) == (3, 3)
     places[5].moved.clear()
     leave(places[2])
     assert [place.rank for place in places[3:]] == [0, 1, 2]
@@ -96,7 +97,7 @@ def test_a_slower_pace_has_fewer_frames_and_as_many_steps(monkeypatch: pytest.Mo
     monkeypatch.setattr(pace, "_stretch", 2.5)
 
     async def steps(speed: int) -> list[int]:
-        return [frame.look.step for frame in await watch(await make(speed=speed, steps=20))]
+        return [frame.encoded.step for frame in await watch(await make(speed=speed, steps=20))]
 
     assert go(steps(1)) == [2, 5, 7, 10, 12, 15, 17, 20]
     assert go(steps(5)) == [12, 20]
@@ -125,19 +126,19 @@ def test_the_pace_falls_while_the_event_loop_is_late_and_recovers(monkeypatch: p
 def test_a_run_left_alone_is_put_away_and_its_visitor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         run = await Run.create(LESSON.recipe())
-        engine = pool._here.engine
-        visitors.put("idle", run)
+        engine = pool._in_process.engine
+        registry.put("idle", run)
         await run.step()
-        visitors.put_away_idle()
+        registry.end_idle()
         assert run.state is State.PAUSED  # it was touched just now
-        monkeypatch.setattr(visitors, "IDLE_SECONDS", -1)
-        visitors.put_away_idle()
-        assert (run.state, run.frame.message) == (State.ERROR, visitors.PUT_AWAY)
-        assert (await run.step()).message == visitors.PUT_AWAY
-        await run._runner.call("ping")
+        monkeypatch.setattr(registry, "IDLE_SECONDS", -1)
+        registry.end_idle()
+        assert (run.state, run.frame.message) == (State.ERROR, registry.PUT_AWAY)
+        assert (await run.step()).message == registry.PUT_AWAY
+        await run._client.call(Engine.ping)
         assert run._number not in engine._runs  # its memory is free
-        visitors.put_away_idle()
-        assert visitors.current("idle", "regression") is None
+        registry.end_idle()
+        assert registry.current("idle", "regression") is None
 
     go(story())
 
@@ -148,15 +149,15 @@ def test_a_run_that_somebody_watches_is_never_put_away_and_one_that_nobody_does_
     async def story() -> None:
         watched, left = await make(speed=1, steps=5), await make(speed=1, steps=5)
         for name, run in (("busy", watched), ("left", left)):
-            visitors.put(name, run)
+            registry.put(name, run)
             run.start()
         watched.watchers = 1
-        monkeypatch.setattr(visitors, "IDLE_SECONDS", -1)
-        visitors.put_away_idle()
-        assert left.frame.message == visitors.PUT_AWAY
+        monkeypatch.setattr(registry, "IDLE_SECONDS", -1)
+        registry.end_idle()
+        assert left.frame.message == registry.PUT_AWAY
         assert (await watch(watched))[-1].state is State.DONE
-        visitors.close("busy")
-        visitors.close("left")
+        registry.close("busy")
+        registry.close("left")
 
     go(story())
 
@@ -177,19 +178,19 @@ def test_the_largest_run_of_a_lesson_has_a_ceiling(key: str) -> None:
 def test_another_visitors_run_cannot_be_had_by_its_lesson() -> None:
     async def story() -> None:
         run = await make(steps=3)
-        visitors.put("one", run)
-        assert visitors.current("two", "regression") is None
+        registry.put("one", run)
+        assert registry.current("two", "regression") is None
         assert trainer_of(run).step_number == 0
-        visitors.close("two")
-        assert visitors.current("one", "regression") is run
-        visitors.close("one")
+        registry.close("two")
+        assert registry.current("one", "regression") is run
+        registry.close("one")
 
     go(story())
 
 
 def test_what_an_address_asks_for_beyond_its_share_waits_and_others_do_not() -> None:
     async def story() -> list[str]:
-        shares, done = visitors.Shares(1), []
+        shares, done = admission.Shares(1), []
         free = asyncio.Event()
 
         async def work(whose: str, *, waits: bool) -> None:
@@ -214,7 +215,7 @@ def request_of(host: str) -> gr.Request:
 
 
 def test_an_address_has_so_many_events_at_once_and_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visitor, "MOST_EVENTS", 2)
+    monkeypatch.setattr(event_limits, "EVENTS_PER_ADDRESS", 2)
 
     async def story() -> None:
         free = asyncio.Event()
@@ -229,7 +230,7 @@ def test_an_address_has_so_many_events_at_once_and_others_have_theirs(monkeypatc
 
         async def ask(host: str) -> object:
             LocalContext.request.set(request_of(host))
-            return await visitor.fair(handler)()
+            return await event_limits.limited(handler)()
 
         asked = [asyncio.create_task(ask(host)) for host in ("a", "a", "b")]
         await asyncio.sleep(0)
@@ -238,8 +239,8 @@ def test_an_address_has_so_many_events_at_once_and_others_have_theirs(monkeypatc
         free.set()
         assert await asyncio.gather(*asked) == ["done"] * 3
         assert await asyncio.create_task(ask("a")) == "done"
-        assert [each async for each in visitor.fair(frames)()] == [1, 2]
-        assert not visitor._events
+        assert [each async for each in event_limits.limited(frames)()] == [1, 2]
+        assert not event_limits._running
 
     go(story())
 
@@ -266,35 +267,35 @@ def test_an_address_is_what_our_own_outermost_proxy_says(
         client=SimpleNamespace(host="10.0.0.1"),
         headers=Headers(raw=[(b"x-forwarded-for", line.encode()) for line in forwarded.split("|")]),
     )
-    assert visitor.address(request) == told
+    assert event_limits.address_of(request) == told
 
 
 def test_too_many_runs_are_ended_where_most_of_them_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visitors, "MOST_RUNS", 3)
+    monkeypatch.setattr(registry, "MOST_RUNS", 3)
 
     async def story() -> None:
         runs = {name: await make(steps=3) for name in ("learner", "bot1", "bot2", "bot3")}
         for name, run in runs.items():
-            visitors.put(name, run, "mine" if name == "learner" else "theirs")
-        assert runs["bot1"].frame.message == visitors.CROWDED
-        assert visitors.current("learner", "regression") is runs["learner"]
+            registry.put(name, run, "mine" if name == "learner" else "theirs")
+        assert runs["bot1"].frame.message == registry.CROWDED
+        assert registry.current("learner", "regression") is runs["learner"]
         for name in runs:
-            visitors.close(name)
+            registry.close(name)
 
     go(story())
 
 
 def test_whoever_leaves_while_a_run_begins_leaves_none_behind() -> None:
     async def story() -> None:
-        engine = pool._here.engine
-        before = len(engine._runs), pool._here.runs
+        engine = pool._in_process.engine
+        before = len(engine._runs), pool._in_process.runs
         for _ in range(5):
             beginning = asyncio.create_task(Run.create(LESSON.recipe()))
             await asyncio.sleep(0)
             beginning.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await beginning
-        await pool._here.call("ping")
-        assert (len(engine._runs), pool._here.runs) == before
+        await pool.Client(pool._in_process).call(Engine.ping)
+        assert (len(engine._runs), pool._in_process.runs) == before
 
     go(story())

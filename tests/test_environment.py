@@ -15,8 +15,8 @@ import torch
 
 import environment
 import lab
+from tests.client import until
 from tests.conftest import ADVERSE, trained
-from tests.visitor import until
 
 ROOT = Path(__file__).parent.parent
 

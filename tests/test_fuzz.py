@@ -20,15 +20,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tabs import files
-from tests.visitor import ROOT, Visitor, app, children, until
+from server import temporary_files
+from tests.client import ROOT, Visitor, app, children, until
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2"))
 SECONDS = 10  # that an answer may take
 MEGABYTES = 60  # that the page's process may grow by
 EVENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) (runs|tabs)\.\w+ \w")  # and no error
 INVALID = "Invalid HTTP request received."  # what uvicorn answers to what is none
-GONE = f"{files.GONE.en}\n{files.GONE.zh}\n"  # what stands in the place of a file, for who looks
+GONE = f"{temporary_files.GONE.en}\n{temporary_files.GONE.zh}\n"  # what stands in the place of a file, for who looks
 INSIDES = ("Traceback", 'File "', "object at 0x", "<function", "site-packages")
 
 NASTY: list[Any] = [

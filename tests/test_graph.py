@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from export import formats, graph, layout
 from export.cases import ExportError
+from export.export_graphs import export_graphs, trainers
 from export.graph import architecture, fill, onnx_bytes, prepare
-from export.ship import ship, trainers
 from export.torch_onnx import export
 from lab.training import Trainer
 from nets import TRAININGS
@@ -225,7 +225,7 @@ def test_only_so_many_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_shipping_again_changes_no_byte(tmp_path: Path) -> None:
-    ship(tmp_path)
+    export_graphs(tmp_path)
     assert contents(tmp_path) == contents(graph.GRAPHS)
     assert len(contents(tmp_path)) > len(TRAININGS)
 

@@ -13,10 +13,11 @@ from export.verify import verify
 from lab.lesson import GROUPS
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS
-from runs import visitors
+from runs import registry
 from runs.run import State
 from tabs import checkpoints_tab
-from tabs.page import TAKE_AWAY, build, launch_options
+from tabs.page import TAKE_AWAY, build, create_application
+from tests.client import serving
 
 
 class Tab:
@@ -443,25 +444,22 @@ def _pixels(tab: Tab) -> str:
 def test_closing_the_page_ends_its_run(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = build()  # in this process, to look into it
     closed = threading.Event()
-    close = visitors.close
+    close = registry.close
 
     def close_and_tell(session: str) -> None:
         close(session)
         closed.set()
 
-    monkeypatch.setattr(visitors, "close", close_and_tell)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
-    try:
+    monkeypatch.setattr(registry, "close", close_and_tell)
+    with serving(create_application(demo)) as url:
         page = browser.new_page()
         page.goto(url)
         tab = Tab(page, "regression")
         tab.set("Steps", "2000")
         tab.press("Train")
         tab.expect_state("running")
-        (run,) = visitors._runs.values()
+        (run,) = registry._runs.values()
         page.close()
         assert closed.wait(timeout=30)
         assert run.state is State.IDLE
-        assert not visitors._runs
-    finally:
-        demo.close()
+        assert not registry._runs

@@ -15,11 +15,12 @@ from export.cases import BrokenFileError, ExportError, NonFiniteError
 from lab.training import Trainer
 from nets import TRAININGS
 from runs import pool
-from runs.pool import LostError, Pool, Worker
+from runs.engine import Engine
+from runs.pool import Client, LostError, Pool, Worker
 from runs.run import LOST, Run, State, preview
 from runs.worker import LENGTH
+from tests.client import until
 from tests.test_runs import go, watch
-from tests.visitor import until
 
 LESSON = TRAININGS["regression"]
 
@@ -57,12 +58,12 @@ async def replaced(opened: Pool, lost: Worker) -> Worker:
 def test_a_run_learns_the_same_in_a_worker_as_anywhere() -> None:
     async def story(opened: Pool) -> None:
         run = await Run.create(LESSON.recipe({"steps": 30}))
-        assert isinstance(run._runner, Worker)
+        assert isinstance(run._client.runner, Worker)
         frame = (await watch(run))[-1]
         alone = Trainer(LESSON, LESSON.recipe({"steps": 30}))
         while not alone.done:
             alone.step()
-        assert frame.look.metrics == alone.snapshot().metrics
+        assert frame.encoded.metrics == alone.snapshot().metrics
 
     with_workers(1, story)
 
@@ -71,9 +72,9 @@ def test_runs_are_spread_over_the_workers_and_stay_where_they_are() -> None:
     async def story(opened: Pool) -> None:
         runs = await asyncio.gather(*(Run.create(LESSON.recipe({"steps": 5})) for _ in range(6)))
         assert [worker.runs for worker in opened.workers] == [3, 3]
-        homes = [run._runner for run in runs]
+        homes = [run._client.runner for run in runs]
         await asyncio.gather(*map(watch, runs))
-        assert [run._runner for run in runs] == homes
+        assert [run._client.runner for run in runs] == homes
         for run in runs:
             run.abandon()
         assert [worker.runs for worker in opened.workers] == [0, 0]
@@ -85,9 +86,9 @@ def test_what_a_method_raises_is_raised_where_it_was_called() -> None:
     async def story(opened: Pool) -> None:
         worker = await opened.least_busy()
         with pytest.raises(KeyError, match="7"):
-            await worker.call("look", 7)
+            await Client(worker).call(Engine.frame, 7)
         with pytest.raises(RuntimeError, match=r"SettingError.*steps must be a whole number"):  # which cannot travel
-            await worker.call("begin", 1, {"lesson": "regression", "settings": {"steps": 0}})
+            await Client(worker).call(Engine.begin, 1, {"lesson": "regression", "settings": {"steps": 0}})
         await worker.answers(10)
 
     with_workers(1, story)
@@ -107,7 +108,7 @@ def test_what_an_engine_raises_for_visitors_comes_whole_out_of_a_worker(error: E
 def test_an_answer_that_cannot_be_read_costs_a_worker_and_not_its_place(caplog: pytest.LogCaptureFixture) -> None:
     async def story(opened: Pool) -> None:
         worker = await opened.least_busy()
-        asked = asyncio.create_task(worker.call("ping"))
+        asked = asyncio.create_task(Client(worker).call(Engine.ping))
         await asyncio.sleep(0)
         worker._answers.feed_data(LENGTH.pack(3) + b"bad")
         with pytest.raises(LostError):
@@ -125,7 +126,7 @@ def test_a_killed_worker_ends_its_runs_in_a_sentence_and_the_others_go_on() -> N
             run.speed = 1
         lost = opened.workers[0]
         watching = [asyncio.create_task(watch(run)) for run in runs]
-        while min(run.frame.look.step for run in runs) < 5:
+        while min(run.frame.encoded.step for run in runs) < 5:
             await asyncio.sleep(0.01)
         os.kill(lost.pid, signal.SIGKILL)
         frames = [(await each)[-1] for each in watching]
@@ -148,7 +149,7 @@ def test_a_worker_that_hangs_is_found_out_and_replaced(monkeypatch: pytest.Monke
         assert (await watching)[-1].message.en == LOST.en
         assert (await replaced(opened, hung)).pid != hung.pid
         with pytest.raises(LostError):
-            await hung.call("ping")
+            await Client(hung).call(Engine.ping)
 
     with_workers(1, story)
 
@@ -160,7 +161,7 @@ def test_what_needs_no_run_is_asked_of_another_worker() -> None:
         asked = asyncio.create_task(preview(LESSON, LESSON.config()))
         await asyncio.sleep(0)
         os.kill(worker.pid, signal.SIGKILL)
-        assert (await asked).frame.look.step == 0
+        assert (await asked).frame.encoded.step == 0
 
     with_workers(1, story)
 
@@ -168,10 +169,10 @@ def test_what_needs_no_run_is_asked_of_another_worker() -> None:
 def test_a_worker_that_takes_too_long_aside_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(opened: Pool) -> None:
         run = await Run.create(LESSON.recipe({"steps": 2}))
-        chart = await run._runner.call("chart", run._number)
-        monkeypatch.setattr(pool, "ASIDE_PATIENCE", 0)
+        chart = await run._client.call(Engine.chart, run._number)
+        monkeypatch.setattr(pool, "BACKGROUND_PATIENCE", 0)
         with pytest.raises(LostError, match="draw did not end"):
-            await run._runner.call("draw", chart, "en")
+            await run._client.call(Engine.draw, chart, "en")
         assert (await run.step()).message.en == LOST.en
 
     with_workers(1, story)
@@ -182,14 +183,14 @@ def test_a_call_aside_that_never_ends_costs_its_worker_though_its_caller_has_gon
 ) -> None:
     async def story(opened: Pool) -> None:
         worker = await opened.least_busy()
-        await worker.call("draw", Chart(()), "en")  # after the one that warms it up
-        monkeypatch.setattr(pool, "ASIDE_PATIENCE", 0.2)
+        await Client(worker).call(Engine.draw, Chart(()), "en")  # after the one that warms it up
+        monkeypatch.setattr(pool, "BACKGROUND_PATIENCE", 0.2)
         os.kill(worker.pid, signal.SIGSTOP)
-        gone = asyncio.create_task(worker.call("draw", Chart(()), "en"))
+        gone = asyncio.create_task(Client(worker).call(Engine.draw, Chart(()), "en"))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(LostError):  # and whoever waits for its thread is told
-            await asyncio.wait_for(worker.call("draw", Chart(()), "en"), 10)
+            await asyncio.wait_for(Client(worker).call(Engine.draw, Chart(()), "en"), 10)
         assert not worker.alive
 
     with_workers(1, story)
@@ -198,7 +199,7 @@ def test_a_call_aside_that_never_ends_costs_its_worker_though_its_caller_has_gon
 def test_nothing_is_kept_of_a_call_aside_that_is_answered() -> None:
     async def story(opened: Pool) -> None:
         worker = await opened.least_busy()
-        await worker.call("draw", Chart(()), "en")
+        await Client(worker).call(Engine.draw, Chart(()), "en")
         assert not worker._deadlines
         assert not worker._waiting
 
@@ -220,7 +221,7 @@ def test_without_a_pool_runs_train_in_this_process() -> None:
     async def story() -> None:
         async with pool.opened(0) as opened:
             assert opened is None
-            assert isinstance(await pool.runner(), pool.Here)
+            assert isinstance(await pool.runner(), pool.InProcessRunner)
             assert pool.workers() == []
 
     go(story())

@@ -20,7 +20,7 @@ from lab.experiment import Learner
 from lab.lesson import Computation, Snapshot
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS
-from runs import pool, visitors
+from runs import pool, registry
 from runs import run as run_module
 from runs.run import FULL_SPEED, Frame, Run, State, preview
 
@@ -45,8 +45,8 @@ async def make(speed: int = FULL_SPEED, **settings: float) -> Run:
 
 def trainer_of(run: Run) -> Trainer:
     """A run of these tests trains in this process."""
-    assert isinstance(run._runner, pool.Here)
-    return run._runner.engine._runs[run._number].trainer
+    assert isinstance(run._client.runner, pool.InProcessRunner)
+    return run._client.runner.engine._runs[run._number].trainer
 
 
 async def watch(run: Run) -> list[Frame]:
@@ -67,7 +67,7 @@ def test_the_speed_is_the_steps_of_a_frame(speed: int, frames: int, monkeypatch:
     monkeypatch.setattr(run_module, "FRAME_SECONDS", 0.1)  # a frame on a busy machine may be cut short
 
     async def steps() -> list[int]:
-        return [frame.look.step for frame in await watch(await make(speed=speed, steps=20))]
+        return [frame.encoded.step for frame in await watch(await make(speed=speed, steps=20))]
 
     assert go(steps()) == [speed * (i + 1) for i in range(frames)]
 
@@ -89,11 +89,11 @@ def test_pausing_holds_the_run_and_going_on_ends_it() -> None:
         run.start()
         async for frame in run.frames():
             seen.append(frame.state)
-            if frame.look.step == 4:
+            if frame.encoded.step == 4:
                 run.pause()
         assert seen[-1] is State.PAUSED
-        assert run.frame.look.step == 4
-        assert (await run.step()).look.step == 5
+        assert run.frame.encoded.step == 4
+        assert (await run.step()).encoded.step == 5
         assert (await watch(run))[-1].state is State.DONE
 
     go(story())
@@ -104,7 +104,7 @@ def test_stopping_counts_as_done() -> None:
         run = await make(speed=1, steps=10)
         await run.step()
         frame = await run.stop()
-        assert (frame.state, frame.look.step, frame.steps) == (State.DONE, 1, 10)
+        assert (frame.state, frame.encoded.step, frame.steps) == (State.DONE, 1, 10)
 
     go(story())
 
@@ -113,7 +113,7 @@ def test_a_run_that_is_over_stays_as_it_is() -> None:
     async def story() -> None:
         run = await make(steps=2)
         await watch(run)
-        assert (await run.step()).look.step == 2
+        assert (await run.step()).encoded.step == 2
         assert await watch(run) == []
         run.pause()
         assert (await run.stop()).state is State.DONE
@@ -127,7 +127,7 @@ def test_commands_that_come_at_once_do_not_disturb_each_other() -> None:
         await asyncio.gather(watch(run), run.step(), watch(run), run.step())
         await watch(run)  # a step among them may have left it paused
         assert run.state is State.DONE
-        assert run.frame.look.step == 8
+        assert run.frame.encoded.step == 8
 
     go(story())
 
@@ -162,7 +162,7 @@ def test_a_run_too_slow_for_the_pace_still_moves_on_with_every_frame(monkeypatch
             return look(*asked)
 
         monkeypatch.setattr(trainer_of(run), "snapshot", slow_look)
-        return [frame.look.step for frame in await watch(run)]
+        return [frame.encoded.step for frame in await watch(run)]
 
     assert go(steps()) == [1, 2, 3, 4, 5, 6]
 
@@ -172,7 +172,7 @@ def test_an_abandoned_run_does_not_come_back() -> None:
         run = await make(steps=5)
         run.abandon()
         assert await watch(run) == []
-        assert (await run.step()).look.step == 0
+        assert (await run.step()).encoded.step == 0
 
     go(story())
 
@@ -275,7 +275,7 @@ def test_runs_side_by_side_end_with_the_weights_of_each_alone() -> None:
         alone = Trainer(LESSON, LESSON.recipe({"seed": seed}))
         while not alone.done:
             alone.step()
-        assert frame.look.metrics == alone.snapshot().metrics
+        assert frame.encoded.metrics == alone.snapshot().metrics
 
 
 def test_a_long_run_leaves_others_their_turn() -> None:
@@ -351,10 +351,10 @@ def test_looking_in_another_way_goes_on_with_the_same_run_as_another_picture() -
     async def story() -> None:
         run = await make_race(epochs=1)
         before = await run.step()
-        after = await run.show_as(run.lesson.config.parse({"epochs": 1, "scale": "log"}))
-        assert after is run.beginning
+        after = await run.change_view(run.lesson.config.parse({"epochs": 1, "scale": "log"}))
+        assert after is run.chart_setup
         assert after.frame.run > before.run  # to the page it is another, and frames of the old picture are too late
-        assert after.frame.look.step == 1
+        assert after.frame.encoded.step == 1
         assert '"LogScale"' in after.structure
         frames = await watch(run)
         assert {frame.run for frame in frames} == {after.frame.run}
@@ -368,8 +368,8 @@ def test_another_view_changes_nothing_of_what_is_learned() -> None:
         run = await make_race(epochs=1)
         run.start()
         async for frame in run.frames():
-            if looked and frame.look.step == 3:
-                await run.show_as(run.lesson.config.parse({"epochs": 1, "smoothed": True}))
+            if looked and frame.encoded.step == 3:
+                await run.change_view(run.lesson.config.parse({"epochs": 1, "smoothed": True}))
         return trainer_of(run).learners[0].losses
 
     assert go(losses(looked=True)) == go(losses(looked=False))
@@ -379,7 +379,7 @@ def test_settings_of_another_run_are_no_other_view_of_this_one() -> None:
     async def story() -> None:
         run = await make(steps=5)
         with pytest.raises(ValueError, match="only views can change"):
-            await run.show_as(LESSON.config.parse({"steps": 6}))
+            await run.change_view(LESSON.config.parse({"steps": 6}))
 
     go(story())
 
@@ -390,7 +390,7 @@ def test_what_is_computed_leaves_the_random_numbers_of_the_process_alone() -> No
     before = torch.get_rng_state()
     one, two = (go(preview(lesson, lesson.config())) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
-    assert one.frame.look.body == two.frame.look.body
+    assert one.frame.encoded.body == two.frame.encoded.body
 
 
 @pytest.fixture
@@ -399,38 +399,38 @@ def runs() -> list[Run]:
 
 
 def test_a_visitor_has_one_run_of_a_lesson(runs: list[Run]) -> None:
-    visitors.put("me", runs[0])
-    visitors.put("me", runs[1])
-    assert visitors.current("me", "regression") is runs[1]
-    assert visitors.current("you", "regression") is None
-    assert visitors.current("me", "classification") is None
-    visitors.close("me")
-    assert visitors.current("me", "regression") is None
+    registry.put("me", runs[0])
+    registry.put("me", runs[1])
+    assert registry.current("me", "regression") is runs[1]
+    assert registry.current("you", "regression") is None
+    assert registry.current("me", "classification") is None
+    registry.close("me")
+    assert registry.current("me", "regression") is None
 
 
 def test_closing_the_page_ends_its_runs_and_no_others() -> None:
     async def story() -> None:
         mine, yours = await make(speed=1), await make(speed=1, steps=5)
-        visitors.put("me", mine)
-        visitors.put("you", yours)
+        registry.put("me", mine)
+        registry.put("you", yours)
         watching = asyncio.create_task(watch(mine))
         yours.start()
         await anext(yours.frames())
-        visitors.close("me")
+        registry.close("me")
         assert State.IDLE not in [frame.state for frame in await watching]
-        assert mine.frame.look.step < 100
-        assert visitors.current("you", "regression") is yours
-        visitors.close("you")
+        assert mine.frame.encoded.step < 100
+        assert registry.current("you", "regression") is yours
+        registry.close("you")
 
     go(story())
 
 
 def test_no_more_runs_are_kept_than_memory_is_set_aside_for(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visitors, "MOST_RUNS", 2)
+    monkeypatch.setattr(registry, "MOST_RUNS", 2)
     for name, run in zip("abc", runs, strict=True):
-        visitors.put(name, run)
-    assert [visitors.current(name, "regression") for name in "abc"] == [None, *runs[1:]]
+        registry.put(name, run)
+    assert [registry.current(name, "regression") for name in "abc"] == [None, *runs[1:]]
     assert runs[0].frame.state is State.ERROR
     assert "Press Train again" in runs[0].frame.message.en
     for name in "abc":
-        visitors.close(name)
+        registry.close(name)

@@ -19,9 +19,9 @@ import pytest
 from export import VERSION
 from runs import pool
 from runs.run import LOST
-from tabs import connection, service
+from server import client_address, connection, lifespan, settings
 from tabs.training_tab import NOT_WRITTEN
-from tests.visitor import ROOT, Visitor, app, children, until
+from tests.client import ROOT, Visitor, app, children, until
 
 Arrive = Callable[..., Visitor]
 Frames = Generator[dict[str, Any], None, None]
@@ -172,7 +172,7 @@ def test_the_log_has_a_line_an_event_and_nothing_of_a_visitor(served: Served, ar
     text = log.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("* ")]
     assert lines
-    event = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) (runs|tabs)\.\w+ \w")
+    event = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) (runs|server|tabs)\.\w+ \w")
     assert [line for line in lines if not event.match(line)] == []
     for private in ("987654", visitor.session, "browser", "127.0.0.1 "):
         assert private not in text
@@ -191,7 +191,7 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
         last = list(frames)[-1]
         assert process.wait(20) == 0
         assert time.monotonic() - start < 5
-        assert last["text"]["en"] == service.CLOSING.en
+        assert last["text"]["en"] == lifespan.CLOSING.en
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
         assert list((log.parent / "tmp").glob("live-nets-*")) == []
         assert "Traceback" not in log.read_text(encoding="utf-8")
@@ -211,7 +211,7 @@ def test_a_killed_app_leaves_no_worker_behind(arrive: Arrive) -> None:
 def test_a_server_that_was_killed_leaves_nothing_that_the_next_one_does_not_remove(tmp_path: Path) -> None:
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path)}
     killed = (
-        "import os; from tabs import files; files.STARTING_SECONDS = -1; files.own_cache();"
+        "import os; from server import temporary_files as files; files.STARTING_SECONDS = -1; files.use_own_folder();"
         " from tempfile import mkdtemp; mkdtemp(); mkdtemp(dir=os.environ['GRADIO_TEMP_DIR']); os._exit(1)"
     )
     for _ in range(3):
@@ -260,14 +260,12 @@ def test_an_environment_that_is_wrong_is_refused_in_one_sentence(name: str, valu
 
 
 def test_a_space_has_one_proxy_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tabs import visitor
-
-    assert visitor.proxies() == 0
+    assert client_address.proxies() == 0
     monkeypatch.setenv("SPACE_ID", "somebody/live-nets")
-    assert visitor.proxies() == 1
+    assert client_address.proxies() == 1
 
 
 def test_there_are_two_workers_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert service.worker_count() == pool.WORKERS == 2
+    assert settings.worker_count() == pool.WORKERS == 2
     monkeypatch.setenv("LIVE_NETS_WORKERS", "0")
-    assert service.worker_count() == 0
+    assert settings.worker_count() == 0

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Route, expect
 from torch import nn
 
 from charts.text import LANGUAGES, Language
-from export import card, formats, layout
+from export import formats, layout, model_card
 from export.cases import Case, Parity
 from export.manifest import SAMPLE
 from nets import TRAININGS
@@ -52,7 +52,7 @@ def copied(place: str, folder: Path, language: Language = "en") -> Manifest:
     described = {**json.loads((folder / "manifest.json").read_bytes()), "language": language}
     cases = json.loads((folder / "parity.json").read_bytes())["cases"]
     report = Parity(tuple(Case(**{**each, "shape": tuple(each["shape"])}) for each in cases))
-    text = card.text(TRAININGS[described["lesson"]], described, described["files"], report)
+    text = model_card.text(TRAININGS[described["lesson"]], described, described["files"], report)
     (folder / "README.md").write_bytes(text.encode())
     return described
 
@@ -75,9 +75,9 @@ def of_three_classes(folder: Path) -> Manifest:
     for name in layout.MODEL_FILES:
         (folder / name).write_bytes(formats.write(name, net, x, {}))
     np.savez(folder / "golden.npz", **{f"x_{SAMPLE}": x.numpy(), f"y_{SAMPLE}": y.numpy()})
-    (folder / "net.py").write_text(card.source(net, {}), encoding="utf-8")
+    (folder / "net.py").write_text(model_card.source(net, {}), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps(described), encoding="utf-8")
-    text = card.text(TRAININGS["classification"], described, layout.MODEL_FILES, Parity(()))
+    text = model_card.text(TRAININGS["classification"], described, layout.MODEL_FILES, Parity(()))
     (folder / "README.md").write_text(text, encoding="utf-8")
     return described
 

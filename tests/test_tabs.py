@@ -20,11 +20,10 @@ from export.snippets import snippets
 from lab.settings import SettingError
 from nets import TRAININGS
 from nets.regression import Net
-from runs import visitors
-from runs.engine import Look
+from runs import registry
+from runs.engine import EncodedFrame
 from runs.pool import LostError
 from runs.run import LOST, SILENT, Frame, Run, State
-from runs.turns import Owner
 from tabs import live
 from tabs.controls import speed_of, told
 from tabs.downloads import LABELS, Downloads
@@ -36,7 +35,7 @@ LESSON = TRAININGS["regression"]
 
 
 def frame(state: State, metrics: dict[str, float] | None = None, message: Text = SILENT) -> Frame:
-    return Frame(1, state, 100, Look(7, metrics or {"loss": 0.25}, "{}", None), message)
+    return Frame(1, state, 100, EncodedFrame(7, metrics or {"loss": 0.25}, "{}", None), message)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_a_frame_carries_only_what_moved() -> None:
         assert set(json.loads(live.frame(LESSON, run.frame))["arrays"]) >= {"0.0.x", "0.1.y", "1.0.x", "1.0.y"}
         moved = json.loads(live.frame(LESSON, await run.step()))
         assert set(moved["arrays"]) == {"0.1.y", "1.0.x", "1.0.y"}  # the fit and the loss curve
-        assert (moved["run"], moved["step"], moved["state"]) == (run.beginning.frame.run, 1, "paused")
+        assert (moved["run"], moved["step"], moved["state"]) == (run.chart_setup.frame.run, 1, "paused")
 
     go(story())
 
@@ -91,7 +90,7 @@ async def tab_with_a_run(name: str) -> tuple[TrainingTab, Run]:
     with gr.Blocks():
         tab = TrainingTab(LESSON, gr.Textbox())
     run = await Run.create(LESSON.recipe())
-    visitors.put(name, run)
+    registry.put(name, run)
     return tab, run
 
 
@@ -104,9 +103,9 @@ def test_a_reset_to_bad_settings_keeps_the_run() -> None:
             "en": "Learning rate must be a number from 0.0001 to 10, not 11.",
             "zh": "学习率必须是 0.0001 到 10 之间的数，不能是 11。",
         }
-        assert visitors.current("resetting", "regression") is run
+        assert registry.current("resetting", "regression") is run
         await tab.reset(visitor("resetting"), 1, *good)
-        assert visitors.current("resetting", "regression") is None
+        assert registry.current("resetting", "regression") is None
 
     go(story())
 
@@ -119,7 +118,7 @@ def test_a_stream_always_answers_even_of_a_run_that_is_reset_before_its_first_fr
         frames = tab.stream(visitor("leaving"))
         first = asyncio.ensure_future(anext(frames))
         await asyncio.sleep(0)  # the stream has begun, and waits for its first frame
-        visitors.discard("leaving", "regression")
+        registry.discard("leaving", "regression")
         assert await first == gr.skip()
         assert [each async for each in frames] == []
 
@@ -138,19 +137,19 @@ def test_a_figure_of_a_run_that_is_gone_is_not_drawn_of_another(lost: bool, monk
         await run.step()
         if lost:
 
-            async def call(method: str, *arguments: object, owner: Owner) -> None:
+            async def call(*arguments: object) -> None:
                 raise LostError("the worker is gone")
 
-            monkeypatch.setattr(run._runner, "call", call)
+            monkeypatch.setattr(run._client, "call", call)
         else:
-            run.end(visitors.PUT_AWAY)
+            run.end(registry.PUT_AWAY)
         values = [1, *LESSON.config().to_dict().values()]
         for _ in range(2):  # it says so again
             chart, files = await tab.save_figure(visitor("gone"), "en", *values)
-            assert told_by(chart) == (LOST.en if lost else visitors.PUT_AWAY.en)
+            assert told_by(chart) == (LOST.en if lost else registry.PUT_AWAY.en)
             assert files == gr.skip()
         monkeypatch.undo()
-        visitors.close("gone")
+        registry.close("gone")
 
     go(story())
 
@@ -161,13 +160,13 @@ def test_another_view_of_a_run_that_is_gone_says_why_and_keeps_the_picture() -> 
         with gr.Blocks():
             tab = TrainingTab(lesson, gr.Textbox())
         run = await Run.create(lesson.recipe())
-        visitors.put("viewing", run)
+        registry.put("viewing", run)
         await run.step()
-        run.end(visitors.PUT_AWAY)
+        run.end(registry.PUT_AWAY)
         values = lesson.config.parse({"scale": "log"}).to_dict().values()
         shown = json.loads(await tab.preview(visitor("viewing"), 1, *values))
-        assert (shown["text"]["en"], shown["step"]) == (visitors.PUT_AWAY.en, 1)
-        visitors.close("viewing")
+        assert (shown["text"]["en"], shown["step"]) == (registry.PUT_AWAY.en, 1)
+        registry.close("viewing")
 
     go(story())
 

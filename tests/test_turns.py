@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from nets import TRAININGS
-from runs import pace, pool, turns, visitors
+from runs import admission, pace, pool, turns
+from runs.admission import SpentError
 from runs.run import State
 from runs.turns import Allowance, Call, Owner, Turns
-from runs.visitors import SpentError
 from tabs import training_tab
 from tests.test_runs import go, make
 
@@ -54,7 +54,7 @@ def test_who_comes_late_starts_level_with_the_others_and_has_nothing_saved() -> 
         waiting, order = Turns(0.0), []
 
         def ask(number: int, address: str) -> None:
-            waiting.put(Call(number, "look", (address, 1), b"", asyncio.get_running_loop().create_future()))
+            waiting.put(Call(number, "frame", (address, 1), b"", asyncio.get_running_loop().create_future()))
 
         ask(0, "early")
         for number in range(1, 101):
@@ -73,7 +73,7 @@ def test_who_comes_late_starts_level_with_the_others_and_has_nothing_saved() -> 
 def test_a_thread_has_no_more_to_do_in_advance_than_little_time_and_nothing_that_nobody_waits_for() -> None:
     async def story() -> None:
         waiting = Turns(0.01)
-        calls = [Call(n, "look", ("a", n), b"", asyncio.get_running_loop().create_future()) for n in range(8)]
+        calls = [Call(n, "frame", ("a", n), b"", asyncio.get_running_loop().create_future()) for n in range(8)]
         for call in calls:
             waiting.put(call)
         calls[1].future.cancel()
@@ -102,16 +102,16 @@ def test_an_address_may_train_so_many_seconds_a_minute_and_gets_them_back() -> N
 
 def test_an_address_that_has_used_its_minute_is_told_what_the_limit_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "training", Allowance(90, lambda: 0.0))
-    visitors.refuse_spent("a")
+    admission.refuse_spent("a")
     turns.training.spend("a", 93)
     with pytest.raises(
         SpentError, match=r"its 90 seconds of processor time a minute. Please try again in 7 s\."
     ) as told:
-        visitors.refuse_spent("a")
+        admission.refuse_spent("a")
     assert "每分钟 90 秒" in told.value.told.zh
     frame = go(make(steps=3)).frame
     assert training_tab.note(frame, "a") == ""
-    running = type(frame)(frame.run, State.RUNNING, frame.steps, frame.look)
+    running = type(frame)(frame.run, State.RUNNING, frame.steps, frame.encoded)
     assert training_tab.note(running, "a") == training_tab.SLOWED.format(limit=90)
     assert training_tab.note(running, "b") == ""
 
@@ -133,11 +133,11 @@ def test_training_is_counted_to_the_address_that_asked_for_it_and_waits_where_no
         stepping = asyncio.create_task(run.step())
         for _ in range(3):
             await asyncio.sleep(0)
-        assert run.frame.look.step == 1
+        assert run.frame.encoded.step == 1
         run.pause()  # which is not kept waiting
         now = 3600.0
         await stepping
-        assert (await run.step()).look.step == 2
+        assert (await run.step()).encoded.step == 2
 
     go(story())
 

@@ -6,8 +6,9 @@ import socket
 import httpx
 import pytest
 
-from tabs import gate, listening, visitor
-from tests.visitor import app
+from server import client_address
+from server import sockets as listening
+from tests.client import app
 
 
 def has_ipv6() -> bool:
@@ -24,7 +25,7 @@ def test_a_server_at_every_address_answers_at_both_kinds() -> None:
         port = httpx.URL(url).port
         for host in ("[::1]", "127.0.0.1"):
             assert httpx.get(f"http://{host}:{port}/gradio_api/info").status_code == 200
-        assert f"Running on local URL:  http://[::]:{port}" in log.read_text(encoding="utf-8")
+        assert f"Running on http://[::]:{port}/" in log.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["::1", "[::1]", "127.0.0.1", "localhost", "::ffff:127.0.0.1", "", " ::1 "])
@@ -33,7 +34,7 @@ def test_a_name_of_this_machine_is_listened_at(name: str, monkeypatch: pytest.Mo
         pytest.skip("this machine has no IPv6")
     monkeypatch.setitem(listening._settings, "GRADIO_SERVER_NAME", name.strip())
     monkeypatch.setattr(listening, "FIRST_PORT", 47860)
-    host, port, sockets = listening.opened()
+    host, port, sockets = listening.open_sockets()
     for each in sockets:
         with each, socket.create_connection(each.getsockname()[:2]):
             assert each.getsockname()[1] == port
@@ -44,10 +45,10 @@ def test_a_name_of_this_machine_is_listened_at(name: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("setting", "value", "told"),
     [
-        ("GRADIO_SERVER_NAME", "nope.invalid", "not 'nope.invalid': nothing has that name."),
-        ("GRADIO_SERVER_NAME", "a" * 70, "nothing has that name."),
-        ("GRADIO_SERVER_NAME", "[::1", "not '[::1': nothing has that name."),
-        ("GRADIO_SERVER_NAME", "203.0.113.7", "not '203.0.113.7': it is not one of this machine's."),
+        ("GRADIO_SERVER_NAME", "nope.invalid", "not 'nope.invalid': the name does not resolve."),
+        ("GRADIO_SERVER_NAME", "a" * 70, "the name does not resolve."),
+        ("GRADIO_SERVER_NAME", "[::1", "not '[::1': the name does not resolve."),
+        ("GRADIO_SERVER_NAME", "203.0.113.7", "not '203.0.113.7': this machine does not have that address."),
         ("PORT", "x", "PORT must be a whole number from 1 to 65535, not 'x'."),
         ("PORT", "0", "PORT must be a whole number from 1 to 65535, not '0'."),
         ("PORT", "65536", "PORT must be a whole number from 1 to 65535, not '65536'."),
@@ -60,7 +61,7 @@ def test_where_it_cannot_listen_it_says_so(
     monkeypatch.setenv(setting, value)
     monkeypatch.setitem(listening._settings, setting, value)
     with pytest.raises(SystemExit) as ended:
-        listening.opened()
+        listening.open_sockets()
     assert str(ended.value.code).startswith(f"{setting} must be ")
     assert str(ended.value.code).endswith(told)
 
@@ -68,19 +69,19 @@ def test_where_it_cannot_listen_it_says_so(
 def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("PORT", str(taken.getsockname()[1]))
-        with pytest.raises(SystemExit, match=rf"^Port {taken.getsockname()[1]} is taken at 127\.0\.0\.1: end what "):
-            listening.opened()
+        with pytest.raises(SystemExit, match=rf"^Port {taken.getsockname()[1]} is in use at 127\.0\.0\.1: stop the "):
+            listening.open_sockets()
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "a.localhost", "::"]
 )
 def test_a_name_of_ones_own_machine_is_known(host: str) -> None:
-    assert gate._is_own_machine(host)
-    assert not gate._is_own_machine(f"{host}.evil.example")
+    assert client_address.is_loopback(host)
+    assert not client_address.is_loopback(f"{host}.evil.example")
 
 
 def test_an_address_of_ipv6_counts_by_its_network() -> None:
     one, two, other = "2001:db8:1:2::3", "2001:db8:1:2:ffff::4", "2001:db8:1:3::3"
-    assert visitor.one_client(one) == visitor.one_client(two) != visitor.one_client(other)
-    assert visitor.one_client("::ffff:192.0.2.1") == visitor.one_client("192.0.2.1")
+    assert client_address.canonical(one) == client_address.canonical(two) != client_address.canonical(other)
+    assert client_address.canonical("::ffff:192.0.2.1") == client_address.canonical("192.0.2.1")

@@ -10,9 +10,9 @@ from gradio.context import LocalContext
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from runs.visitors import Shares
-from tabs import attendance, visitor
-from tabs.gate import Gate
+from runs.admission import Shares
+from server import event_limits, event_readers
+from server.request_filter import RequestFilter
 from tests.test_runs import go
 
 READ = "/gradio_api/queue/data"
@@ -21,8 +21,8 @@ READ = "/gradio_api/queue/data"
 @pytest.fixture(autouse=True)
 def _prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for."""
-    monkeypatch.setattr(attendance, "FIRST_SECONDS", 0)
-    monkeypatch.setattr(attendance, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(event_readers, "FIRST_READER_SECONDS", 0)
+    monkeypatch.setattr(event_readers, "NEXT_READER_SECONDS", 0)
 
 
 class Work:
@@ -50,12 +50,12 @@ def event(handler: Any, name: str = "page", **how: Any) -> "asyncio.Task[Any]":
     """The event of a page, as Gradio's queue has it answered."""
     scope = {"type": "http", "headers": [], "client": ("a", 1)}
     request = gr.Request(request=Request(scope), session_hash=name)
-    fair = visitor.fair(handler, **how)
+    limited = event_limits.limited(handler, **how)
 
     async def answered() -> Any:
         LocalContext.request.set(request)
         LocalContext.event_id.set(f"event of {name}")
-        if hasattr(result := fair(), "__aiter__"):
+        if hasattr(result := limited(), "__aiter__"):
             return [shown async for shown in result]
         return await result
 
@@ -67,13 +67,13 @@ async def turn_loop() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("how", [{"once_read": True}, {"shares": Shares(6)}], ids=["figures", "training"][::-1])
+@pytest.mark.parametrize("how", [{"wait_for_reader": True}, {"shares": Shares(6)}], ids=["figures", "training"][::-1])
 def test_what_costs_much_is_not_begun_for_nobody(how: Any) -> None:
     async def story() -> list[str]:
         work = Work()
-        with pytest.raises(gr.Error, match="Nobody waits for this"):
+        with pytest.raises(gr.Error, match="The client has disconnected"):
             await event(work.once, **how)
-        with pytest.raises(gr.Error, match="Nobody waits for this"):
+        with pytest.raises(gr.Error, match="The client has disconnected"):
             await event(work.by_and_by)
         return work.seen
 
@@ -85,28 +85,28 @@ def test_what_somebody_reads_is_begun_and_ends_when_the_stream_is_gone(name: str
     async def story() -> None:
         for handler in ("once", "by_and_by"):
             work = Work()
-            with attendance.reading(name):
-                answering = event(getattr(work, handler), once_read=True)
+            with event_readers.reading(name):
+                answering = event(getattr(work, handler), wait_for_reader=True)
                 await turn_loop()
                 assert work.seen == ["begun"]
-            with pytest.raises(gr.Error, match="Nobody waits for this"):
+            with pytest.raises(gr.Error, match="The client has disconnected"):
                 await answering
             assert work.seen == ["begun", "cancelled"]
-        assert not attendance._events
-        assert not attendance._readers
+        assert not event_readers._events
+        assert not event_readers._readers
 
     go(story())
 
 
 def test_a_page_that_closes_one_stream_and_opens_the_next_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attendance, "AGAIN_SECONDS", 60)
+    monkeypatch.setattr(event_readers, "NEXT_READER_SECONDS", 60)
 
     async def story() -> Any:
         work = Work()
-        with attendance.reading("page"):
-            answering = event(work.once, once_read=True)
+        with event_readers.reading("page"):
+            answering = event(work.once, wait_for_reader=True)
             await turn_loop()
-        with attendance.reading("page"):
+        with event_readers.reading("page"):
             work.free.set()
             return await answering
 
@@ -115,8 +115,8 @@ def test_a_page_that_closes_one_stream_and_opens_the_next_is_waited_for(monkeypa
 
 def test_a_stream_of_another_page_is_no_reader() -> None:
     async def story() -> None:
-        with attendance.reading("another"), pytest.raises(gr.Error, match="Nobody waits for this"):
-            await event(Work().once, once_read=True)
+        with event_readers.reading("another"), pytest.raises(gr.Error, match="The client has disconnected"):
+            await event(Work().once, wait_for_reader=True)
 
     go(story())
 
@@ -125,14 +125,14 @@ def test_streams_and_requests_that_are_answered_themselves_are_counted_while_the
     counted: list[list[str]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        counted.append([*attendance._readers])
-        if attendance.DIRECT in scope:
-            assert scope[attendance.DIRECT] in attendance._readers
+        counted.append([*event_readers._readers])
+        if event_readers.DIRECT in scope:
+            assert scope[event_readers.DIRECT] in event_readers._readers
             left = asyncio.Event()
-            with attendance.answering(frozenset({scope[attendance.DIRECT]})) as event:
-                await event.read()
-                with pytest.raises(attendance.AbandonedError):
-                    async with event.awaited():
+            with event_readers.answering(frozenset({scope[event_readers.DIRECT]})) as event:
+                await event.first_reader()
+                with pytest.raises(event_readers.AbandonedError):
+                    async with event.cancelled_if_abandoned():
                         await left.wait()
 
     async def ask(method: str, path: str, query: str = "") -> None:
@@ -144,10 +144,10 @@ def test_streams_and_requests_that_are_answered_themselves_are_counted_while_the
         async def send(message: Any) -> None:
             pass
 
-        functions = {0: SimpleNamespace(api_name="lessons", inputs=[])}
-        served = SimpleNamespace(get_blocks=lambda: SimpleNamespace(fns=functions))
+        functions = {0: SimpleNamespace(api_name="lessons", inputs=[], api_visibility="private")}
+        blocks: Any = SimpleNamespace(fns=functions)
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": []}
-        await Gate(app)({**scope, "app": served}, receive, send)
+        await RequestFilter(app, blocks)(scope, receive, send)
 
     async def story() -> None:
         await ask("GET", READ, "session_hash=page")
@@ -158,4 +158,4 @@ def test_streams_and_requests_that_are_answered_themselves_are_counted_while_the
     go(story())
     assert counted[:3] == [["page"], ["abc"], []]
     assert len(counted[3]) == 1
-    assert not attendance._readers
+    assert not event_readers._readers

@@ -1,4 +1,4 @@
-"""`python -m export.ship`: the graphs of all nets of the lessons, written to `graphs/`, as `make checkpoints` does."""
+"""`python -m export.export_graphs`: write the ONNX graphs of all lessons' nets to `graphs/`."""
 
 import copy
 import itertools
@@ -29,7 +29,7 @@ def open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def ship(folder: Path = GRAPHS) -> None:
+def export_graphs(folder: Path = GRAPHS) -> None:
     """Write the graph of every net of every lesson, whatever is chosen and switched, in place of those before."""
     for path in folder.glob("*.onnx"):
         path.unlink()
@@ -69,4 +69,4 @@ def trainers(lesson: Training) -> Iterator[tuple[list[str], Trainer]]:
 
 
 if __name__ == "__main__":
-    ship()
+    export_graphs()

@@ -5,8 +5,8 @@ import gzip
 import httpx
 import pytest
 
-from tabs.negotiation import best_coding
-from tests.test_gate import Counting, get
+from server.content_coding import best_coding
+from tests.test_request_filter import Counting, get
 
 CASES = {
     None: "",

@@ -1,7 +1,7 @@
-"""Where the server listens: GRADIO_SERVER_NAME and PORT.
+"""Listening sockets, at the host GRADIO_SERVER_NAME and the port PORT.
 
-Gradio would look at an IPv4 address for whether a port is free, and report everything else that is wrong with a name
-or a port as "Cannot find empty port". Here the sockets are opened first, and Gradio is given a server that has them.
+Gradio's `launch` checks for a free port at an IPv4 address only, and reports every problem with a host or a port as
+"Cannot find empty port" (gradio-app/gradio issue 8437). Here the sockets are opened first and handed to uvicorn.
 """
 
 import errno
@@ -20,7 +20,7 @@ NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]  # as socket.bind takes it, with any port
 
-# Taken out of the environment before gradio is imported, which makes numbers of all but the first, and fails.
+# Removed from the environment before gradio is imported: its import fails if one of the last four is not a number.
 _settings = {
     variable: os.environ.pop(variable, "").strip()
     for variable in (
@@ -30,10 +30,10 @@ _settings = {
 }
 
 
-def opened() -> tuple[str, int, list[socket.socket]]:
-    """The host as in a URL, the port, and the sockets that listen there.
+def open_sockets() -> tuple[str, int, list[socket.socket]]:
+    """The host as it is written in a URL, the port, and sockets that listen there.
 
-    Ends the program with a sentence for a GRADIO_SERVER_NAME, PORT or GRADIO_SERVER_PORT where it cannot listen.
+    Exits with a message if GRADIO_SERVER_NAME, PORT or GRADIO_SERVER_PORT cannot be listened at.
     """
     name = _settings["GRADIO_SERVER_NAME"] or LOOPBACK
     host = name[1:-1] if name.startswith("[") and name.endswith("]") and ":" in name else name
@@ -50,14 +50,16 @@ def opened() -> tuple[str, int, list[socket.socket]]:
     if len(ports) > 1:
         sys.exit(f"No port from {ports[0]} to {ports[-1]} is free at {name}: set PORT to one that is.")
     if reason.errno == errno.EACCES:
-        sys.exit(f"{variable} must be a port that this account may listen at, such as {FIRST_PORT}, not {ports[0]}.")
-    sys.exit(f"Port {ports[0]} is taken at {name}: end what listens there, or set {variable} to another.")
+        sys.exit(f"{variable} must be a port that this user may listen at, such as {FIRST_PORT}, not {ports[0]}.")
+    sys.exit(
+        f"Port {ports[0]} is in use at {name}: stop the program that listens there, or set {variable} to another port."
+    )
 
 
 def wanted_ports() -> tuple[str, Sequence[int]]:
-    """The variable that names the port, and the port; without one, 7860 and the 99 after it.
+    """The environment variable that sets the port, and the ports to try: its value, or 7860 to 7959 without one.
 
-    Ends the program for a value that is no port.
+    Exits with a message if the value is not a port.
     """
     for variable, text in (
         ("PORT", os.environ.get("PORT", "").strip()),
@@ -71,18 +73,18 @@ def wanted_ports() -> tuple[str, Sequence[int]]:
 
 
 def _addresses(name: str, host: str) -> list[Address]:
-    """All addresses of the host that this machine has: `localhost`, say, may be known as ::1 where there is no IPv6."""
+    """All addresses of the host that can be bound: `localhost` may resolve to ::1 on a machine without IPv6."""
     must = f"GRADIO_SERVER_NAME must be an address or a name of this machine, such as 127.0.0.1 or ::, not {name!r}"
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):  # UnicodeError for a name with a label that is empty or too long
-        sys.exit(f"{must}: nothing has that name.")
+        sys.exit(f"{must}: the name does not resolve.")
     addresses, reason = [], ""
     for address in dict.fromkeys(_unmapped(family, to) for family, _, _, _, to in found):
         try:
             _bind(*address).close()
         except OSError as error:
-            reason = "it is not one of this machine's" if error.errno in NOT_HERE else _reason(error)
+            reason = "this machine does not have that address" if error.errno in NOT_HERE else _reason(error)
         else:
             addresses.append(address)
     if not addresses:
@@ -93,7 +95,7 @@ def _addresses(name: str, host: str) -> list[Address]:
 
 
 def _unmapped(family: socket.AddressFamily, to: tuple[Any, ...]) -> Address:
-    """The address, without the notation as IPv6 if it is one of IPv4, `::ffff:127.0.0.1`."""
+    """The address, as IPv4 if it is an IPv4-mapped IPv6 address such as `::ffff:127.0.0.1`."""
     if family == socket.AF_INET6:
         mapped = ipaddress.IPv6Address(to[0].partition("%")[0]).ipv4_mapped
         if mapped is not None:
@@ -115,12 +117,12 @@ def _listen(addresses: Sequence[Address], port: int) -> list[socket.socket]:
 
 
 def _bind(family: socket.AddressFamily, to: tuple[Any, ...]) -> socket.socket:
-    """A socket at an address, with the options that asyncio sets. Raises OSError."""
+    """A socket bound to an address, with the options that asyncio sets. Raises OSError."""
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would share a port that is taken
+        if os.name == "posix":  # on Windows it would share a port that is taken
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # IPv4 has its own socket: not every system lets one have both
+        if family == socket.AF_INET6:  # IPv4 has a socket of its own: not every system allows one for both
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(to)
     except OSError:

@@ -1,4 +1,7 @@
-"""Which content coding a client wants: https://www.rfc-editor.org/rfc/rfc9110#name-accept-encoding."""
+"""Content negotiation: the coding of a response, by the request's Accept-Encoding header.
+
+https://www.rfc-editor.org/rfc/rfc9110#name-accept-encoding
+"""
 
 import re
 from collections.abc import Sequence
@@ -10,10 +13,10 @@ _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def best_coding(accepted: str | None, offered: Sequence[str]) -> str | None:
-    """The coding of `offered` that the header's value prefers, in the server's order where it has no preference.
+    """The coding of `offered` that the header's value prefers, in the order of `offered` if it prefers none.
 
-    IDENTITY where none is accepted, or no coding is preferred; None where that is refused too. A header that is absent
-    or that a part of is malformed asks for nothing by that part.
+    IDENTITY if the client accepts none of them or prefers no coding; None if it refuses that too. Malformed parts of
+    the header are ignored.
     """
     weights = _weights(accepted or "")
     rest = weights.get("*")

@@ -1,7 +1,7 @@
-"""Answers that are the same for everybody, made just once: the page, its configuration, its scripts and styles.
+"""ASGI middleware that caches the responses that are the same for everyone: the page, its configuration, its assets.
 
-Gradio makes the page anew for every visitor, in 60 ms of this process, 770 kB and uncompressed, and compresses its
-scripts every time that they are asked for. A class that opens a link would wait for that, and so would all runs.
+Gradio renders the page anew for every visitor, in 60 ms of the server's process, and sends 770 kB uncompressed; it
+compresses each script on every request. A class that opens a link, and all runs meanwhile, would wait for that.
 """
 
 import asyncio
@@ -17,33 +17,33 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tabs.negotiation import IDENTITY, best_coding
+from server.content_coding import IDENTITY, best_coding
 
 MOST_BYTES = 64 * 1024 * 1024
-MOST_HOSTS = 16  # the page names the host that it was asked for
+MOST_HOSTS = 16  # the page contains the host name of the request
 TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml")
 FIXED = ("/assets/", "/static/", "/svelte/")
-TOLD = ("host", "x-forwarded-host", "x-forwarded-proto")  # all that an answer that is kept may depend on
-OF_304 = ("cache-control", "content-location", "date", "etag", "expires", "vary")  # RFC 9110, 15.4.5
-CODINGS = ("br", "gzip")  # of Gradio's own, in its order
+KEY_HEADERS = ("host", "x-forwarded-host", "x-forwarded-proto")  # that a cached response may depend on
+NOT_MODIFIED_HEADERS = ("cache-control", "content-location", "date", "etag", "expires", "vary")  # RFC 9110, 15.4.5
+GRADIO_CODINGS = ("br", "gzip")  # in its order of preference
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
 
-class Kept:
-    """An ASGI application before another, which it asks for the same but once. `fixed` tells more paths like that."""
+class ResponseCache:
+    """Requests each cached response once from the app behind it. `cached` says which further paths to cache."""
 
-    def __init__(self, app: ASGIApp, fixed: Callable[[str], bool] = lambda path: False) -> None:
+    def __init__(self, app: ASGIApp, cached: Callable[[str], bool] = lambda path: False) -> None:
         self._app = app
-        self._fixed = fixed
-        self._kept: OrderedDict[tuple[str, ...], _Answer] = OrderedDict()
+        self._is_cached = cached
+        self._responses: OrderedDict[tuple[str, ...], _Response] = OrderedDict()
         self._bytes = 0
         # Each lives while it is held.
-        self._making: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,49 +51,49 @@ class Kept:
             return
         headers = Headers(scope=scope)
         accepted = ",".join(headers.getlist("accept-encoding")) if "accept-encoding" in headers else None
-        place = self._place(scope, headers)
-        if place is None or "range" in headers:  # a part, which Gradio answers itself
-            await self._app(_asking(scope, accepted, headers), receive, send if place is None else _varying(send))
+        place = self._key(scope, headers)
+        if place is None or "range" in headers:  # Gradio serves ranges itself
+            await self._app(_with_coding(scope, accepted, headers), receive, send if place is None else _varying(send))
             return
         coding = best_coding(accepted, ["gzip"])
         if coding is None:
             await _NOT_ACCEPTABLE(scope, receive, send)
             return
-        # A client that refuses a file as it is gets it in a coding even where this saves nothing.
+        # A client that refuses an uncoded response gets a coded one even if that saves nothing.
         forced = best_coding(accepted, []) is None
         key = (place[0], f"{coding}{'!' if forced else ''}", *place[1:])
-        answer = self._kept.get(key)
+        answer = self._responses.get(key)
         if answer is None:
-            async with self._making.setdefault(key, asyncio.Lock()):  # of a crowd, one asks and the others wait
-                answer = self._kept.get(key) or await self._made(key, scope, send)
-        if answer is not None and _is_known(headers, Headers(raw=answer.headers)):
-            told = [(name, value) for name, value in answer.headers if name.decode("latin-1") in OF_304]
+            async with self._locks.setdefault(key, asyncio.Lock()):  # of a crowd, one requests it and the others wait
+                answer = self._responses.get(key) or await self._request(key, scope, send)
+        if answer is not None and _is_current(headers, Headers(raw=answer.headers)):
+            told = [(name, value) for name, value in answer.headers if name.decode("latin-1") in NOT_MODIFIED_HEADERS]
             await send({"type": "http.response.start", "status": 304, "headers": told})
             await send({"type": "http.response.body", "body": b""})
-        elif answer is not None:  # else it has been sent already, and is not to be kept
+        elif answer is not None:  # else it was sent already and cannot be cached
             await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
-    def _place(self, scope: Scope, headers: Headers) -> tuple[str, ...] | None:
-        """What the answer depends on, its coding apart; None for one that is not to be kept."""
+    def _key(self, scope: Scope, headers: Headers) -> tuple[str, ...] | None:
+        """What the response depends on, apart from its coding; None if it must not be cached."""
         if scope["method"] not in ("GET", "HEAD"):
             return None
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
         if path in ("/", "/config", "/config/"):
-            told = (headers.get(name, "") for name in TOLD)
+            told = (headers.get(name, "") for name in KEY_HEADERS)
             return path, scope.get("scheme", ""), *told
-        return (path,) if path.startswith(FIXED) or self._fixed(path) else None
+        return (path,) if path.startswith(FIXED) or self._is_cached(path) else None
 
-    async def _made(self, key: tuple[str, ...], scope: Scope, send: Send) -> _Answer | None:
-        """The answer, kept; None for one that is no success, and has gone out as it came."""
+    async def _request(self, key: tuple[str, ...], scope: Scope, send: Send) -> _Response | None:
+        """Request the response from the app and cache it; None for one that was not a success and was sent as is."""
         started: Message = {}
         parts: list[bytes] = []
         refused = complete = False
 
         async def stay() -> Message:
-            """A client that never leaves: an answer that was cut short when one did would be kept for all."""
+            """Never disconnect: a response that was cut short would be cached for everyone."""
             await asyncio.Event().wait()
-            raise AssertionError("nobody sets it")
+            raise AssertionError("the event is never set")
 
         async def collect(message: Message) -> None:
             nonlocal started, refused, complete
@@ -106,7 +106,7 @@ class Kept:
                 parts.append(message.get("body", b""))
                 complete = not message.get("more_body", False)
 
-        told = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in TOLD]
+        told = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in KEY_HEADERS]
         await self._app({**scope, "method": "GET", "headers": told, "query_string": b""}, stay, collect)
         if refused or not complete:
             return None
@@ -116,37 +116,37 @@ class Kept:
         if key[1] and (text or forced):
             body = await asyncio.to_thread(gzip.compress, body, 6, mtime=0)
             headers["Content-Encoding"] = "gzip"
-            del headers["Accept-Ranges"]  # a range would be one of the file
-            if headers.get("etag", "W/").startswith('"'):  # a strong one would say that the bytes are the file's
+            del headers["Accept-Ranges"]  # a range would be one of the uncoded file
+            if headers.get("etag", "W/").startswith('"'):  # a strong one promises the bytes of the uncoded file
                 headers["ETag"] = f"W/{headers['etag']}"
         headers["Content-Length"] = str(len(body))
-        answer = _Answer(headers.raw, body)
-        self._keep(key, answer)
+        answer = _Response(headers.raw, body)
+        self._store(key, answer)
         return answer
 
-    def _keep(self, key: tuple[str, ...], answer: _Answer) -> None:
-        if len(key) > 2:  # of pages, those of the hosts that were asked for last
-            pages = [each for each in self._kept if len(each) > 2]
+    def _store(self, key: tuple[str, ...], answer: _Response) -> None:
+        if len(key) > 2:  # a page: those of the latest MOST_HOSTS hosts are cached
+            pages = [each for each in self._responses if len(each) > 2]
             for oldest in pages[: max(0, len(pages) - MOST_HOSTS + 1)]:
-                self._bytes -= len(self._kept.pop(oldest).body)
+                self._bytes -= len(self._responses.pop(oldest).body)
         if self._bytes + len(answer.body) <= MOST_BYTES:
-            self._kept[key] = answer
+            self._responses[key] = answer
             self._bytes += len(answer.body)
 
 
-def _is_known(asked: Headers, answer: Headers) -> bool:
-    """Whether the client has the answer already, by the tags that it names or else by the date (RFC 9110, 13.2.2)."""
+def _is_current(asked: Headers, answer: Headers) -> bool:
+    """Whether the client's own copy is current, by its entity tags or else by its date (RFC 9110, 13.2.2)."""
     if "if-none-match" in asked:
         tags = ",".join(asked.getlist("if-none-match"))
-        # Compared weakly: a tag that marks a coding is that of the same file.
+        # Weak comparison: the tags of two codings of a file are equal.
         return tags.strip() == "*" or answer.get("etag", "").removeprefix("W/") in re.findall(r'"[^"]*"', tags)
     since, changed = (parsedate(each or "") for each in (asked.get("if-modified-since"), answer.get("last-modified")))
     return since is not None and changed is not None and changed <= since
 
 
-def _asking(scope: Scope, accepted: str | None, headers: Headers) -> Scope:
-    """The request with the one coding that it prefers: Gradio looks for the word alone, and zips parts of files."""
-    coding = IDENTITY if "range" in headers else best_coding(accepted, CODINGS)
+def _with_coding(scope: Scope, accepted: str | None, headers: Headers) -> Scope:
+    """The request with its one preferred coding: Gradio ignores weights, and compresses ranges of files."""
+    coding = IDENTITY if "range" in headers else best_coding(accepted, GRADIO_CODINGS)
     others = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
     return {**scope, "headers": [*others, (b"accept-encoding", coding.encode())] if coding else others}
 
@@ -163,5 +163,7 @@ def _varying(send: Send) -> Send:
 
 
 _NOT_ACCEPTABLE = JSONResponse(
-    {"detail": "This is offered as it is, or as gzip; Accept-Encoding refuses both."}, 406, {"Vary": "Accept-Encoding"}
+    {"detail": "Available codings are identity and gzip; Accept-Encoding refuses both."},
+    406,
+    {"Vary": "Accept-Encoding"},
 )

@@ -23,11 +23,13 @@ from starlette.types import Receive, Scope, Send
 
 from runs import turns
 from runs.logs import OneLine
-from tabs import files
-from tabs.gate import LARGEST_BODY, Gate
-from tabs.kept import MOST_HOSTS, Kept
+from server import temporary_files
+from server.request_filter import LARGEST_BODY, RequestFilter
+from server.response_cache import MOST_HOSTS, ResponseCache
+from tests.client import Visitor
 from tests.test_runs import go
-from tests.visitor import Visitor
+
+BLOCKS: Any = SimpleNamespace(fns={0: SimpleNamespace(api_name="lessons", inputs=[], api_visibility="private")})
 
 CLOSED = [
     *("/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/deep_link", "/gradio_api/proxy=http://x"),
@@ -57,7 +59,7 @@ def test_what_gradio_raises_ends_in_one_line_of_the_log(started: bool, caplog: p
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise ValueError("insides")
 
-    answer = get(Gate(app), "/config")
+    answer = get(RequestFilter(app, BLOCKS), "/config")
     assert "insides" not in answer.text
     assert answer.status_code == (200 if started else 500)
     (record,) = caplog.records
@@ -104,13 +106,13 @@ WRONG = [
     ("queue/join", {"data": [], "fn_index": -1}, "There is no such function."),
     ("queue/join", {"data": []}, "There is no such function."),
     ("queue/join", {"data": [], "fn_index": True}, "fn_index must be a whole number."),
-    ("queue/join", [1], "The body must be an object."),
+    ("queue/join", [1], "The body must be a JSON object."),
     ("run/nope", {"data": []}, "There is no such function."),
     ("run/lessons", {"data": [1, 2]}, "data must be a list of 0 values."),
     ("run/lessons", {"data": "x"}, "data must be a list of 0 values."),
     ("call/train", {"data": ["regression"]}, "data must be a list of 2 values."),
     ("call/v2/stop", {}, "There is no such function."),
-    ("call/v2/train", {"lesson": "regression"}, "The body must have lesson, settings."),
+    ("call/v2/train", {"lesson": "regression"}, "The body must have the keys lesson, settings."),
     ("run/lessons", {"data": [], "batched": True}, "batched must be false."),
 ]
 
@@ -127,7 +129,7 @@ def test_a_body_that_gradio_would_trip_on_is_refused_in_a_sentence(
 def test_a_body_that_is_no_json_is_refused(body: bytes, app_url: str) -> None:
     answer = httpx.post(f"{app_url}gradio_api/queue/join", content=body)
     assert answer.status_code == 422
-    assert answer.json()["detail"] in ("The body must be JSON.", "The body must be an object.")
+    assert answer.json()["detail"] in ("The body must be JSON.", "The body must be a JSON object.")
 
 
 @pytest.mark.parametrize("path", ["assets/./x.js", "assets/x/../y.js", "assets//x.js", f"assets/{'x' * 300}.js"])
@@ -151,7 +153,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(app_url: str) -> 
     body = json.dumps({"data": ["x" * LARGEST_BODY]})
     answer = httpx.post(f"{app_url}gradio_api/queue/join", content=body)
     assert answer.status_code == 413
-    assert answer.json() == {"detail": "A body may have 65536 bytes at most."}
+    assert answer.json() == {"detail": "The body must have at most 65536 bytes."}
 
 
 def test_a_body_that_tells_no_length_is_refused_where_it_gets_too_large(app_url: str) -> None:
@@ -163,7 +165,9 @@ def test_a_page_under_a_root_path_is_let_through_by_what_follows_it() -> None:
     async def here(request: Request) -> Response:
         return PlainTextResponse("here")
 
-    app = Starlette(routes=[Route("/config", here), Route("/docs", here)], middleware=[Middleware(Gate)])
+    app = Starlette(
+        routes=[Route("/config", here), Route("/docs", here)], middleware=[Middleware(RequestFilter, blocks=BLOCKS)]
+    )
     assert get(app, "/live/config", root="/live").text == "here"
     assert get(app, "/live/docs", root="/live").status_code == 404
 
@@ -188,7 +192,7 @@ def test_requests_of_an_address_wait_beyond_its_share_while_anybody_else_is_here
     async def unused(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("no such address")
 
-    gate = Gate(unused)
+    gate = RequestFilter(unused, BLOCKS)
     gate._requests = turns.Allowance(60, lambda: 0.0, most=2)
     monkeypatch.setattr(asyncio, "sleep", sleep)
 
@@ -199,23 +203,19 @@ def test_requests_of_an_address_wait_beyond_its_share_while_anybody_else_is_here
 
     go(ask(4))
     assert not any(waits)  # alone
-    gate._here["other"] += 1
+    gate._active["other"] += 1
     waits.clear()
     go(ask(4))
     assert waits == [0, 0, 1, 2]  # seconds; the first two are its share
 
 
 def test_the_body_of_a_request_that_is_answered_itself_waits_for_the_app() -> None:
-    class App(Starlette):
-        def get_blocks(self) -> SimpleNamespace:
-            return SimpleNamespace(fns={0: SimpleNamespace(api_name="lessons", inputs=[])})
-
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0)  # as middleware may
         await PlainTextResponse((await receive())["body"])(scope, receive, send)
 
     async def asked() -> httpx.Response:
-        app = App(routes=[Mount("/", slow)], middleware=[Middleware(Gate)])
+        app = Starlette(routes=[Mount("/", slow)], middleware=[Middleware(RequestFilter, blocks=BLOCKS)])
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
             return await client.post("/gradio_api/run/lessons", json={"data": []})
 
@@ -235,7 +235,7 @@ class Counting:
             told = {"asked": self.asked, "host": request.headers["host"], "query": request.url.query}
             return JSONResponse(told, status, headers)
 
-        self.app = Kept(Starlette(routes=[Route("/{path:path}", answer)]))
+        self.app = ResponseCache(Starlette(routes=[Route("/{path:path}", answer)]))
 
 
 def test_the_page_is_made_once_for_all_who_ask_for_it_at_once() -> None:
@@ -266,7 +266,7 @@ def test_a_page_is_kept_for_each_host_and_not_for_endless_ones() -> None:
     counting = Counting()
     for number in range(3 * MOST_HOSTS):
         assert get(counting.app, "/config", host=f"host{number}").json()["host"] == f"host{number}"
-    assert len(counting.app._kept) == MOST_HOSTS
+    assert len(counting.app._responses) == MOST_HOSTS
     get(counting.app, "/config", host=f"host{3 * MOST_HOSTS - 1}")
     assert counting.asked == 3 * MOST_HOSTS
 
@@ -317,14 +317,14 @@ def test_the_real_page_comes_compressed_and_whole(app_url: str) -> None:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(files, "_made", {})
+    monkeypatch.setattr(temporary_files, "_made", {})
     return tmp_path
 
 
 def test_every_folder_for_files_has_a_name_that_nobody_can_guess(cache: Path) -> None:
     folders = set()
     for _ in range(10):
-        with files.new_folder() as (folder, work):
+        with temporary_files.new_folder() as (folder, work):
             (folder / "net.onnx").write_bytes(b"x")
             (work / "other").write_bytes(b"x")
         folders.add(folder)
@@ -335,7 +335,7 @@ def test_every_folder_for_files_has_a_name_that_nobody_can_guess(cache: Path) ->
 
 def test_files_that_cannot_be_made_leave_nothing(cache: Path) -> None:
     def write() -> None:
-        with files.new_folder() as (folder, _):
+        with temporary_files.new_folder() as (folder, _):
             (folder / "half").write_bytes(b"x")
             raise OSError("full")
 
@@ -345,22 +345,22 @@ def test_files_that_cannot_be_made_leave_nothing(cache: Path) -> None:
 
 
 def test_old_files_go_with_their_folders_and_new_ones_stay(cache: Path) -> None:
-    for name, age in (("old", 2 * files.FILE_AGE), ("new", 0)):
-        with files.new_folder() as (folder, _):
+    for name, age in (("old", 2 * temporary_files.FILE_AGE), ("new", 0)):
+        with temporary_files.new_folder() as (folder, _):
             (folder / name).write_bytes(b"x")
         then = (folder / name).stat().st_mtime - age
         os.utime(folder / name, (then, then))
     (cache / "empty" / "folder").mkdir(parents=True)
-    long_ago = (cache / "empty").stat().st_mtime - 2 * files.FILE_AGE
+    long_ago = (cache / "empty").stat().st_mtime - 2 * temporary_files.FILE_AGE
     os.utime(cache / "empty", (long_ago, long_ago))
-    assert files.sweep() == 2
+    assert temporary_files.sweep() == 2
     assert [path.name for path in cache.rglob("*") if path.is_file()] == ["new"]
-    assert files.sweep() == 0
+    assert temporary_files.sweep() == 0
 
 
 def made(whose: str, size: int) -> Path:
     turns.address.set(whose)
-    with files.new_folder() as (folder, work):
+    with temporary_files.new_folder() as (folder, work):
         (folder / "net.onnx").write_bytes(bytes(size))
         (work / "other").write_bytes(bytes(1000))
     return folder
@@ -368,8 +368,8 @@ def made(whose: str, size: int) -> Path:
 
 @pytest.fixture
 def small_disk(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MOST_OF_ADDRESS", 100)
-    monkeypatch.setattr(files, "MOST_OF_ALL", 250)
+    monkeypatch.setattr(temporary_files, "MOST_OF_ADDRESS", 100)
+    monkeypatch.setattr(temporary_files, "MOST_OF_ALL", 250)
 
 
 @pytest.mark.usefixtures("small_disk")
@@ -386,7 +386,7 @@ def test_an_address_that_has_too_much_on_the_disk_loses_its_oldest_files_and_nob
 def test_when_all_have_too_much_on_the_disk_the_oldest_files_go() -> None:
     folders = [made(whose, 80) for whose in "abcde"]
     assert [path.exists() for path in folders] == [False, False, True, True, True]
-    assert len(files._made) == 3
+    assert len(temporary_files._made) == 3
 
 
 @pytest.mark.usefixtures("small_disk")
@@ -394,13 +394,13 @@ def test_what_others_leave_in_the_cache_counts_and_goes_the_oldest_first(
     cache: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setattr(files, "_temporary", [temporary])
+    monkeypatch.setattr(temporary_files, "_temporary", [temporary])
     for age, path in enumerate([cache / "c" / "newest", temporary / "b" / "x", temporary / "a", cache / "oldest"]):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes(100))
         then = path.stat().st_mtime - age
         os.utime(path, (then, then))
-    assert files.sweep() == 2
+    assert temporary_files.sweep() == 2
     assert [path.name for path in (*cache.iterdir(), *temporary.iterdir())] == ["c", "b"]
 
 
@@ -410,26 +410,26 @@ def test_a_file_that_has_gone_is_told_of_in_both_languages(cache: Path) -> None:
 
     folder = made("a", 10)
     asked = [folder / "net.onnx", folder / "lost", "/tmp/live-nets-old/files/token/net.onnx", folder, "/etc/passwd"]
-    answers = [get(Gate(passed), f"/gradio_api/file={path}") for path in asked]
+    answers = [get(RequestFilter(passed, BLOCKS), f"/gradio_api/file={path}") for path in asked]
     assert [answer.status_code for answer in answers] == [200, 404, 404, 200, 200]
-    assert answers[1].text == f"{files.GONE.en}\n{files.GONE.zh}\n"
-    assert "256 MB" in files.GONE.en
-    assert "256 MB" in files.GONE.zh
+    assert answers[1].text == f"{temporary_files.GONE.en}\n{temporary_files.GONE.zh}\n"
+    assert "256 MB" in temporary_files.GONE.en
+    assert "256 MB" in temporary_files.GONE.zh
 
 
 def test_a_server_removes_what_dead_ones_have_left_and_nothing_else(tmp_path: Path) -> None:
     ours = {name: tmp_path / f"live-nets-{name}" for name in ("dead", "alive", "starting", "no-lock")}
     for folder in ours.values():
         (folder / "files").mkdir(parents=True)
-        (folder / files.LOCK).touch()
-    long_ago = ours["dead"].stat().st_mtime - 2 * files.STARTING_SECONDS
+        (folder / temporary_files.LOCK).touch()
+    long_ago = ours["dead"].stat().st_mtime - 2 * temporary_files.STARTING_SECONDS
     for name in ("dead", "alive"):
-        os.utime(ours[name] / files.LOCK, (long_ago, long_ago))
-    (ours["no-lock"] / files.LOCK).unlink()
+        os.utime(ours[name] / temporary_files.LOCK, (long_ago, long_ago))
+    (ours["no-lock"] / temporary_files.LOCK).unlink()
     (tmp_path / "live-nets-link").symlink_to(ours["alive"])
     (tmp_path / "others").mkdir()
-    with (ours["alive"] / files.LOCK).open("rb") as lock:
-        assert files._is_free(lock)  # and held from now on
-        files._remove_leftovers(tmp_path)
+    with (ours["alive"] / temporary_files.LOCK).open("rb") as lock:
+        assert temporary_files._is_free(lock)  # and held from now on
+        temporary_files._remove_leftovers(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"live-nets-alive", "live-nets-starting", "live-nets-no-lock", "live-nets-link", "others"}

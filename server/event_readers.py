@@ -1,7 +1,7 @@
-"""Who waits for the answer to an event: what nobody waits for is not begun, or is ended.
+"""Tracks which clients read the answers of Gradio events, so that events nobody reads are not started, or are ended.
 
-Gradio starts an event when it is sent, and goes on with it when the stream that its answer is read from is gone, or
-was never opened. Here the streams that are open are counted, by the name of the page or event that they read for.
+Gradio starts an event when it is submitted and runs it to its end, even if the stream that carries its answer was
+closed or never opened. Here the open streams are counted by name: the page's session hash or the event's id.
 """
 
 import asyncio
@@ -9,36 +9,36 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-FIRST_SECONDS = 30  # that an event waits for a reader
-AGAIN_SECONDS = 5  # that it goes on without one, since a page closes one stream and opens the next
+FIRST_READER_SECONDS = 30  # that an event waits for its first reader
+NEXT_READER_SECONDS = 5  # that an event runs without a reader: a page closes one stream before it opens the next
 
-DIRECT = "live_nets.direct"  # in the scope of a request that is answered itself: the name that it reads for
+DIRECT = "live_nets.direct"  # scope key of a request that carries its own answer: the stream name made up for it
 
 
 class AbandonedError(RuntimeError):
-    """Nobody waits for this any more."""
+    """No client reads the answer."""
 
 
 class Event:
-    """An event that is being answered, to the streams for any of its names; one without names, to its caller."""
+    """A running event, whose answer any stream with one of its names can carry; without names, its caller has it."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
-        self._read = asyncio.Event()
+        self._has_reader = asyncio.Event()
         self._abandoned = False
         self._timer: asyncio.TimerHandle | None = None
         self._work: asyncio.Timeout | None = None
 
-    def look(self, seconds: float) -> None:
-        """Take note of whether anybody reads; if not, somebody has to within so many seconds."""
+    def check_readers(self, seconds: float) -> None:
+        """Abandon the event in `seconds` unless a stream with one of its names is open then."""
         if not self._names or any(_readers[name] for name in self._names):
-            self._read.set()
-            self.close()
+            self._has_reader.set()
+            self.cancel_timer()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._abandon)
 
-    def close(self) -> None:
-        """Wait for no reader."""
+    def cancel_timer(self) -> None:
+        """Do not abandon the event."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -48,13 +48,13 @@ class Event:
         if self._work is not None:
             self._work.reschedule(asyncio.get_running_loop().time())
 
-    async def read(self) -> None:
-        """Wait until there is a first reader."""
-        await self._read.wait()
+    async def first_reader(self) -> None:
+        """Wait for the first reader."""
+        await self._has_reader.wait()
 
     @asynccontextmanager
-    async def awaited(self) -> AsyncIterator[None]:
-        """Cancel what is done within, and raise AbandonedError, when nobody waits for it."""
+    async def cancelled_if_abandoned(self) -> AsyncIterator[None]:
+        """Cancel the block and raise AbandonedError when the event is abandoned."""
         if self._abandoned:
             raise AbandonedError
         try:
@@ -74,20 +74,20 @@ _readers: Counter[str] = Counter()
 
 @contextmanager
 def answering(names: frozenset[str]) -> Iterator[Event]:
-    """An event for as long as it is being answered."""
+    """The event with these stream names, while it runs."""
     event = Event(names)
     _events.add(event)
-    event.look(FIRST_SECONDS)
+    event.check_readers(FIRST_READER_SECONDS)
     try:
         yield event
     finally:
         _events.discard(event)
-        event.close()
+        event.cancel_timer()
 
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """A stream for that name, for as long as it is open."""
+    """Count an open stream of that name."""
     _count(name, 1)
     try:
         yield
@@ -100,4 +100,4 @@ def _count(name: str, change: int) -> None:
     if not _readers[name]:
         del _readers[name]
     for event in _events:
-        event.look(AGAIN_SECONDS)
+        event.check_readers(NEXT_READER_SECONDS)

@@ -1,8 +1,8 @@
-"""Files for visitors to download: each visitor's in a folder with a name that nobody can guess, and gone after an hour.
+"""Files for visitors to download, each set in a folder with an unguessable name, deleted after an hour.
 
-Or before, where an address has more of them than its share of the disk, or all have more than theirs: the oldest go
-first. The folders are in Gradio's own cache, which it serves, so that it makes no copy of them. Gradio deletes files
-that have aged, but leaves their folders, and knows nothing of files that were made and then not offered.
+They are deleted sooner if one address uses more than its share of the disk, or all together use more than theirs: the
+oldest first. The folders are in Gradio's cache, which it serves, so that it need not copy them. Gradio deletes old
+files of its cache, but not their folders, nor files that were written and then not offered.
 """
 
 import atexit
@@ -21,9 +21,9 @@ from typing import IO
 from charts.text import Text
 from runs import turns
 
-FILE_AGE = 3600  # seconds that a visitor's downloads stay
+FILE_AGE = 3600  # seconds that files for download are kept
 SWEEP_SECONDS = 300
-MOST_OF_ADDRESS = 256 * 2**20  # bytes; a run leaves one to ten million
+MOST_OF_ADDRESS = 256 * 2**20  # bytes; a run writes one to ten million
 MOST_OF_ALL = 768 * 2**20
 
 GONE = Text(
@@ -33,40 +33,40 @@ GONE = Text(
     "请重新训练以获得它。",
 ).format(most=MOST_OF_ADDRESS // 2**20)
 
-PREFIX = "live-nets-"  # of the folder of a server's own
-LOCK = "lock"  # in it: held for as long as that server lives
-STARTING_SECONDS = 60  # that a server may take to hold it
+PREFIX = "live-nets-"  # of the folder of one server
+LOCK = "lock"  # file in it, locked as long as that server runs
+STARTING_SECONDS = 60  # that a server may take to lock it
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A folder of files: whose, and how many bytes."""
+    """A folder of files: its address, and its size in bytes."""
 
     address: str
     size: int
 
 
 _made: dict[Path, _Made] = {}  # the oldest first
-_temporary: list[Path] = []  # the folder of a server's own for these
+_temporary: list[Path] = []  # this server's folder for other temporary files
 
 
 def cache() -> Path:
-    """Where all files for visitors are: Gradio's cache, which the app has set to a folder of its own."""
+    """Gradio's cache, which holds all files for download; `use_own_folder` has set it to a folder of this server."""
     return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
 
 
 @contextmanager
 def new_folder() -> Iterator[tuple[Path, Path]]:
-    """A folder for one visitor's files, gone at once if they cannot be made, and one within that is gone at the end.
+    """A folder for files to download, and a folder in it for work, which is deleted at the end.
 
-    When the files are there, older ones go that are too many. Raises OSError where none can be made.
+    An exception deletes both. At the end, older folders beyond the shares of the disk are deleted. Raises OSError.
     """
     folder = cache() / secrets.token_urlsafe(24)
     folder.mkdir(parents=True)
     try:
-        # A worker may still be at it, of whose run nobody wants to know any more: what is left is swept away later.
+        # An abandoned worker may still be writing here; `sweep` removes what is left.
         with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as work:
             yield folder, Path(work)
     except BaseException:
@@ -77,10 +77,10 @@ def new_folder() -> Iterator[tuple[Path, Path]]:
 
 
 def _keep_to_shares(newest: Path) -> None:
-    """Remove the oldest folders until its address, and then all together, have no more than they may. It stays."""
+    """Remove the oldest folders, but not `newest`, until its address and all together are within their shares."""
     address = _made[newest].address
     for whose, most in (({address}, MOST_OF_ADDRESS), (None, MOST_OF_ALL)):
-        # Copied at once: `sweep` removes some of them in another thread.
+        # A copy: `sweep` removes items in another thread.
         made = [(path, each.size) for path, each in list(_made.items()) if whose is None or each.address in whose]
         total = sum(size for _, size in made)
         for path, size in made:
@@ -90,17 +90,17 @@ def _keep_to_shares(newest: Path) -> None:
 
 
 def sweep(age: float = FILE_AGE) -> int:
-    """Remove all that is older than `age` seconds, empty folders too; how much that was.
+    """Remove files and folders older than `age` seconds, and return their number.
 
-    And of what is younger the oldest, until no more is left on the disk than there may be: also of files that Gradio
-    or a worker that has ended has left behind.
+    Then remove the oldest of the others until all are within MOST_OF_ALL: files that Gradio or a dead worker has left
+    count too.
     """
     before = time.time() - age
     found = []
     for path in [entry for folder in (cache(), *_temporary) for entry in _entries(folder)]:
         try:
             found.append((_latest(path), _size(path), path))
-        except FileNotFoundError:  # another was quicker
+        except FileNotFoundError:  # removed meanwhile
             continue
     left, removed = sum(size for _, size, _ in found), 0
     for latest, size, path in sorted(found):
@@ -112,7 +112,7 @@ def sweep(age: float = FILE_AGE) -> int:
 
 
 def _remove(path: Path) -> bool:
-    """Whether it could be removed; if not, the log tells why, and it is tried again with the next sweep."""
+    """Whether it was removed. A failure is logged, and the next sweep tries again."""
     _made.pop(path, None)
     try:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -125,7 +125,7 @@ def _remove(path: Path) -> bool:
 
 
 def is_gone(asked: str) -> bool:
-    """Whether that path is of a file for a visitor, of this server or one before it, that is no longer there."""
+    """Whether that path is of a file for download, of this server or an earlier one, that has been deleted."""
     path = Path(asked)
     folders = path.parents
     ours = len(folders) > 2 and (folders[1] == cache() or folders[2].name.startswith(PREFIX))
@@ -133,7 +133,7 @@ def is_gone(asked: str) -> bool:
 
 
 def _size(path: Path) -> int:
-    """Bytes of all files in there, or of the file."""
+    """Size in bytes of a file, or of all files in a folder."""
     files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
     return sum(each.stat().st_size for each in files)
 
@@ -143,16 +143,17 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _latest(path: Path) -> float:
-    """When the newest file in there was written; for an empty folder, when it was last changed."""
+    """Modification time of a file, of the newest file in a folder, or of an empty folder."""
     inside = [each.stat().st_mtime for each in path.rglob("*") if each.is_file()] if path.is_dir() else []
     return max(inside, default=path.stat().st_mtime)
 
 
-def own_cache() -> None:
-    """Have folders of this server alone, in the one that GRADIO_TEMP_DIR names, if it does; removed at its end.
+def use_own_folder() -> None:
+    """Create a folder of this server alone, in GRADIO_TEMP_DIR or the system's, and remove it when the process exits.
 
-    One is Gradio's cache, the other for temporary files, of workers too. What is swept away must be ours: others may
-    keep files in a folder for temporary ones. What a server has left that was killed is removed first.
+    It holds Gradio's cache and the temporary files of this process and the workers. `sweep` must find only our files,
+    and other programs use the system's folder. Folders of servers that were killed are removed first. Call it before
+    gradio is imported.
     """
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +168,7 @@ def own_cache() -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(kept)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    atexit.register(lock.close)  # the last that is registered is the first that is done
+    atexit.register(lock.close)  # called first: atexit calls in reverse order
 
 
 def _remove_leftovers(parent: Path) -> None:
@@ -179,17 +180,17 @@ def _remove_leftovers(parent: Path) -> None:
             with (root / LOCK).open("r+b") as lock:
                 dead = _is_free(lock)
             if dead:
-                (root / LOCK).unlink()  # first, as Windows does not let it go where a live server holds it open
+                (root / LOCK).unlink()  # fails on Windows while its server has it open
                 shutil.rmtree(root)
-        except OSError:  # another's, or one that a live server holds open
+        except OSError:  # of another user, or open in a live server
             continue
 
 
 def _is_free(lock: IO[bytes]) -> bool:
-    """Take the lock for as long as the file is open, if no other process holds it."""
+    """Lock the file as long as it is open; False if another process has locked it."""
     try:
         import fcntl
-    except ImportError:  # Windows, which removes no file that is open
+    except ImportError:  # Windows, which does not delete open files
         return True
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,75 @@
+"""What runs while the app serves: the worker pool, the frame pace, and the deletion of old files and idle runs."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import gradio as gr
+from fastapi import FastAPI
+
+from charts.text import Text
+from export import VERSION
+from runs import admission, pace, pool, registry
+from server import gradio_adapter, temporary_files
+from server.health import INSTANCE
+from server.settings import worker_count
+
+IDLE_SWEEP_SECONDS = 15
+END_RUNS_SECONDS = 1  # that running runs have to send their last frame
+LAST_FRAME_SECONDS = 0.4  # that these frames have to reach the pages
+
+CLOSING = Text(
+    "The server is shutting down, and this run has ended with it. Your settings are kept: press Train in a minute.",
+    "服务器正在关闭，这次训练随之结束。设置都还在：请过一分钟再按“训练”。",
+)
+
+_log = logging.getLogger(__name__)
+
+
+def lifespan(blocks: gr.Blocks) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The lifespan of the app that serves these blocks."""
+
+    @asynccontextmanager
+    async def serving(app: FastAPI) -> AsyncIterator[None]:
+        async with pool.opened(worker_count()):
+            tasks = [asyncio.create_task(work) for work in (pace.keep(), _sweep_files(), _sweep_pages(blocks))]
+            _log.info("server started version=%s instance=%s", VERSION, INSTANCE)
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        _log.info("server stopped")
+
+    return serving
+
+
+async def end_runs() -> None:
+    """End all running runs and give the pages time to receive their last frames."""
+    registry.end_all(CLOSING)
+    end = time.monotonic() + END_RUNS_SECONDS
+    while admission.training_count() and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(LAST_FRAME_SECONDS)
+
+
+async def _sweep_files() -> None:
+    while True:
+        await asyncio.sleep(temporary_files.SWEEP_SECONDS)
+        try:
+            removed = await asyncio.to_thread(temporary_files.sweep)
+        except OSError:  # a problem of the disk may pass
+            _log.exception("old files not removed")
+        else:
+            if removed:
+                _log.info("old files removed folders=%d", removed)
+
+
+async def _sweep_pages(blocks: gr.Blocks) -> None:
+    while True:
+        await asyncio.sleep(IDLE_SWEEP_SECONDS)
+        registry.end_idle()
+        gradio_adapter.sweep(blocks)
