@@ -3,15 +3,21 @@ BIN := .venv/bin
 CODE := app.py environment.py supported.py charts lab nets runs server tabs export benchmarks
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: app install test check bench checkpoints clean
+.PHONY: help app install test test-long check bench checkpoints clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 app: .venv/installed  ## serve the page on port 7860, or PORT
 	$(BIN)/python app.py
 
-install: .venv/installed
+install: .venv/installed  ## make .venv and install the requirements
 
 test: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/installed  ## run the tests
 	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-long: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/installed  ## also run cross products, fuzzing and sweeps over seeds
+	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m ""
 
 check: .venv/installed-dev  ## lint, format and types
 	$(BIN)/ruff format --check .
@@ -26,7 +32,7 @@ checkpoints: .venv/installed  ## export the graphs, train and write the bundles 
 	for lesson in $$($(BIN)/python -c 'import nets; print(*nets.TRAININGS)'); do \
 	  $(BIN)/python -m export run $$lesson --out checkpoints || exit 1; done
 
-clean:
+clean:  ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
 .venv/installed: requirements.txt

@@ -8,12 +8,16 @@ environment.fix_arithmetic()  # before torch and numpy are imported
 environment.ignore_proxies()  # before gradio is imported
 environment.configure_gradio()
 
-from server import sockets, temporary_files  # sockets: before gradio is imported, too
+from server import settings, sockets, temporary_files  # sockets: before gradio is imported, too
+
+if __name__ == "__main__":
+    environment.set_up_console()
+    settings.check()  # before the imports that take seconds
 
 temporary_files.use_own_folder()  # before gradio is imported, which stores the path
 
 from runs import logs
-from server import application, client_address, settings
+from server import application
 from tabs import page
 
 demo = page.build()
@@ -22,10 +26,7 @@ app = page.create_application(demo)
 
 def main() -> None:
     """Serve until the process gets SIGTERM or SIGINT."""
-    environment.set_up_console()
     logs.set_up()
-    client_address.proxies()  # a bad value is reported now, and not to the first visitor
-    settings.worker_count()
     settings.raise_open_file_limit()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises them again when it has shut down: exit with status 0

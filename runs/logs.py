@@ -14,21 +14,20 @@ class OneLine(logging.Formatter):
         return " ⏎ ".join(super().format(record).splitlines())
 
 
-def set_up() -> None:
-    """Log from LOG_LEVEL on, which is INFO unless it is set. Ends the program for a level that is none.
+def level() -> str:
+    """The level of LOG_LEVEL, INFO by default. Exits with a message if it is not one of LEVELS."""
+    name = os.environ.get("LOG_LEVEL", "INFO")
+    if name not in LEVELS:
+        sys.exit(f"LOG_LEVEL must be one of {', '.join(LEVELS)}, not {name!r}.")
+    return name
 
-    To be called once more when a server has begun to serve, which has set up a log of its own.
-    """
-    level = os.environ.get("LOG_LEVEL", "INFO")
-    if level not in LEVELS:
-        sys.exit(f"LOG_LEVEL must be one of {', '.join(LEVELS)}, not {level!r}.")
+
+def set_up() -> None:
+    """Log to stderr from `level` on. Call it once, before the server starts."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])  # the first time; then it stays
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of a worker that had ended when it was killed
-    for server in ("uvicorn", "uvicorn.error"):  # which has handlers of its own as soon as it serves
-        logging.getLogger(server).handlers.clear()
-        logging.getLogger(server).propagate = True
-        logging.getLogger(server).setLevel(logging.ERROR)  # it warns of every request that is none
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # uvicorn warns of every malformed request
     for ours in ("runs", "server", "tabs"):
-        logging.getLogger(ours).setLevel(level)
+        logging.getLogger(ours).setLevel(level())

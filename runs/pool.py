@@ -30,7 +30,6 @@ ASK_EVERY = 0.25  # seconds
 PATIENCE = 30  # seconds without any answer after which a worker counts as hung; a busy machine takes ten
 START_PATIENCE = 60  # the same during startup, which is slow on a busy machine
 BACKGROUND_PATIENCE = 400  # for one background call; an export of a new architecture may take 300
-WORKERS = 2
 
 WARM_FIRST = sorted(
     TRAININGS, key="regression".__ne__

@@ -230,10 +230,8 @@ def _check_head(scope: Scope) -> JSONResponse | None:
     path = _path(scope)
     known = WRITABLE if scope["method"] == "POST" else READABLE if scope["method"] in ("GET", "HEAD") else None
     match = known and known.fullmatch(path)
-    *parents, last = path.split("/")[1:]
-    if not match or "://" in path or not path.isprintable() or not all(map(_is_plain_segment, parents)):
-        return _refusal(404, "Not Found")
-    if last and not _is_plain_segment(last):
+    segments = path.removesuffix("/").split("/")[1:]
+    if not match or "://" in path or not path.isprintable() or not all(map(_is_plain_segment, segments)):
         return _refusal(404, "Not Found")
     if any(name and not IDENTIFIER.fullmatch(name) for name in match.groupdict().values()):
         return _refusal(404, "Not Found")

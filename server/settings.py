@@ -1,10 +1,26 @@
-"""Settings of the server that the environment gives."""
+"""Settings of the server, from environment variables.
+
+Imports no torch and no gradio, so that a bad value is reported before they are imported, which takes seconds.
+"""
 
 import os
 import re
 import sys
 
-from runs import pool
+from runs import logs
+from server import client_address, sockets
+
+DEFAULT_WORKERS = 2
+
+
+def check() -> None:
+    """Exit with a message if an environment variable has a bad value, or the port is in use."""
+    logs.level()
+    worker_count()
+    client_address.proxies()
+    _, _, opened = sockets.open_sockets()
+    for each in opened:  # until the app can answer
+        each.close()
 
 
 def worker_count() -> int:
@@ -12,7 +28,7 @@ def worker_count() -> int:
 
     Exits with a message if the value is not a whole number from 0 to 64.
     """
-    text = os.environ.get("LIVE_NETS_WORKERS", str(pool.WORKERS))
+    text = os.environ.get("LIVE_NETS_WORKERS", str(DEFAULT_WORKERS))
     if not re.fullmatch("[0-9]{1,2}", text) or int(text) > 64:
         sys.exit(f"LIVE_NETS_WORKERS must be a whole number from 0 to 64, not {text!r}.")
     return int(text)

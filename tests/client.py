@@ -22,6 +22,7 @@ from nets import TRAININGS
 from server.application import Server
 
 ROOT = Path(__file__).parent.parent
+Served = tuple[str, "subprocess.Popen[bytes]", Path]  # an app: where it serves, its process, and its log
 LESSON = TRAININGS["regression"]
 PATIENCE = 30
 
@@ -79,7 +80,7 @@ def _patched(before: str, sent: Any) -> str:
 
 
 @contextmanager
-def app(**environment: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]", Path]]:
+def app(**environment: str) -> Iterator[Served]:
     """An app of one's own: where it serves, its process, and its log. Its temporary files are beside the log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -92,9 +93,9 @@ def app(**environment: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]", Pa
             process = subprocess.Popen(
                 [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True
             )
-        url = f"http://127.0.0.1:{port}"
+        url, workers = f"http://127.0.0.1:{port}", int(environment.get("LIVE_NETS_WORKERS", "2"))
         try:
-            until(lambda: _answers(url) or process.poll() is not None)
+            until(lambda: _answers(url, workers) or process.poll() is not None)
             assert process.poll() is None, log.read_text(encoding="utf-8")
             yield url, process, log
         finally:
@@ -120,9 +121,9 @@ def serving(application: FastAPI) -> Iterator[str]:
             thread.join()
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, workers: int) -> bool:
     try:
-        return bool(httpx.get(f"{url}/health", timeout=PATIENCE).json()["workers"] == 2)
+        return bool(httpx.get(f"{url}/health", timeout=PATIENCE).json()["workers"] == workers)
     except httpx.TransportError:
         return False
 

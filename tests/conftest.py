@@ -1,27 +1,21 @@
 """The app as users meet it, once for all tests: a process of its own, and a browser."""
 
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, Page, ViewportSize, expect
 
 from export.layout import place
 from lab.training import Trainer
 from nets import TRAININGS
 from tests.browser import chromium
+from tests.client import ROOT, Served, app
 
 expect.set_options(timeout=30_000)  # machines are slow at times; a test that waits for what never comes is rare
 
-ROOT = Path(__file__).parent.parent
+VIEWPORT: ViewportSize = {"width": 1280, "height": 900}
 
 Train = Callable[..., Trainer]
 
@@ -52,38 +46,17 @@ ADVERSE = {
 
 
 @pytest.fixture(scope="session")
-def app_url() -> Iterator[str]:
-    """Where `python app.py` serves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, **ADVERSE, "PORT": str(port)}
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:  # ends when the process does
-            if url.rstrip("/").encode() in line:
-                break
-        _wait_until_healthy(url)
-        yield url
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
+def served() -> Iterator[Served]:
+    """The app, once for all tests that leave it as it was: where it serves, its process, and its log."""
+    with app(LOG_LEVEL="INFO", **ADVERSE) as made:
+        yield made
 
 
-def _wait_until_healthy(url: str) -> None:
-    """Wait until the workers of the app have started."""
-    end = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}health", timeout=30).close()
-        except urllib.error.HTTPError as error:
-            assert error.code == 503
-            assert time.monotonic() < end, "no worker has started"
-            time.sleep(0.1)
-        else:
-            return
+@pytest.fixture(scope="session")
+def app_url(served: Served) -> str:
+    """Where the app serves."""
+    url, *_ = served
+    return f"{url}/"
 
 
 @pytest.fixture(scope="session")
@@ -97,20 +70,43 @@ def browser() -> Iterator[Browser]:
         pytest.skip(f"no Chromium, neither the system's nor Playwright's: {error.message.splitlines()[0]}")
 
 
+class Window:
+    """A browser page that tests use one after the other: loading the app again takes half the time of a new page."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.problems: list[str] = []
+        self._home = ""
+        self.context = browser.new_context(viewport=VIEWPORT)
+        self.page = page = self.context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
+        page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: self.problems.extend(_outside(request.url, self._home)))
+
+    def open(self, url: str) -> None:
+        """Load the app as a visitor who comes for the first time."""
+        self._home = url
+        if self.page.url.startswith("http"):
+            self.page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        self.page.set_viewport_size(VIEWPORT)
+        # Gradio's script logs that its streams were aborted when the document of the last test is unloaded.
+        self.page.once("framenavigated", lambda frame: self.problems.clear())
+        self.page.goto(url)
+
+
+@pytest.fixture(scope="session")
+def window(browser: Browser) -> Iterator[Window]:
+    made = Window(browser)
+    yield made
+    made.context.close()
+
+
 @pytest.fixture
-def page(browser: Browser, app_url: str) -> Iterator[Page]:
+def page(window: Window, app_url: str) -> Iterator[Page]:
     """The open page. Fails the test on any script error and on any request that leaves this machine."""
-    problems: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: problems.extend(_outside(request.url, app_url)))
-    page.goto(app_url)
-    yield page
-    context.close()
-    assert problems == []
+    window.open(app_url)
+    yield window.page
+    assert window.problems == []
 
 
 def _outside(url: str, home: str) -> list[str]:
@@ -120,6 +116,11 @@ def _outside(url: str, home: str) -> list[str]:
 def short(key: str) -> dict[str, Any]:
     """Settings of a lesson's run that ends soon."""
     return {"steps": 20} if "steps" in TRAININGS[key].config.controls() else {"epochs": 1}
+
+
+def lessons_with(*keys: str) -> list[Any]:
+    """Parameters for a test of a lesson that trains: these lessons and, among the long tests, all others."""
+    return [pytest.param(key, marks=[] if key in keys else pytest.mark.long) for key in TRAININGS]
 
 
 def place_of(key: str) -> str:

@@ -15,7 +15,7 @@ from export.layout import find
 from export.verify import verify
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS
-from tests.conftest import short
+from tests.conftest import lessons_with, short
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_lessons_lists_every_lesson_with_its_controls(client: Client) -> None:
     }
 
 
-@pytest.mark.parametrize("key", TRAININGS)
+@pytest.mark.parametrize("key", lessons_with("classification", "batchnorm"))
 def test_train_gives_metrics_parity_and_a_bundle_that_verifies(key: str, client: Client, tmp_path: Path) -> None:
     metrics, parity, archive = client.predict(key, {**short(key), "seed": 5}, api_name="/train")
     lesson = TRAININGS[key]

@@ -14,9 +14,8 @@ from export.__main__ import main
 from export.graph import onnx_bytes
 from export.layout import find
 from export.results import Exit
-from nets import TRAININGS
 from nets.regression import Net
-from tests.conftest import short
+from tests.conftest import lessons_with, short
 
 QUICK = ["--set", "steps=5"]
 
@@ -27,7 +26,7 @@ def written(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("key", TRAININGS)
+@pytest.mark.parametrize("key", lessons_with("sequential", "optimizers"))
 def test_run_writes_a_bundle_that_verify_accepts(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = [word for name, value in short(key).items() for word in ("--set", f"{name}={value}")]
     assert main(["run", key, *quick, "--set", "seed=7", "--out", str(tmp_path)]) == Exit.OK

@@ -21,7 +21,7 @@ import yaml
 from gradio_client import Client
 from playwright.sync_api import Page, expect
 
-from tests.conftest import ROOT
+from tests.client import ROOT
 
 pytestmark = pytest.mark.deploy
 

@@ -26,7 +26,8 @@ from export.cases import BrokenFileError
 from export.results import Exit
 from export.verify import verify
 from nets.regression import Net
-from tests.conftest import ROOT, Train, trained
+from tests.client import ROOT
+from tests.conftest import Train, trained
 
 Change = Callable[[Path], object]
 

@@ -1,10 +1,10 @@
-"""What nobody would send, at random: whatever comes, the app answers or refuses, and serves as before.
+"""Random requests: the app answers or refuses each, and serves as before.
 
-FUZZ_EXAMPLES says how much is tried of each handler; what is tried is the same each time.
+The requests are the same each time. Handlers that lessons share are tried at one lesson, and in `make test-long` at
+all of them, with more examples.
 """
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -21,12 +21,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from server import temporary_files
-from tests.client import ROOT, Visitor, app, children, until
+from tests.client import ROOT, Served, Visitor, children, until
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2"))
+EXAMPLES = 2
+LONG_EXAMPLES = 20
 SECONDS = 10  # that an answer may take
 MEGABYTES = 60  # that the page's process may grow by
-EVENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) (runs|tabs)\.\w+ \w")  # and no error
+EVENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) (runs|server|tabs)\.\w+ \w")  # and no error
 INVALID = "Invalid HTTP request received."  # what uvicorn answers to what is none
 GONE = f"{temporary_files.GONE.en}\n{temporary_files.GONE.zh}\n"  # what stands in the place of a file, for who looks
 INSIDES = ("Traceback", 'File "', "object at 0x", "<function", "site-packages")
@@ -57,6 +58,7 @@ class Fuzzed:
         self._values = {each["id"]: each["props"].get("value") for each in config["components"]}
         self.memory = 0
         self.workers = children(process.pid)
+        self.log_start = log.stat().st_size
 
     def values(self, handler: dict[str, Any]) -> list[Any]:
         """The page's own."""
@@ -153,14 +155,32 @@ INFINITY = st.sampled_from(["Infinity", "1e999"])
 
 
 @pytest.fixture(scope="module")
-def fuzzed() -> Iterator[Fuzzed]:
-    """The app, when somebody has used it."""
-    with app(LOG_LEVEL="INFO") as served:
-        made = Fuzzed(*served)
-        trains(made.url)
-        made.memory = made.resident()
-        yield made
-        made.client.close()
+def fuzzed(served: Served) -> Iterator[Fuzzed]:
+    """The app, once it has served a visitor; afterwards it must serve as before, and have logged no error."""
+    made = Fuzzed(*served)
+    trains(made.url)
+    made.memory = made.resident()
+    yield made
+    made.client.close()
+    until(lambda: httpx.get(f"{made.url}/health").json()["runs"] == 0)
+    answer = httpx.get(f"{made.url}/health")
+    assert (answer.status_code, answer.json()["workers"], made.workers) == (200, 2, children(made.process.pid))
+    trains(made.url)
+    assert made.resident() - made.memory < MEGABYTES
+    log = made.log.read_bytes()[made.log_start :].decode()
+    lines = [line for line in log.splitlines() if line]
+    assert [line for line in lines if not EVENT.match(line)] == []
+
+
+def sample(handlers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One of the handlers that lessons share, such as train, train_1, train_2."""
+    return [*{re.sub(r"_\d+$", "", each["api_name"]): each for each in handlers}.values()]
+
+
+long_too = pytest.mark.parametrize(
+    ("examples", "chosen"), [(EXAMPLES, sample), pytest.param(LONG_EXAMPLES, list, marks=pytest.mark.long)]
+)
+Chosen = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 def trains(url: str) -> str:
@@ -176,7 +196,8 @@ def trains(url: str) -> str:
         visitor.client.close()
 
 
-def test_every_handler_answers_whatever_is_in_the_queue(fuzzed: Fuzzed) -> None:
+@long_too
+def test_every_handler_answers_whatever_is_in_the_queue(examples: int, chosen: Chosen, fuzzed: Fuzzed) -> None:
     def check(sent: tuple[dict[str, Any], str]) -> None:
         event = fuzzed.send("queue/join", *sent).get("event_id")
         if event:
@@ -184,13 +205,14 @@ def test_every_handler_answers_whatever_is_in_the_queue(fuzzed: Fuzzed) -> None:
             path = f"queue/data?session_hash={sent[0]['session_hash']}"
             fuzzed.listen(path, lambda line: "process_completed" in line and event in line, 4 if generates else 99)
 
-    for handler in fuzzed.handlers:
-        tried(check, bodies(fuzzed.values(handler), handler["id"]), EXAMPLES, handler["id"])
+    for handler in chosen(fuzzed.handlers):
+        tried(check, bodies(fuzzed.values(handler), handler["id"]), examples, handler["id"])
 
 
+@long_too
 @pytest.mark.parametrize("path", ["run", "call", "call/v2"])
-def test_every_name_answers_whatever_is_asked_of_it(path: str, fuzzed: Fuzzed) -> None:
-    for handler in fuzzed.handlers:
+def test_every_name_answers_whatever_is_asked_of_it(path: str, examples: int, chosen: Chosen, fuzzed: Fuzzed) -> None:
+    for handler in chosen(fuzzed.handlers):
         name = handler["api_name"]
 
         def check(sent: tuple[dict[str, Any], str], name: str = name) -> None:
@@ -201,7 +223,7 @@ def test_every_name_answers_whatever_is_asked_of_it(path: str, fuzzed: Fuzzed) -
         own = fuzzed.values(handler)
         named = st.fixed_dictionaries({}, optional={"lesson": st.just("regression") | JSON, "settings": JSON})
         made = st.tuples(named | JSON, INFINITY) if path == "call/v2" else bodies(own, handler["id"])
-        tried(check, made, EXAMPLES if path == "run" or handler["api_visibility"] == "public" else 1, handler["id"])
+        tried(check, made, examples if path == "run" or handler["api_visibility"] == "public" else 1, handler["id"])
 
 
 LINES = r"""Host: [::|Host: y|Content-Length: -1|Content-Length: 9999999999999999999|Content-Length: 1|Origin: http://[::
@@ -222,7 +244,8 @@ BIG = "x" * 70_000  # by its name till it is sent: Hypothesis warns of what is l
 TEXT = st.text(st.characters(max_codepoint=255), max_size=20)
 
 
-def test_every_request_is_answered_or_refused_however_it_is_written(fuzzed: Fuzzed) -> None:
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(LONG_EXAMPLES, marks=pytest.mark.long)])
+def test_every_request_is_answered_or_refused_however_it_is_written(examples: int, fuzzed: Fuzzed) -> None:
     def check(sent: tuple[str, str, list[str], str, int, bool]) -> None:
         method, target, lines, content, cut, whole = sent
         head = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close", *lines]
@@ -236,10 +259,11 @@ def test_every_request_is_answered_or_refused_however_it_is_written(fuzzed: Fuzz
     cuts = st.just(0) | st.just(0) | st.integers(1, 200)
     methods, targets = st.sampled_from(METHODS.split()) | TEXT, st.sampled_from(TARGETS.split()) | TEXT
     contents = st.sampled_from(CONTENTS.replace("\n|", "|").split("|"))
-    tried(check, st.tuples(methods, targets, lines, contents, cuts, st.booleans()), 100 * EXAMPLES)
+    tried(check, st.tuples(methods, targets, lines, contents, cuts, st.booleans()), 100 * examples)
 
 
-def test_no_file_is_given_but_to_who_knows_its_whole_name(fuzzed: Fuzzed) -> None:
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(LONG_EXAMPLES, marks=pytest.mark.long)])
+def test_no_file_is_given_but_to_who_knows_its_whole_name(examples: int, fuzzed: Fuzzed) -> None:
     folder = Path(trains(fuzzed.url)).parent
     roots = ["", "/", "~", "file://", "data:", "//", "\\\\evil\\", str(ROOT), str(ROOT / "checkpoints"), str(folder)]
     roots += [str(folder.parent), str(folder.parent / ("0" * len(folder.name))), str(fuzzed.log.parent)]
@@ -254,21 +278,4 @@ def test_no_file_is_given_but_to_who_knows_its_whole_name(fuzzed: Fuzzed) -> Non
         fuzzed.judge(status, text)
 
     way = st.lists(st.sampled_from(ways), max_size=5)
-    tried(check, st.tuples(st.sampled_from(roots), way, st.sampled_from(ends) | TEXT.map(quote)), 50 * EXAMPLES)
-
-
-def test_afterwards_the_app_serves_as_before(fuzzed: Fuzzed, record_property: Callable[[str, object], None]) -> None:
-    grown = fuzzed.resident() - fuzzed.memory
-    record_property("fuzz", {"requests": fuzzed.statuses.total(), "statuses": dict(fuzzed.statuses), "MB": grown})
-    until(lambda: httpx.get(f"{fuzzed.url}/health").json()["runs"] == 0)
-    answer = httpx.get(f"{fuzzed.url}/health")
-    assert (answer.status_code, answer.json()["workers"], fuzzed.workers) == (200, 2, children(fuzzed.process.pid))
-    trains(fuzzed.url)
-    assert grown < MEGABYTES
-
-
-def test_the_log_has_nothing_but_a_line_an_event(fuzzed: Fuzzed) -> None:
-    text = fuzzed.log.read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line and not line.startswith("* ")]
-    assert [line for line in lines if not EVENT.match(line)] == []
-    assert "Traceback" not in text
+    tried(check, st.tuples(st.sampled_from(roots), way, st.sampled_from(ends) | TEXT.map(quote)), 50 * examples)

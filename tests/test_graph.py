@@ -53,11 +53,18 @@ def test_no_net_of_a_lesson_has_to_be_exported_whatever_its_settings(key: str) -
             onnx_bytes(learner.net, trainer.experiment.train.x)
 
 
-def sizes(key: str) -> list[int | None]:
-    return [1, 37] if "hidden_units" in TRAININGS[key].config.controls() else [None]
+def sizes() -> list[Any]:
+    """A width for each lesson and, among the long tests, the smallest one."""
+    cases: list[Any] = []
+    for key in TRAININGS:
+        if "hidden_units" in TRAININGS[key].config.controls():
+            cases += [(key, 37), pytest.param(key, 1, marks=pytest.mark.long)]
+        else:
+            cases.append((key, None))
+    return cases
 
 
-@pytest.mark.parametrize(("key", "size"), [(key, size) for key in TRAININGS for size in sizes(key)])
+@pytest.mark.parametrize(("key", "size"), sizes())
 def test_a_shipped_graph_is_what_torch_exports_today_whatever_the_width(key: str, size: int | None) -> None:
     lesson = TRAININGS[key]
     trainer = Trainer(lesson, lesson.recipe({} if size is None else {"hidden_units": size}))

@@ -18,6 +18,7 @@ from runs.run import State
 from tabs import checkpoints_tab
 from tabs.page import TAKE_AWAY, build, create_application
 from tests.client import serving
+from tests.conftest import VIEWPORT
 
 
 class Tab:
@@ -71,20 +72,20 @@ class Tab:
         return self.page.locator(".verdict:visible")
 
 
-@pytest.fixture(params=TRAININGS)
-def tab(page: Page, request: pytest.FixtureRequest) -> Tab:
-    return Tab(page, request.param)
-
-
 @pytest.fixture
 def regression(page: Page) -> Tab:
     return Tab(page, "regression")
 
 
-def test_a_run_trains_live_and_leaves_a_bundle_that_verifies(tab: Tab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", TRAININGS)
+def test_a_run_trains_live_fits_a_phone_and_leaves_a_bundle_that_verifies(key: str, page: Page, tmp_path: Path) -> None:
+    tab = Tab(page, key)
     tab.expect_state("idle")
+    tab.press("Step")
+    tab.expect_state("paused")
+    tab.expect_step(1)
     tab.choose("full speed")
-    tab.press("Train")
+    tab.press("Continue")
     tab.expect_state("done")
     expect(tab.status).to_contain_text(re.compile(r"^Done, \d+ steps · "))
     nets = len(Trainer(TRAININGS[tab.key], TRAININGS[tab.key].recipe()).learners)
@@ -100,6 +101,11 @@ def test_a_run_trains_live_and_leaves_a_bundle_that_verifies(tab: Tab, tmp_path:
     assert len(find(tmp_path)) == nets
     for folder in find(tmp_path):
         assert verify(folder).parity.passed
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("details:visible > summary").first.click()
+    expect(page.locator(".parity-table:visible").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_each_format_downloads_under_a_name_that_says_what_it_is(regression: Tab) -> None:
@@ -159,12 +165,6 @@ def test_reset_forgets_the_run(regression: Tab) -> None:
     regression.expect_step(0)
     expect(regression.status).to_contain_text("Ready: 100 steps")
     expect(regression.verdict).to_have_count(0)
-
-
-def test_step_from_the_start_takes_one_step(tab: Tab) -> None:
-    tab.press("Step")
-    tab.expect_state("paused")
-    tab.expect_step(1)
 
 
 def test_full_speed_ends_a_long_run_soon(regression: Tab) -> None:
@@ -270,30 +270,18 @@ def test_the_chart_speaks_to_those_who_cannot_see_it(regression: Tab) -> None:
     expect(regression.chart.get_by_role("status")).to_contain_text("Done, 100 steps")
 
 
-def test_nothing_scrolls_sideways_on_a_phone(tab: Tab) -> None:
-    tab.page.set_viewport_size({"width": 390, "height": 844})
-    tab.choose("full speed")
-    tab.press("Train")
-    tab.expect_state("done")
-    tab.page.locator("details:visible > summary").first.click()
-    expect(tab.page.locator(".parity-table:visible").first).to_be_visible()
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-@pytest.mark.parametrize("key", [key for key in LESSONS if key not in TRAININGS])
-def test_a_lesson_that_computes_fits_a_phone_too(key: str, page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    Tab(page, key)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-@pytest.mark.parametrize("key", [key for key in LESSONS if key not in TRAININGS])
-def test_what_a_lesson_computes_follows_what_is_tried(key: str, page: Page) -> None:
-    tab = Tab(page, key)
-    before = page.locator(".live-blocks:visible").inner_html()
-    page.locator(".idea:visible button").first.click()
-    expect(page.locator(".live-blocks:visible")).not_to_have_text(_text_of(before))
-    tab.expect_state("idle")
+def test_what_a_lesson_computes_follows_what_is_tried_and_fits_a_phone(page: Page) -> None:
+    computing = [key for key in LESSONS if key not in TRAININGS]
+    assert computing
+    for key in computing:
+        page.set_viewport_size(VIEWPORT)
+        tab = Tab(page, key)
+        before = page.locator(".live-blocks:visible").inner_html()
+        page.locator(".idea:visible button").first.click()
+        expect(page.locator(".live-blocks:visible")).not_to_have_text(_text_of(before))
+        tab.expect_state("idle")
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
 
 
 def _text_of(html: str) -> str:

@@ -27,7 +27,8 @@ from export.__main__ import main
 from export.bundle import Bundle
 from export.results import Exit
 from nets import TRAININGS
-from tests.conftest import ROOT, Train
+from tests.client import ROOT
+from tests.conftest import Train
 
 TOKEN = "hf_aSecretThatNobodyIsTold"
 REPO = "someone/net"

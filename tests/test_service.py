@@ -17,22 +17,13 @@ import httpx
 import pytest
 
 from export import VERSION
-from runs import pool
 from runs.run import LOST
 from server import client_address, connection, lifespan, settings
 from tabs.training_tab import NOT_WRITTEN
-from tests.client import ROOT, Visitor, app, children, until
+from tests.client import ROOT, Served, Visitor, app, children, until
 
 Arrive = Callable[..., Visitor]
 Frames = Generator[dict[str, Any], None, None]
-Served = tuple[str, "subprocess.Popen[bytes]", Path]
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """One app for all tests that leave it as it was."""
-    with app(LOG_LEVEL="INFO") as made:
-        yield made
 
 
 @pytest.fixture
@@ -182,7 +173,7 @@ def test_the_log_has_a_line_an_event_and_nothing_of_a_visitor(served: Served, ar
 def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
     number: signal.Signals, arrive: Arrive
 ) -> None:
-    with app() as (url, process, log):
+    with app(LIVE_NETS_WORKERS="1") as (url, process, log):
         visitor = arrive(url)
         frames = running(visitor)
         workers = children(process.pid)
@@ -198,10 +189,10 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
 
 
 def test_a_killed_app_leaves_no_worker_behind(arrive: Arrive) -> None:
-    with app() as (url, process, _):
+    with app(LIVE_NETS_WORKERS="1") as (url, process, _):
         frames = running(arrive(url))
         workers = children(process.pid)
-        assert len(workers) == 2
+        assert workers
         process.kill()
         process.wait()
         until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
@@ -229,13 +220,13 @@ def test_a_full_disk_is_told_of_and_the_run_stays(tmp_path: Path, arrive: Arrive
     if mounted.returncode:
         pytest.skip(f"no small disk can be had: {mounted.stderr.strip()}")
     try:
-        with app(GRADIO_TEMP_DIR=str(disk)) as (url, _, log):
+        with app(GRADIO_TEMP_DIR=str(disk), LIVE_NETS_WORKERS="1") as (url, _, log):
             visitor = arrive(url)
             visitor.press_train(speed=0, steps=20)
             assert list(visitor.watch())[-1]["state"] == "done"
             (disk / "ballast").write_bytes(bytes(1_000_000))
             assert NOT_WRITTEN.en in json.dumps(visitor.take_away(), ensure_ascii=False)
-            assert health(url)["workers"] == 2
+            assert health(url)["workers"] == 1
             assert "No space left on device" in log.read_text(encoding="utf-8")
             (disk / "ballast").unlink()
             visitor.press_train(speed=0, steps=20)
@@ -266,6 +257,6 @@ def test_a_space_has_one_proxy_before_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_there_are_two_workers_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings.worker_count() == pool.WORKERS == 2
+    assert settings.worker_count() == settings.DEFAULT_WORKERS == 2
     monkeypatch.setenv("LIVE_NETS_WORKERS", "0")
     assert settings.worker_count() == 0

@@ -21,7 +21,8 @@ from export import formats, layout, model_card
 from export.cases import Case, Parity
 from export.manifest import SAMPLE
 from nets import TRAININGS
-from tests.conftest import ROOT, place_of
+from tests.client import ROOT
+from tests.conftest import place_of
 from tests.runtimes import TYPES, WEB, needed
 
 CHECKPOINTS = ROOT / "checkpoints"

@@ -21,7 +21,7 @@ def has_ipv6() -> bool:
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_a_server_at_every_address_answers_at_both_kinds() -> None:
-    with app(GRADIO_SERVER_NAME="::") as (url, _, log):
+    with app(GRADIO_SERVER_NAME="::", LIVE_NETS_WORKERS="0") as (url, _, log):
         port = httpx.URL(url).port
         for host in ("[::1]", "127.0.0.1"):
             assert httpx.get(f"http://{host}:{port}/gradio_api/info").status_code == 200

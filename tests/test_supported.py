@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from supported import NEWEST, OLDEST, SYSTEMS, numbers, refusal
-from tests.conftest import ROOT
+from tests.client import ROOT
 
 
 @pytest.mark.parametrize(

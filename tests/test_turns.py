@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from nets import TRAININGS
-from runs import admission, pace, pool, turns
+from runs import admission, pace, turns
 from runs.admission import SpentError
 from runs.run import State
 from runs.turns import Allowance, Call, Owner, Turns
+from server import settings
 from tabs import training_tab
 from tests.test_runs import go, make
 
@@ -157,4 +158,6 @@ def test_frames_become_fewer_for_the_address_with_most_runs_first(monkeypatch: p
 
 def test_a_class_behind_one_address_may_train_the_tutorials_runs_all_at_once() -> None:
     assert len(TRAININGS) == 8
-    assert turns.TRAINING_RATE * pool.WORKERS == 90  # seconds; the longest of them takes one, and a class is thirty
+    assert (
+        turns.TRAINING_RATE * settings.DEFAULT_WORKERS == 90
+    )  # seconds; the longest of them takes one, and a class is thirty
