@@ -1,1 +1,1 @@
-"""Charts as data, and the two renderers that draw them: Bokeh in the page, matplotlib in files."""
+"""Declarative charts and their two renderers: Bokeh for the page, matplotlib for files."""

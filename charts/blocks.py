@@ -1,4 +1,4 @@
-"""What a lesson shows besides its chart, as data: remarks, tables, sessions of code and its output, graphs."""
+"""Content blocks that a lesson shows below its chart: notes, tables, interpreter sessions and graphs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from charts.text import Words
 
 @dataclass(frozen=True)
 class Note:
-    """A remark of a sentence or two, in Markdown: something to know, something good, or something to mend."""
+    """A short note in Markdown: information, good news or a warning."""
 
     text: Words
     kind: Literal["info", "good", "warning"] = "info"
@@ -16,7 +16,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `rows` of as many cells as `head` has."""
+    """A table. Every row has as many cells as `head`. Raises ValueError otherwise."""
 
     head: tuple[Words, ...]
     rows: tuple[tuple[Words, ...], ...]
@@ -30,7 +30,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Session:
-    """Python as it was run: pairs of code and what it printed, which is empty for a line that says nothing."""
+    """An interpreter session: pairs of code and its output, which is empty for a statement that prints nothing."""
 
     lines: tuple[tuple[str, str], ...]
     title: Words = ""
@@ -38,9 +38,9 @@ class Session:
 
 @dataclass(frozen=True)
 class Node:
-    """A box of a graph: a leaf that the gradient is for, a constant, an operation, or the result.
+    """A node of a graph: a leaf tensor that requires grad, a constant, an operation, or the result.
 
-    `details` are lines in small print below the label.
+    `details` are lines of small text below the label.
     """
 
     label: Words
@@ -50,7 +50,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Boxes, and arrows from one to another by their places in `nodes`. It has no cycle."""
+    """A directed acyclic graph. `arrows` are (source, target) pairs of indices into `nodes`."""
 
     nodes: tuple[Node, ...]
     arrows: tuple[tuple[int, int], ...]

@@ -1,8 +1,8 @@
-"""A Chart for the page: Bokeh documents once, then arrays alone.
+"""Serialize a Chart for the page: Bokeh documents once, then only arrays.
 
-`structure` describes a chart's panels to BokehJS and holds no data. `arrays` is the data, each array under the
-name "panel.mark.field" (or "panel.x_range"), as base64 text: a queue that compares a list number by number
-takes a string in one. The page joins the two.
+`structure` describes a chart's panels to BokehJS and holds no data. `arrays` holds the data: each array is base64
+text under the key "panel.mark.field" (or "panel.x_range"). Gradio's queue compares lists element by element, but a
+string in one comparison. The page joins the two.
 """
 
 import base64
@@ -17,7 +17,7 @@ from charts.chart import Array, Chart, Mark, Panel, as_array
 from charts.html import words
 from charts.text import LANGUAGES, Language, both, said
 
-# In the page's own colors, which a tooltip would not follow by itself.
+# Bokeh's tooltips do not inherit the page's theme, so the colors are set explicitly.
 TOOLTIP = (
     '<div style="margin: -6px; padding: 4px 8px; font-size: 12px; background: var(--background-fill-primary);'
     ' color: var(--body-text-color)"><b>{name}</b><br>{values}</div>'
@@ -25,23 +25,23 @@ TOOLTIP = (
 
 
 def structure(chart: Chart) -> str:
-    """The chart without its arrays, as JSON: each panel's words in both languages, legend, Bokeh document and scales.
+    """JSON of the chart without its arrays: each panel's text in both languages, legend, Bokeh document and palettes.
 
-    Charts of the same structure give the same text, so that a page can keep the drawing it has.
+    Charts with the same structure give identical text, so the page can reuse its drawing.
     """
     key = _key(chart)
-    if key not in _drawn:
-        _drawn[key] = json.dumps([_described(index, panel) for index, panel in enumerate(chart.panels)])
-    return _drawn[key]
+    if key not in _structures:
+        _structures[key] = json.dumps([_describe_panel(index, panel) for index, panel in enumerate(chart.panels)])
+    return _structures[key]
 
 
-# Bokeh numbers its models anew at every call, and takes 20 ms: each structure is drawn up once.
-# Few settings change a structure (a choice of axes, which nets race), so this stays small.
-_drawn: dict[str, str] = {}
+# Cache of structures by key: Bokeh assigns new model ids at every call and takes 20 ms.
+# Few settings change the structure (axes, selected nets), so the cache stays small.
+_structures: dict[str, str] = {}
 
 
 def _key(chart: Chart) -> str:
-    """All of a chart that is not an array, as text."""
+    """Cache key: everything in the chart except its arrays."""
     return repr(
         [
             (
@@ -59,8 +59,8 @@ def _settings(mark: Mark) -> list[object]:
     return [value for value in values if not isinstance(value, np.ndarray)]
 
 
-def _described(index: int, panel: Panel) -> dict[str, Any]:
-    from charts import plot  # Bokeh takes half a second to import, which the start of the page need not wait for
+def _describe_panel(index: int, panel: Panel) -> dict[str, Any]:
+    from charts import plot  # importing Bokeh takes 0.5 s, which would delay startup
 
     marks = list(enumerate(panel.marks))
     tooltips = {m: _tooltip(panel, mark) for m, mark in marks}
@@ -75,7 +75,7 @@ def _described(index: int, panel: Panel) -> dict[str, Any]:
 
 
 def arrays(chart: Chart) -> dict[str, str]:
-    """Every array of the chart by name: little-endian float32 or bytes, in base64."""
+    """All arrays of the chart by key, as little-endian float32 or uint8 in base64."""
     encoded = {}
     for p, panel in enumerate(chart.panels):
         for axis, limits in (("x_range", panel.x_range), ("y_range", panel.y_range)):
@@ -88,17 +88,17 @@ def arrays(chart: Chart) -> dict[str, str]:
 
 
 def changed(base: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    """The arrays of `now` that differ from `base`: what a frame has to carry to a page that holds `base`."""
+    """Arrays of `now` that differ from `base`, which are all that a page with `base` needs."""
     return {name: text for name, text in now.items() if base.get(name) != text}
 
 
 def _base64(values: Array | npt.NDArray[np.uint8]) -> str:
-    kind = "u1" if values.dtype == np.uint8 else "<f4"  # the page reads nothing else
+    kind = "u1" if values.dtype == np.uint8 else "<f4"  # the only two types that the page decodes
     return base64.b64encode(values.astype(kind).tobytes()).decode()
 
 
 def _tooltip(panel: Panel, mark: Mark) -> dict[Language, str]:
-    """In each language, since a tooltip lies beyond the reach of the page's style sheet."""
+    """Tooltip HTML by language: the page's style sheet cannot hide one language inside a tooltip."""
     made = {}
     for language in LANGUAGES:
         name = said(mark.name or panel.title, language)

@@ -1,8 +1,8 @@
-"""A chart as data: panels of marks, each mark a few arrays. `charts.marks` has the marks.
+"""Declarative charts: panels of marks, where each mark holds a few arrays. `charts.marks` defines the marks.
 
-A lesson describes every frame with the same structure (panels, marks, names, colors) and new arrays.
-So a page builds its drawing once and then receives arrays alone, and a file drawn from the same Chart
-shows what the page shows.
+All frames of a lesson share one structure (panels, marks, names, colors) and differ only in their arrays.
+The page therefore builds its drawing once and then receives only arrays, and a file drawn from the same Chart
+matches the page.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ Scale = Literal["linear", "log"]
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One pair of axes. A range left at None follows the data."""
+    """A pair of axes. A range of None follows the data."""
 
     title: Words
     x_label: Words
@@ -44,6 +44,6 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """Panels side by side, the first the most important."""
+    """Panels side by side, in order of importance."""
 
     panels: tuple[Panel, ...]

@@ -1,4 +1,4 @@
-"""A Chart for files: the matplotlib figure of what the page shows, as PNG, SVG or PDF."""
+"""Render a Chart with matplotlib to PNG, SVG or PDF."""
 
 import io
 import math
@@ -17,25 +17,25 @@ FORMATS: tuple[Format, ...] = ("png", "svg", "pdf")
 
 PANEL_SIZE = (5.2, 4.0)  # inches
 
-# The same chart gives the same bytes: no dates, no version of the writer, no random ids.
+# Reproducible bytes: omit dates, library versions and random ids.
 METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
 }
 
-# DejaVu Sans comes with matplotlib and has no Chinese; these are fonts of Linux, macOS and Windows that have.
+# Matplotlib's DejaVu Sans has no Chinese glyphs; these fonts of Linux, macOS and Windows do.
 CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
 _KNOWN = {font.name for font in font_manager.fontManager.ttflist}
 CHINESE_FONT = next((name for name in CHINESE_FONTS if name in _KNOWN), None)
 
-# Set once and for the whole process, since figures are drawn on several threads.
+# rcParams are global and figures are drawn in several threads, so they are set once at import.
 rcParams.update({"svg.hashsalt": "live-nets", "svg.fonttype": "none", "pdf.fonttype": 42})
 rcParams["font.family"] = ["DejaVu Sans", *([CHINESE_FONT] if CHINESE_FONT else [])]
 
 
 def draw(chart: Chart, language: Language = "en") -> Figure:
-    """The chart as a matplotlib figure, its panels side by side; in English where no font has Chinese."""
+    """Matplotlib figure of the chart, its panels side by side. Falls back to English without a Chinese font."""
     width, height = PANEL_SIZE
     count = len(chart.panels)
     columns = count if count <= 3 else math.ceil(count / 2)
@@ -51,7 +51,7 @@ def draw(chart: Chart, language: Language = "en") -> Figure:
 
 
 def save(chart: Chart, kind: Format, language: Language = "en") -> bytes:
-    """The chart as a file of that kind. Raises ValueError for a chart without panels."""
+    """Contents of the chart as a file of format `kind`. Raises ValueError for a chart without panels."""
     if not chart.panels:
         raise ValueError("a chart must have a panel to be saved")
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Words, code and blocks as HTML that holds both languages; the page's style sheet hides the other one."""
+"""Render words, code and blocks as HTML in both languages; the page's style sheet hides the inactive one."""
 
 import re
 from collections.abc import Iterable
@@ -17,67 +17,69 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _LEXER = PythonLexer()
 _FORMATTER = HtmlFormatter(nowrap=True)
 
-# Chinese has no spaces, so a line that is broken in the source goes on without one.
-_BROKEN = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f”])\n(?=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f“])")
+# Chinese has no spaces between words, so a line break in the source is removed, not replaced by a space.
+_CHINESE_LINE_BREAK = re.compile(
+    r"(?<=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f”])\n(?=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f“])"
+)
 
 _ERROR = re.compile(r"[A-Z]\w*Error: ")
 
-BOX_HEIGHT, BOX_GAP, ROW_GAP = 34, 24, 34  # of a graph, in pixels
+BOX_HEIGHT, BOX_GAP, ROW_GAP = 34, 24, 34  # of a graph's nodes, in pixels
 DETAIL_HEIGHT = 15
-LETTER, SMALL_LETTER = 8.2, 7.0  # pixels that a letter of a label takes at most, and one of a detail
+CHAR_WIDTH, DETAIL_CHAR_WIDTH = 8.2, 7.0  # maximum width of a character in a label and in a detail, in pixels
 
 
 def words(text: Words, tag: str = "span") -> str:
-    """Plain words."""
+    """Escaped plain text in an element `tag` per language."""
     if isinstance(text, str):
         return escape(text)
-    return _in_each({language: escape(said(text, language)) for language in LANGUAGES}, tag)
+    return _bilingual({language: escape(said(text, language)) for language in LANGUAGES}, tag)
 
 
 def markdown(text: Words) -> str:
-    """Paragraphs, lists, tables and code of Markdown; HTML in it is shown as it stands."""
+    """Rendered Markdown with paragraphs, lists, tables and code. Embedded HTML is escaped."""
     if isinstance(text, str):
-        return f'<div class="prose">{_rendered(text)}</div>'
-    return f'<div class="prose">{_in_each({each: _rendered(said(text, each)) for each in LANGUAGES}, "div")}</div>'
+        return f'<div class="prose">{_render(text)}</div>'
+    return f'<div class="prose">{_bilingual({each: _render(said(text, each)) for each in LANGUAGES}, "div")}</div>'
 
 
 def inline(text: Words) -> str:
-    """Markdown within a line: emphasis and code."""
+    """Rendered inline Markdown, such as emphasis and code."""
     if isinstance(text, str):
-        return _untranslated(_MARKDOWN.renderInline(text))
-    lines = {each: _untranslated(_MARKDOWN.renderInline(_unbroken(said(text, each)))) for each in LANGUAGES}
-    return _in_each(lines, "span")
+        return _protect_code(_MARKDOWN.renderInline(text))
+    lines = {each: _protect_code(_MARKDOWN.renderInline(_join_chinese_lines(said(text, each)))) for each in LANGUAGES}
+    return _bilingual(lines, "span")
 
 
 def code(source: str, language: str = "python") -> str:
-    """Code, highlighted; `language` is a name that Pygments knows."""
+    """Highlighted code; `language` is the name of a Pygments lexer."""
     highlighted = highlight(source, get_lexer_by_name(language), _FORMATTER)
     return f'<pre class="code notranslate" translate="no" tabindex="0"><code>{highlighted}</code></pre>'
 
 
 def blocks(each: Iterable[Block]) -> str:
-    """The blocks one under the other."""
+    """HTML of the blocks, one below the other."""
     return "".join(map(_block, each))
 
 
-def _in_each(parts: dict[Language, str], tag: str) -> str:
+def _bilingual(parts: dict[Language, str], tag: str) -> str:
     return "".join(f'<{tag} lang="{language}">{part}</{tag}>' for language, part in parts.items())
 
 
-def _rendered(text: str) -> str:
-    html = _untranslated(_MARKDOWN.render(_unbroken(text)))
-    # Tables and long lines of code scroll within themselves, never the page.
+def _render(text: str) -> str:
+    html = _protect_code(_MARKDOWN.render(_join_chinese_lines(text)))
+    # Wide tables scroll in their own container instead of the page.
     return html.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
 
 
-def _untranslated(html: str) -> str:
-    """Code in Markdown, told to be left alone by a browser that translates the page."""
+def _protect_code(html: str) -> str:
+    """Mark code in rendered Markdown so that browser translation skips it."""
     marked = re.sub("<code(?=[ >])", '<span class="notranslate" translate="no"><code', html)
     return marked.replace("</code>", "</code></span>")
 
 
-def _unbroken(text: str) -> str:
-    return _BROKEN.sub("", text)
+def _join_chinese_lines(text: str) -> str:
+    return _CHINESE_LINE_BREAK.sub("", text)
 
 
 @lru_cache(maxsize=512)  # most blocks stay the same from frame to frame
@@ -105,7 +107,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Words) -> str:
-    # What reads the same in both languages is a number, a name or code, and reads so in any other.
+    # A plain string is a number, a name or code, which browser translation must not change.
     kept = ' class="notranslate" translate="no"' if isinstance(cell, str) else ""
     return f"<td{kept}>{inline(cell)}</td>"
 
@@ -117,7 +119,7 @@ def _session(session: Session) -> str:
         lines.append(f'<i class="prompt">&gt;&gt;&gt; </i>{first}')
         lines += [f'<i class="prompt">... </i>{line}' for line in rest]
         if output:
-            # A tensor keeps its columns; an error's message, which may be long, is wrapped.
+            # Printed tensors keep their columns; long error messages wrap.
             kind = "output error" if _ERROR.match(output) else "output"
             lines.append(f'<span class="{kind}">{escape(output)}</span>')
     attributes = 'class="code session notranslate" translate="no" tabindex="0"'
@@ -129,7 +131,7 @@ def _graph(graph: Graph) -> str:
     sizes = [_width(node) for node in graph.nodes]
     heights = [BOX_HEIGHT + DETAIL_HEIGHT * len(node.details) for node in graph.nodes]
     width = max(sum(sizes[n] for n in row) + BOX_GAP * (len(row) - 1) for row in rows) + 2
-    at: dict[int, tuple[float, float]] = {}  # the middle of a box's upper edge
+    at: dict[int, tuple[float, float]] = {}  # top center of each box
     y = 1
     for row in rows:
         x = (width - sum(sizes[n] for n in row) - BOX_GAP * (len(row) - 1)) / 2
@@ -149,14 +151,14 @@ def _graph(graph: Graph) -> str:
     )
     height = y - ROW_GAP + 1
     size = f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}"'
-    named = escape(", ".join(said(node.label, "en") for node in graph.nodes))  # an attribute has one language
+    named = escape(", ".join(said(node.label, "en") for node in graph.nodes))  # an attribute holds only one language
     return f'<svg class="graph notranslate" translate="no" {size} role="img" aria-label="{named}">{arrows}{boxes}</svg>'
 
 
 def _rows(graph: Graph) -> list[list[int]]:
-    """The boxes by their distance from the start, the longest way."""
+    """Node indices grouped by the length of the longest path to them."""
     depth = [0] * len(graph.nodes)
-    for _ in graph.nodes:  # as often as the longest way can be
+    for _ in graph.nodes:  # bounds the length of the longest path
         for a, b in graph.arrows:
             depth[b] = max(depth[b], depth[a] + 1)
     return [[n for n, d in enumerate(depth) if d == row] for row in range(max(depth) + 1)]
@@ -164,10 +166,10 @@ def _rows(graph: Graph) -> list[list[int]]:
 
 def _width(node: Node) -> float:
     lines = [node.label, *node.details]
-    return max(_letters(line) * (SMALL_LETTER if n else LETTER) for n, line in enumerate(lines)) + 20
+    return max(_char_count(line) * (DETAIL_CHAR_WIDTH if n else CHAR_WIDTH) for n, line in enumerate(lines)) + 20
 
 
-def _letters(text: Words) -> int:
+def _char_count(text: Words) -> int:
     # A Chinese character is as wide as two letters.
     return max(sum(2 if ord(c) > 0x2E7F else 1 for c in said(text, language)) for language in LANGUAGES)
 

@@ -1,4 +1,4 @@
-"""A panel as Bokeh draws it: a document without data."""
+"""Bokeh document of a panel, without data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from charts.text import said
 
 
 def document(index: int, panel: Panel, tooltips: Mapping[int, str]) -> Any:
-    """The panel as JSON for BokehJS: its sources are empty and named "panel.mark", its tools by their mark."""
+    """JSON of the panel for BokehJS. Its data sources are empty and named "panel.mark", its hover tools "mark"."""
     return json_item(_figure(index, panel, tooltips))
 
 
@@ -26,7 +26,7 @@ def _figure(index: int, panel: Panel, tooltips: Mapping[int, str]) -> figure:
         y_axis_label=said(panel.y_label, "en"),
         y_axis_type=panel.y_scale,
         tools="",
-        toolbar_location=None,  # a finger on a phone scrolls the page, and the tab has its own way to save a figure
+        toolbar_location=None,  # dragging on a phone must scroll the page; the tab has its own download
         output_backend="canvas",
         lod_threshold=None,
     )
@@ -34,7 +34,7 @@ def _figure(index: int, panel: Panel, tooltips: Mapping[int, str]) -> figure:
         renderer = mark.draw_bokeh(plot, _empty_source(f"{index}.{m}", mark))
         if mark.hover:
             plot.add_tools(HoverTool(name=f"{m}", renderers=[renderer], tooltips=tooltips[m], mode=mark.hover))
-    # More ticks would run into each other on a phone.
+    # More tick labels would overlap on a phone.
     plot.xaxis.ticker = BasicTicker(desired_num_ticks=5)
     if panel.y_scale == "linear":
         plot.yaxis.ticker = BasicTicker(desired_num_ticks=5)

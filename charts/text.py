@@ -1,4 +1,4 @@
-"""Words in the page's two languages. Whatever is shown to people is made of these; programs read English."""
+"""Bilingual text. Everything shown to users is bilingual; machine-readable output is in English."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 @dataclass(frozen=True)
 class Text:
-    """The same words in English and in simplified Chinese. Raises ValueError where just one of them is missing."""
+    """The same text in English and simplified Chinese. Raises ValueError if only one of them is empty."""
 
     en: str
     zh: str
@@ -20,7 +20,7 @@ class Text:
             raise ValueError(f"a text must have both languages, not en={self.en!r} and zh={self.zh!r}")
 
     def format(self, *args: object, **kwargs: object) -> "Text":
-        """str.format in each language; a Text among the arguments is put in as it reads there."""
+        """Apply str.format in each language. Arguments of type Text are inserted in the same language."""
         made = {}
         for language in LANGUAGES:
             values = [said(value, language) if isinstance(value, Text) else value for value in args]
@@ -29,38 +29,37 @@ class Text:
         return Text(**made)
 
 
-Words = Text | str  # a plain string reads the same in both: a number, a name from torch, code
+Words = Text | str  # a plain string is the same in both: a number, a torch name, code
 
 
 def said(words: Words, language: Language) -> str:
-    """The words in one language."""
+    """Text in one language."""
     if isinstance(words, str):
         return words
     return words.en if language == "en" else words.zh
 
 
 def both(words: Words) -> dict[Language, str]:
-    """The words by language, ready for JSON."""
+    """Text by language, serializable as JSON."""
     return {language: said(words, language) for language in LANGUAGES}
 
 
-# Printable for Python, and yet nothing is seen of them: default ignorable code points, and blanks that are letters.
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-_SPACES = re.compile("(?<= ) +|^ +| +$")  # they would push what follows into the next line
+# Invisible although str.isprintable() is true: default ignorable code points and blank letters.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_SPACES = re.compile("(?<= ) +|^ +| +$")  # leading, trailing and repeated spaces could push text out of view
 
 
 def visible(text: str) -> str:
-    """Text from elsewhere as part of one line of ours: what is not seen as itself becomes its escape, such as \\x1b.
+    """Untrusted text on one line, with control and invisible characters escaped, such as \\x1b.
 
-    A file's name, a key in its metadata or a server's refusal may hold escape sequences, line breaks, marks that turn
-    the direction of writing, and characters that are not seen (Unicode Technical Report 36, "Unicode Security
-    Considerations").
+    A file name, a metadata key or an error response may contain escape sequences, line breaks, bidirectional
+    controls and invisible characters (Unicode Technical Report 36, "Unicode Security Considerations").
     """
-    return _SPACES.sub(_escaped, "".join(each if _is_seen(each) else _escape(each) for each in text))
+    return _SPACES.sub(_escaped, "".join(each if _is_visible(each) else _escape(each) for each in text))
 
 
-def _is_seen(character: str) -> bool:
-    return character.isprintable() and not _UNSEEN.match(character)
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and not _INVISIBLE.match(character)
 
 
 def _escape(character: str) -> str:
@@ -72,5 +71,5 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def joined(parts: "list[Words]", separator: Words) -> Text:
-    """The parts in a row."""
+    """Parts joined by the separator, in each language."""
     return Text(*(said(separator, language).join(said(part, language) for part in parts) for language in LANGUAGES))

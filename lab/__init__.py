@@ -1,4 +1,4 @@
-"""What lessons are made of: settings, data sets, networks, training, evaluation. Knows no lesson and no page."""
+"""Building blocks of lessons: settings, data sets, networks, training, evaluation. Imports no lesson."""
 
 import environment
 
@@ -6,4 +6,4 @@ environment.fix_arithmetic()  # before torch is imported
 
 import torch
 
-torch.set_num_threads(1)  # also where a program of somebody's own has imported torch before
+torch.set_num_threads(1)  # also takes effect if torch was imported before this package

@@ -1,4 +1,4 @@
-"""How nets do, measured: their predictions and losses in eval mode, and the ReLUs that are dead."""
+"""Evaluation of nets: predictions and losses in eval mode, and dead ReLUs."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ from lab.experiment import Experiment, Learner
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A net in eval mode: what it predicts for the training set, and its losses there and on unseen samples.
+    """Evaluation of a net in eval mode: its predictions for the training set and its training and test loss.
 
-    `dead` of its `relus` give 0 for every sample of the training set.
+    `relus` counts the units with a ReLU, `dead` those that output 0 for every training sample.
     """
 
     prediction: Tensor
@@ -31,7 +31,7 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """A model file that was written and read back: `predict` takes and gives (N, features) arrays of float32."""
+    """A model file after a round trip to disk. `predict` maps (N, features) to (N, outputs), both float32."""
 
     size: int  # bytes
     write_seconds: float
@@ -41,10 +41,10 @@ class Restored:
 
 @dataclass(frozen=True, eq=False)
 class Now:
-    """A moment of a run, for a lesson's `show`.
+    """State of a run at one step, passed to a lesson's `show`.
 
-    `config` has the settings as they stand, with the views that were asked for. `nets` has the evaluation of each
-    learner, in order. `restored` has the files of each net, by its name and theirs, once they were written.
+    `config` has the current settings, including the requested view settings. `nets` has the evaluation of each
+    learner, in order. `restored` maps net name and file name to the restored files, once they have been written.
     """
 
     config: Any
@@ -60,7 +60,7 @@ class Now:
         return self.nets[0]
 
     def losses(self, experiment: Experiment) -> dict[str, float]:
-        """Both losses of each learner, by name if there are several: metrics of every lesson."""
+        """Metrics of every lesson: both losses of each learner, prefixed by its name if there are several."""
         made = {}
         for learner, evaluation in zip(experiment.learners, self.nets, strict=True):
             prefix = f"{learner.name} " if len(experiment.learners) > 1 else ""
@@ -69,9 +69,9 @@ class Now:
 
 
 def evaluate(learner: Learner, experiment: Experiment) -> Evaluation:
-    """Evaluate a net, which is in eval mode, on its training set and on unseen samples. Call without gradients."""
+    """Evaluate a net on the training and test sets. Requires eval mode and torch.no_grad()."""
     net, loss_func = learner.net, learner.loss_func
-    with _ReLUs() as relus:
+    with _ReLUCounter() as relus:
         prediction = net(experiment.train.x)
     loss = loss_func(prediction, experiment.train.y).item()
     test_loss = loss_func(net(experiment.test.x), experiment.test.y).item()
@@ -80,7 +80,7 @@ def evaluate(learner: Learner, experiment: Experiment) -> Evaluation:
 
 @contextmanager
 def evaluating(*nets: nn.Module) -> Iterator[None]:
-    """Eval mode within, and after it each module's own mode again: a net may hold frozen parts."""
+    """Switch to eval mode, then restore each module's own mode, as parts of a net may be frozen."""
     modes = [(module, module.training) for net in nets for module in net.modules()]
     for net in nets:
         net.eval()
@@ -92,17 +92,17 @@ def evaluating(*nets: nn.Module) -> Iterator[None]:
 
 
 def is_finite(net: nn.Module) -> bool:
-    """Whether every number that the net holds, weights and buffers, is finite."""
+    """Whether all parameters and buffers of the net are finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in net.state_dict().values())
 
 
 def all_finite(values: Sequence[float]) -> bool:
-    """Whether no number is NaN or infinite."""
+    """Whether all values are finite."""
     return all(map(math.isfinite, values))
 
 
-class _ReLUs(TorchFunctionMode):
-    """Counts, while it is on, the units that go through a ReLU and those that give 0 for every sample."""
+class _ReLUCounter(TorchFunctionMode):
+    """Count the units that pass through a ReLU and those that output 0 for every sample."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a lesson sets up to be trained: nets that learn, the samples, and what one step is."""
+"""The training setup of a lesson: learners, samples and the training step."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Samples(NamedTuple):
-    """Inputs and targets, one sample a row: x (N, features), and y as the loss wants it."""
+    """Inputs x of shape (N, features) and targets y as the loss function expects them."""
 
     x: Tensor
     y: Tensor
@@ -21,7 +21,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Scaling:
-    """How data were scaled before a net saw them: scaled = (value - mean) / std."""
+    """Standardization of the data: scaled = (value - mean) / std."""
 
     mean: float
     std: float
@@ -29,10 +29,10 @@ class Scaling:
 
 @dataclass(eq=False)
 class Learner:
-    """A net that learns.
+    """A net with its optimizer and loss function.
 
-    `name` is for folders and programs, `label` for people. `arguments` are those that the net's class was called with,
-    so that its source can make another. `losses` has the loss of every step, before the step was taken.
+    `name` identifies it in folders and in the API, `label` on the page. `arguments` are the constructor arguments of
+    the net's class, with which its source can rebuild the net. `losses` has the loss before each step.
     """
 
     name: str
@@ -42,25 +42,25 @@ class Learner:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     label: Words = ""
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None
-    penalty: Callable[[nn.Module], Tensor] | None = None  # added to the loss that is minimized, not to the one shown
-    clip: float | None = None  # the largest norm of the gradient, all parameters together
+    penalty: Callable[[nn.Module], Tensor] | None = None  # added to the objective, not to the recorded loss
+    clip: float | None = None  # maximum norm of the gradients of all parameters together
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.label = self.label or self.name
 
     def objective(self, loss: Tensor) -> Tensor:
-        """What a step minimizes: the loss, and the penalty if there is one."""
+        """The objective that a step minimizes: the loss plus the penalty, if any."""
         return loss if self.penalty is None else loss + self.penalty(self.net)
 
     def tune(self, name: str, value: float) -> None:
-        """Give the optimizer another value of what it calls by that name, where it has it."""
+        """Set the optimizer's option `name` in each parameter group that has it."""
         for group in self.optimizer.param_groups:
             if name in group:
                 group[name] = value
 
     def update(self) -> None:
-        """Move the weights along the gradients that they have."""
+        """Clip the gradients if requested, then step the optimizer and the schedule."""
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
         self.optimizer.step()
@@ -69,12 +69,12 @@ class Learner:
 
 
 def supervised_step(experiment: "Experiment") -> list[float]:
-    """One step of every net on one batch: predict, compare, follow the gradient. Returns the losses."""
+    """Train every net on one batch (forward, backward, update) and return the losses."""
     x, y = experiment.batch()
     losses = [learner.loss_func(learner.net(x), y) for learner in experiment.learners]
     for learner in experiment.learners:
         learner.optimizer.zero_grad()
-    # loss.backward() of every net, in one pass and half the time
+    # loss.backward() for all nets in one pass, which takes half the time
     torch.autograd.backward([each.objective(loss) for each, loss in zip(experiment.learners, losses, strict=True)])
     for learner in experiment.learners:
         learner.update()
@@ -83,12 +83,12 @@ def supervised_step(experiment: "Experiment") -> list[float]:
 
 @dataclass(eq=False)
 class Experiment:
-    """What `setup` of a lesson makes: the nets, the samples that they learn from, and how many steps there are.
+    """Result of a lesson's `setup`: the learners, their samples and the number of steps.
 
-    `test` holds samples of the same kind that are not learned from. `batches` gives what each step sees, the whole
-    training set unless a lesson has mini-batches. `take_step` is the step itself and returns each learner's loss: a
-    lesson whose step is more than one input, one target and one loss has its own. `x_scaling` and `y_scaling` say how
-    the samples came from the data as they are. `extra` is the lesson's own, for its `show`.
+    `test` holds held-out samples from the same distribution. `batches` yields the samples of each step; without it, a
+    step uses the whole training set. `take_step` performs one step and returns each learner's loss; a lesson overrides
+    it if its step is not one input, one target and one loss. `x_scaling` and `y_scaling` describe how the samples were
+    standardized. `extra` is arbitrary data of the lesson for its `show`.
     """
 
     learners: list[Learner]

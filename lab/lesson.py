@@ -1,4 +1,4 @@
-"""What a lesson is: its words, its settings, what it shows and, if it trains, what it sets up."""
+"""Definition of a lesson: its text, its settings, its views and, if it trains, its setup."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ GROUPS: dict[Group, Text] = {
     "better": Text("Training better", "训练技巧"),
 }
 
-# What a net of a task is called; a task that is not here goes by its own name.
+# Display names of tasks; any other task is shown as it is.
 TASKS: dict[str, Text] = {
     "regression": Text("regression", "回归"),
     "classification": Text("classification", "分类"),
@@ -32,7 +32,7 @@ TASKS: dict[str, Text] = {
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What there is to see at a moment: named figures such as the loss, a chart, and blocks below it."""
+    """What a lesson shows at one step: metrics such as the loss, a chart, and blocks below it."""
 
     chart: Chart
     metrics: Mapping[str, float]
@@ -41,7 +41,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A look at a run: the steps taken, what there is to see, and what is to be said of how it goes."""
+    """Snapshot of a run: the number of steps taken, the view and the diagnosis."""
 
     step: int
     view: View
@@ -49,31 +49,31 @@ class Snapshot:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The named figures."""
+        """Metrics of the view."""
         return self.view.metrics
 
     @property
     def chart(self) -> Chart:
-        """The chart."""
+        """Chart of the view."""
         return self.view.chart
 
 
 @dataclass(frozen=True)
 class Port:
-    """What a net takes or gives: the name of each feature, in order, and what they are, with their unit."""
+    """Input or output of a net: the name of each feature, in order, and their meaning with unit."""
 
     features: tuple[str, ...]
     meaning: Words
 
     @property
     def unit(self) -> str:
-        """`meaning` for programs."""
+        """`meaning` in English, for machine-readable output."""
         return said(self.meaning, "en")
 
 
 @dataclass(frozen=True)
 class Idea:
-    """Something to try: a button's label, what to watch for, and the settings that differ from the defaults."""
+    """A suggested experiment: a button's label, what to watch for, and the settings that differ from the defaults."""
 
     label: Text
     why: Text
@@ -82,10 +82,10 @@ class Idea:
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """A lesson: its key (file names, links, the API), its tab, its words and its settings.
+    """A lesson: its key (used in file names, links and the API), its group of tabs, its text and its settings.
 
-    `prose` has its words, among them those of `ideas`, whose settings are given here by the same ids. `sources` are
-    the functions and classes whose code is shown, the very code that runs. Raises LessonError for what is not so.
+    `prose` has its text, including that of the ideas; `ideas` maps their ids to settings. `sources` are the functions
+    and classes whose code is shown, which is the code that runs. Raises LessonError if a field is invalid.
     """
 
     key: str
@@ -97,12 +97,12 @@ class Lesson:
 
     @property
     def title(self) -> Text:
-        """The name of its tab."""
+        """Name of the tab."""
         return self.prose.title
 
     @property
     def suggestions(self) -> tuple[Idea, ...]:
-        """Its ideas, in the order of its prose."""
+        """Ideas in the order of the prose."""
         return tuple(Idea(*words, self.ideas[name]) for name, words in self.prose.ideas.items())
 
     def __post_init__(self) -> None:
@@ -111,28 +111,28 @@ class Lesson:
                 raise LessonError(f"The lesson {self.key!r} needs {needed}.")
 
     def _needs(self) -> Iterator[tuple[str, bool]]:
-        """What the lesson has to have, each with whether it has it; what comes later may rely on what came before."""
-        yield "a key of small letters, digits and '_'", re.fullmatch("[a-z][a-z0-9_]*", str(self.key)) is not None
-        yield "a prose, as lab.prose.read gives it", isinstance(self.prose, Prose)
+        """Yield each requirement and whether it is met. Later checks may rely on earlier ones."""
+        yield "a key of lowercase letters, digits and '_'", re.fullmatch("[a-z][a-z0-9_]*", str(self.key)) is not None
+        yield "prose returned by lab.prose.read", isinstance(self.prose, Prose)
         yield f"a group: one of {', '.join(GROUPS)}", self.group in GROUPS
         yield "a config: a class derived from Config", isinstance(self.config, type) and issubclass(self.config, Config)
-        worded = ", ".join(self.prose.ideas)
-        yield f"ideas with the ids of its prose, {worded or 'none'}", self.ideas.keys() == self.prose.ideas.keys()
+        expected_ids = ", ".join(self.prose.ideas)
+        yield f"ideas with the ids of its prose, {expected_ids or 'none'}", self.ideas.keys() == self.prose.ideas.keys()
         for name, settings in self.ideas.items():
             try:
                 self.config.parse(settings)
             except SettingError as error:
-                yield f"ideas that its config takes, and of {name!r}, {error}".rstrip("."), False
+                yield f"ideas with valid settings; in {name!r}, {error}".rstrip("."), False
         yield "sources, the functions and classes whose code is shown", bool(self.sources)
         yield "sources that are functions and classes", all(map(callable, self.sources))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Computation(Lesson):
-    """A lesson that trains nothing: `compute` makes what it shows of its settings, in milliseconds.
+    """A lesson without training: `compute` returns the view for the given settings within milliseconds.
 
-    The chart's structure, or its having no panel, is the same for all settings. Random numbers may be drawn from
-    torch's process-wide generator: whoever calls `compute` puts its state back.
+    The chart's structure is the same for all settings; it may have no panels. `compute` may draw from torch's global
+    generator; the caller restores the generator's state.
     """
 
     compute: Callable[[Any], View]
@@ -140,25 +140,25 @@ class Computation(Lesson):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Lesson):
-    """A lesson that trains: what it sets up and shows, what its nets are for, and what its metrics are called.
+    """A lesson with training: its setup and view, the task of its nets, and the labels of its metrics.
 
-    `setup` makes data, nets and optimizers of its config, drawing from torch's process-wide generator as the tutorial
-    does. `show` says what there is to see of an experiment now; it is called in eval mode and without gradients, and
-    changes nothing.
+    `setup` creates data, nets and optimizers from the config, drawing from torch's global generator as the tutorial
+    does. `show` returns the view of an experiment; it is called in eval mode and under torch.no_grad(), and must have
+    no side effects.
     """
 
     setup: Callable[[Any], Experiment]
     show: Callable[[Experiment, Now], View]
-    task: str  # as the model card names it
+    task: str  # as in the model card
     inputs: Port
     outputs: Port
     metrics: Mapping[str, Words]
-    classes: tuple[str, ...] = ()  # for classifiers: what each output stands for
-    headline: tuple[str, ...] = ()  # the metrics that the page tells in its line, if not all of them
-    pace: int = 1  # steps a frame, unless the visitor chooses another
+    classes: tuple[str, ...] = ()  # of a classifier, one name per output
+    headline: tuple[str, ...] = ()  # metrics shown in the page's status line; all if empty
+    pace: int = 1  # default number of steps per frame
 
     def recipe(self, settings: Mapping[str, Any] | None = None) -> Recipe:
-        """The recipe of a run with these settings, from its beginning to its end. Raises SettingError."""
+        """Recipe of a full run with these settings. Raises SettingError for invalid settings."""
         return Recipe(self.key, self.config.parse(settings or {}))
 
     def _needs(self) -> Iterator[tuple[str, bool]]:
@@ -169,12 +169,12 @@ class Training(Lesson):
         for name in ("inputs", "outputs"):
             port = getattr(self, name)
             yield f"{name}: a Port that names every feature", isinstance(port, Port) and bool(port.features)
-        yield "metrics, by name what each is called on the page", bool(self.metrics)
-        foreign = ", ".join(name for name in self.headline if name not in self.metrics)
-        yield f"headline of names in metrics, which {foreign} is not", not foreign
+        yield "metrics, a mapping from names to labels", bool(self.metrics)
+        missing = ", ".join(name for name in self.headline if name not in self.metrics)
+        yield f"metrics for all names in headline, but has none for {missing}", not missing
         one_output = len(self.outputs.features) == 1
         yield (
-            "a class for each output, as it has classes",
+            "one class name per output",
             not self.classes or one_output or (len(self.classes) == len(self.outputs.features)),
         )
-        yield "a pace of 1 or more steps a frame", isinstance(self.pace, int) and self.pace > 0
+        yield "a pace of 1 or more steps per frame", isinstance(self.pace, int) and self.pace > 0

@@ -1,4 +1,4 @@
-"""Networks that lessons share; a lesson whose subject is a network writes its own."""
+"""Networks shared by lessons. A lesson about a particular network defines its own."""
 
 from itertools import pairwise
 
@@ -13,9 +13,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def mlp(*sizes: int, activation: str = "relu", dropout: float | None = None) -> nn.Sequential:
-    """A multilayer perceptron: (N, sizes[0]) -> (N, sizes[-1]), linear layers with an activation between two.
+    """Multilayer perceptron, (N, sizes[0]) -> (N, sizes[-1]): linear layers with an activation in between.
 
-    With `dropout`, each hidden unit is switched off with that probability in train mode, before the activation.
+    `dropout` is the probability of zeroing a hidden unit in train mode, before the activation.
     """
     layers: list[nn.Module] = []
     for number, (inputs, outputs) in enumerate(pairwise(sizes), 1):

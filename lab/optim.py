@@ -1,4 +1,4 @@
-"""Optimizers, learning rate schedules, penalties and gradient clipping, each made of settings."""
+"""Optimizers, learning rate schedules, weight penalties and gradient clipping, constructed from settings."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from charts.text import Text
 from lab.experiment import Learner, Loss
 from lab.settings import Config, choice, learning_rate, number
 
-# What each optimizer is called, and what it makes of a step besides the learning rate.
+# Labels of the optimizers.
 OPTIMIZERS = {
     "sgd": "SGD",
     "momentum": "Momentum",
@@ -29,7 +29,7 @@ SCHEDULES = {
     "exponential": Text("exponential decay", "指数衰减"),
     "cosine": Text("cosine", "余弦"),
 }
-LAST = 0.01  # of the learning rate is left in the end, by exponential decay
+FINAL_FRACTION = 0.01  # fraction of the learning rate that remains at the end of exponential decay
 
 
 def make_optimizer(
@@ -41,7 +41,7 @@ def make_optimizer(
     alpha: float = 0.99,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
-    """The optimizer of that name. `fused` makes the whole update in one call; RMSprop has no such version."""
+    """Optimizer by name. Uses the fused implementation, which updates all weights in one call; RMSprop has none."""
     lr = learning_rate
     match name:
         case "sgd":
@@ -59,26 +59,26 @@ def make_optimizer(
         case "adamw":
             return torch.optim.AdamW(weights, lr=lr, betas=betas, fused=True)
         case _:
-            raise ValueError(f"no optimizer is called {name!r}")
+            raise ValueError(f"unknown optimizer {name!r}")
 
 
 def make_schedule(name: str, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
-    """How the learning rate changes over a run of so many steps; None where it does not."""
+    """Learning rate scheduler for a run of `steps` steps, or None for a constant rate."""
     match name:
         case "none":
             return None
         case "step":
             return StepLR(optimizer, step_size=max(1, steps // 5), gamma=0.5)
         case "exponential":
-            return ExponentialLR(optimizer, gamma=LAST ** (1 / steps))
+            return ExponentialLR(optimizer, gamma=FINAL_FRACTION ** (1 / steps))
         case "cosine":
             return CosineAnnealingLR(optimizer, T_max=steps)
         case _:
-            raise ValueError(f"no schedule is called {name!r}")
+            raise ValueError(f"unknown schedule {name!r}")
 
 
 def make_penalty(l1: float, l2: float) -> Callable[[nn.Module], Tensor] | None:
-    """l1 times the sum of the weights' magnitudes and l2 times that of their squares, biases left out; None for 0."""
+    """Penalty l1 · Σ|w| + l2 · Σw² over all weights w, excluding biases, or None if both are 0."""
     if not l1 and not l2:
         return None
 
@@ -91,13 +91,13 @@ def make_penalty(l1: float, l2: float) -> Callable[[nn.Module], Tensor] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization(Config):
-    """How a net learns: the optimizer and its settings, the schedule, penalties on large weights, clipping."""
+    """Settings of the optimizer, the learning rate schedule, the weight penalties and gradient clipping."""
 
     optimizer: str = choice(
         "sgd",
         Text("Optimizer", "优化器"),
         OPTIMIZERS,
-        info=Text("How a step follows from gradients", "怎样由梯度得到一步"),
+        info=Text("How gradients are turned into weight updates", "怎样由梯度得到一步"),
     )
     learning_rate: float = learning_rate(0.1)
     momentum: float = number(
@@ -106,7 +106,7 @@ class Optimization(Config):
         0.0,
         0.99,
         step=0.01,
-        info=Text("What is left of the last step", "上一步保留多少"),
+        info=Text("Fraction of the previous update to keep", "上一步保留多少"),
         live=True,
         when={"optimizer": ("momentum", "nesterov")},
     )
@@ -114,24 +114,32 @@ class Optimization(Config):
         NO_SCHEDULE,
         Text("Schedule", "学习率调度"),
         SCHEDULES,
-        info=Text("How the learning rate changes over the run", "学习率在训练中怎样变化"),
+        info=Text("How the learning rate changes during the run", "学习率在训练中怎样变化"),
     )
     l1: float = number(
-        0.0, Text("L1 penalty", "L1 惩罚"), 0.0, 1.0, info=Text("On the weights' magnitudes", "对权重的绝对值")
+        0.0,
+        Text("L1 penalty", "L1 惩罚"),
+        0.0,
+        1.0,
+        info=Text("Coefficient of the sum of absolute weights", "对权重的绝对值"),
     )
     l2: float = number(
-        0.0, Text("L2 penalty", "L2 惩罚"), 0.0, 1.0, info=Text("On the weights' squares", "对权重的平方")
+        0.0,
+        Text("L2 penalty", "L2 惩罚"),
+        0.0,
+        1.0,
+        info=Text("Coefficient of the sum of squared weights", "对权重的平方"),
     )
     clip: float = number(
         0.0,
         Text("Clip the gradient", "梯度裁剪"),
         0.0,
         100.0,
-        info=Text("Its largest norm; 0 leaves it as it is", "梯度范数的上限；0 表示不裁剪"),
+        info=Text("Maximum gradient norm; 0 disables clipping", "梯度范数的上限；0 表示不裁剪"),
     )
 
     def learner(self, name: str, net: nn.Module, loss_func: Loss, steps: int) -> Learner:
-        """The net as one that learns so, in a run of so many steps."""
+        """Learner that trains `net` with these settings in a run of `steps` steps."""
         optimizer = make_optimizer(
             self.optimizer, net.parameters(), learning_rate=self.learning_rate, momentum=self.momentum
         )

@@ -1,4 +1,4 @@
-"""Panels and marks that lessons share."""
+"""Panels and marks shared by lessons."""
 
 import math
 
@@ -12,9 +12,9 @@ from charts.text import Text, Words
 from lab.evaluation import Now
 from lab.experiment import Experiment, Samples
 
-CURVE_POINTS = 400  # of a loss curve: as many as a panel has pixels to show them
-SMOOTHED_OVER = 20  # steps
-GRID = 64  # squares along each side of a map
+CURVE_POINTS = 400  # maximum of a loss curve, about one per pixel
+SMOOTHING_WINDOW = 20  # steps
+GRID = 64  # cells along each side of a heat map
 
 DATA = Text("data", "数据")
 PREDICTION = Text("prediction", "预测")
@@ -36,23 +36,23 @@ def losses(
     y_scale: Scale = "linear",
     smoothed: bool = False,
 ) -> Panel:
-    """Each learner's loss by steps taken, up to the loss of this moment."""
-    # Thinned by a stride that doubles, so that the points of a long run stay put from frame to frame.
+    """Panel of each learner's loss over the steps taken, up to the current loss."""
+    # The subsampling stride only doubles, so the points of a long run do not shift between frames.
     stride = 2 ** max(0, math.ceil(math.log2((now.step + 1) / CURVE_POINTS)))
     steps = as_array([*range(0, now.step, stride), now.step])
     curves = []
     for index, (learner, evaluation) in enumerate(zip(experiment.learners, now.nets, strict=True)):
         values = finite([*learner.losses, evaluation.loss])
         if smoothed:
-            values = _smoothed(values)
+            values = _smooth(values)
         shown = np.append(values[:-1:stride], values[-1])
         curves.append(Line(learner.label, steps, shown, color=(index + 1) % len(PALETTE)))
     if y_range is None:
-        # The axes stand still through a run, and a loss that explodes leaves them, so that the rest stays legible.
+        # The axes are fixed during a run: an exploding loss leaves the panel, so the other curves stay legible.
         firsts = zip(experiment.learners, now.nets, strict=True)
         first = max(each.losses[0] if each.losses else one.loss for each, one in firsts)
         top = 2 * first if 0 < first < math.inf else 1.0
-        if now.diverged:  # then the explosion is what there is to see
+        if now.diverged:  # then show the explosion
             every = (loss for each in experiment.learners for loss in each.losses)
             top = max([top, *filter(math.isfinite, every)])
         y_range = (top / 1e4 if y_scale == "log" else 0.0, top)
@@ -61,12 +61,12 @@ def losses(
 
 
 def column(samples: Tensor) -> Array:
-    """The only feature of samples (N, 1), for a mark."""
+    """The single feature of samples of shape (N, 1), as an array of shape (N,)."""
     return as_array(samples[:, 0])
 
 
 def fit(title: Words, samples: Samples, prediction: Tensor | Array | None, *, y_range: tuple[float, float]) -> Panel:
-    """Samples of one feature on [-1, 1] and what a net predicts for them, (N, 1), once there is one."""
+    """Panel of samples with one feature in [-1, 1] and the net's predictions for them, (N, 1), if given."""
     x, nothing = column(samples.x), as_array([])
     line = (nothing, nothing) if prediction is None else (x, as_array(prediction[:, 0]))
     marks: tuple[Mark, ...] = (Points(DATA, x, column(samples.y)), Line(PREDICTION, *line, color=1))
@@ -74,8 +74,8 @@ def fit(title: Words, samples: Samples, prediction: Tensor | Array | None, *, y_
 
 
 def plane(title: Words, net: nn.Module, samples: Samples) -> Panel:
-    """Samples of two classes in the plane, and for each place the probability that a net gives to class 1."""
-    reach = samples.x.abs().max().item() * 1.05  # a square about the origin that holds every point
+    """Panel of samples of two classes on a heat map of the net's predicted probability of class 1."""
+    reach = samples.x.abs().max().item() * 1.05  # half the side of a square around the origin that contains all points
     axis = torch.linspace(-reach, reach, GRID)
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
     grid = torch.stack((columns.flatten(), rows.flatten()), dim=1)  # (GRID², 2)
@@ -91,14 +91,14 @@ def plane(title: Words, net: nn.Module, samples: Samples) -> Panel:
 
 
 def finite(values: list[float]) -> Array:
-    """The values with a gap where a diverged run has none to show."""
+    """Values as an array; infinities become NaN, which is drawn as a gap."""
     array = as_array(values)
     return np.where(np.isfinite(array), array, np.float32("nan"))
 
 
-def _smoothed(values: Array) -> Array:
-    """The mean of each loss and those before it, SMOOTHED_OVER of them at most."""
+def _smooth(values: Array) -> Array:
+    """Moving average over the last SMOOTHING_WINDOW losses, fewer at the start."""
     sums = np.cumsum(np.insert(values.astype(np.float64), 0, 0.0))
     ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - SMOOTHED_OVER, 0)
+    starts = np.maximum(ends - SMOOTHING_WINDOW, 0)
     return as_array((sums[ends] - sums[starts]) / (ends - starts))

@@ -1,21 +1,21 @@
-"""A lesson's words in Markdown files of their own, one for each language, for teachers and translators.
+"""Parser for a lesson's text: one Markdown file per language, for teachers and translators to edit.
 
-`texts/KEY.en.md` and `texts/KEY.zh.md` beside the lesson have the same structure::
+`texts/KEY.en.md` and `texts/KEY.zh.md` next to the lesson have the same structure::
 
     # Title
 
-    The summary: what happens here, in two or three sentences.
+    The summary of the lesson, in two or three sentences.
 
     ## What you see
-    ## Then and now                    sections of the text, in any number
+    ## Then and now                    any number of sections of the text
 
     ## Try this {#ideas}
-    ### Label of a button {#id}        what to watch for; the lesson has the settings under the same id
+    ### Label of a button {#id}        what to watch for; the lesson defines the settings under the same id
 
     ## Remarks {#notes}
-    ### For translators {#id}          a remark that the lesson shows at times; {name} stands for a value
+    ### For translators {#id}          a note that the lesson shows conditionally; {name} is a placeholder
 
-Python has the ids, so a heading that has one can be reworded but not given another.
+Python code refers to the ids, so a heading may be reworded but its id must not change.
 """
 
 import re
@@ -28,33 +28,35 @@ from markdown_it import MarkdownIt
 
 from charts.text import LANGUAGES, Text
 
-IDEAS, NOTES = "ideas", "notes"  # the ids of the two sections that are no part of the text
+IDEAS, NOTES = "ideas", "notes"  # ids of the two sections that are not part of the text
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 _ID = re.compile(r"^(?P<words>.*?)\s*\{#(?P<id>[a-z][a-z0-9_]*)\}$")
 
-# Chinese has no spaces, so a line that is broken in the source goes on without one.
-_BROKEN = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f”])\n(?=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f“])")
+# Chinese has no spaces between words, so a line break in the source is removed, not replaced by a space.
+_CHINESE_LINE_BREAK = re.compile(
+    r"(?<=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f”])\n(?=[\u2e80-\u9fff\uff00-\uffef\u3000-\u303f“])"
+)
 
 
 class LessonError(TypeError):
-    """A lesson that lacks something, for whoever writes it; the message is a sentence that says what."""
+    """An invalid lesson definition. The message is one sentence for the lesson's author."""
 
 
 @dataclass(frozen=True)
 class Prose:
-    """A lesson's words. `summary` and `text` are Markdown; ideas and notes are single paragraphs by id."""
+    """Text of a lesson. `summary` and `text` are Markdown; ideas and notes are single paragraphs by id."""
 
     title: Text
     summary: Text
     text: Text
-    ideas: Mapping[str, tuple[Text, Text]]  # id -> the label of a button, and what to watch for
+    ideas: Mapping[str, tuple[Text, Text]]  # id -> (label of the button, what to watch for)
     notes: Mapping[str, Text]
 
 
 @dataclass(frozen=True)
 class _Section:
-    """A heading, its id if it has one, and the Markdown below it up to the next heading."""
+    """A heading, its optional id, and the Markdown up to the next heading."""
 
     level: int
     words: str
@@ -63,10 +65,10 @@ class _Section:
 
 
 def read(module: str | Path) -> Prose:
-    """The words of the lesson in that file: `read(__file__)`. Raises LessonError for files that lack something."""
+    """Prose of the lesson in the file `module`, usually `__file__`. Raises LessonError for missing or invalid files."""
     lesson = Path(module)
     files = {language: lesson.parent / "texts" / f"{lesson.stem}.{language}.md" for language in LANGUAGES}
-    parsed = {language: _parsed(file) for language, file in files.items()}
+    parsed = {language: _parse(file) for language, file in files.items()}
     for part in ("headings", IDEAS, NOTES):
         en, zh = (list(getattr(parsed[language], part)) for language in LANGUAGES)
         if en != zh:
@@ -83,26 +85,26 @@ def read(module: str | Path) -> Prose:
         {name: both(NOTES, name, 1) for name in parsed["en"].notes},
     )
     for name, note in prose.notes.items():
-        if _values(note.en) != _values(note.zh):
-            raise LessonError(f"{files['zh']} must name the same values in {name!r} as {files['en'].name}.")
+        if _placeholders(note.en) != _placeholders(note.zh):
+            raise LessonError(f"{files['zh']} must have the same placeholders in {name!r} as {files['en'].name}.")
     return prose
 
 
 @dataclass(frozen=True)
-class _Parsed:
-    """One file."""
+class _ParsedFile:
+    """Contents of one file."""
 
     title: str
     summary: str
     text: str
-    headings: tuple[str, ...]  # of the text, as far as both languages must have them alike: their levels
+    headings: tuple[str, ...]  # levels of the text's headings, which must match between languages
     ideas: Mapping[str, tuple[str, str]]
     notes: Mapping[str, tuple[str, str]]
 
 
-def _parsed(file: Path) -> _Parsed:
+def _parse(file: Path) -> _ParsedFile:
     if not file.is_file():
-        raise LessonError(f"{file} is missing: a lesson needs its words in each of {', '.join(LANGUAGES)}.")
+        raise LessonError(f"{file} is missing: a lesson needs a file for each of {', '.join(LANGUAGES)}.")
     first, *sections = _sections(file.read_text(encoding="utf-8"))
     if first.level != 1 or not first.words or not first.body:
         raise LessonError(f"{file} must begin with a heading '# Title' and a summary below it.")
@@ -117,14 +119,16 @@ def _parsed(file: Path) -> _Parsed:
                 raise LessonError(f"{file}: a section's id must be one of {IDEAS}, {NOTES}, not {part!r}.")
         if not part:
             headings.append("#" * each.level)
-            text.append(f"#{'#' * each.level} {each.words}\n\n{each.body}")  # below the page's own headings
+            text.append(f"#{'#' * each.level} {each.words}\n\n{each.body}")  # one level below the page's headings
         elif each.level > 2:
             if not each.name or not each.body or each.name in paragraphs[part]:
-                raise LessonError(f"{file}: {each.words!r} must have an id of its own, like {{#name}}, and a text.")
-            paragraphs[part][each.name] = each.words, _joined(each.body)
+                raise LessonError(f"{file}: {each.words!r} must have a unique id, like {{#name}}, and a text.")
+            paragraphs[part][each.name] = each.words, _join_lines(each.body)
     if not text:
         raise LessonError(f"{file} must have a section '## ...' of text.")
-    return _Parsed(first.words, first.body, "\n\n".join(text), tuple(headings), paragraphs[IDEAS], paragraphs[NOTES])
+    return _ParsedFile(
+        first.words, first.body, "\n\n".join(text), tuple(headings), paragraphs[IDEAS], paragraphs[NOTES]
+    )
 
 
 def _sections(markdown: str) -> Iterator[_Section]:
@@ -145,10 +149,10 @@ def _sections(markdown: str) -> Iterator[_Section]:
         yield _Section(level, found["words"] if found else words, found["id"] if found else "", body)
 
 
-def _joined(paragraph: str) -> str:
-    """A paragraph in one line."""
-    return _BROKEN.sub("", paragraph).replace("\n", " ")
+def _join_lines(paragraph: str) -> str:
+    """Join the lines of a paragraph."""
+    return _CHINESE_LINE_BREAK.sub("", paragraph).replace("\n", " ")
 
 
-def _values(template: str) -> set[str | None]:
+def _placeholders(template: str) -> set[str | None]:
     return {name for _, name, _, _ in Formatter().parse(template) if name is not None}

@@ -1,6 +1,6 @@
-"""A run as a value: its lesson, its settings, what was changed on the way, and where it was stopped.
+"""Serializable description of a run: lesson, settings, changes during the run, and the step where it was stopped.
 
-Training is deterministic, so that equal recipes give equal runs: a recipe is all that has to be kept of one.
+Training is deterministic, so equal recipes give equal runs and a recipe is sufficient to reproduce one.
 """
 
 import re
@@ -11,41 +11,42 @@ from typing import Any
 from charts.text import Text
 from lab.settings import Config, Number, SettingError
 
-VERSION = 1  # of a recipe's JSON
-MOST_CHANGES = 1000
+VERSION = 1  # of the JSON format
+MAX_CHANGES = 1000
 
-# NET.PARAMETER.INDEX..., such as net.hidden.weight.3.0; what is not there is refused by the run itself.
+# NET.PARAMETER.INDEX..., such as net.hidden.weight.3.0. Trainer checks that the weight exists.
 WEIGHT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)+")
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 
-_NONE = Text("", "")
-_WEIGHT = Number(label=_NONE, info=_NONE, default=0.0, minimum=-1e6, maximum=1e6)
-_STEPS = Number(label=_NONE, info=_NONE, default=0, minimum=0, maximum=1_000_000)  # how many a run has, its lesson says
+_NO_TEXT = Text("", "")
+_WEIGHT = Number(label=_NO_TEXT, info=_NO_TEXT, default=0.0, minimum=-1e6, maximum=1e6)
+# Trainer checks the limit of the run.
+_STEPS = Number(label=_NO_TEXT, info=_NO_TEXT, default=0, minimum=0, maximum=1_000_000)
 
 
 @dataclass(frozen=True)
 class Change:
-    """A setting or a weight that gets another value once `step` steps have been taken."""
+    """A new value for a setting or a weight, applied after `step` steps."""
 
     step: int
     name: str
     value: Any
 
     def to_dict(self) -> dict[str, Any]:
-        """The change, ready for JSON and for `Recipe.parse`."""
+        """The change as JSON-serializable data, as in `Recipe.to_dict`."""
         return {"step": self.step, "name": self.name, "value": self.value}
 
     @property
     def of_weight(self) -> bool:
-        """Whether it is a weight's, NET.PARAMETER.INDEX..., and not a setting's."""
+        """Whether it changes a weight, NET.PARAMETER.INDEX..., rather than a setting."""
         return "." in self.name
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run. `settings` has every setting written out; `changes` are in the order in which they take effect.
+    """Description of a run. `settings` includes defaults; `changes` are in the order in which they are applied.
 
-    `stop` is the number of steps after which the run was ended, if that was before its end.
+    `stop` is the number of steps after which the run was stopped early, or None.
     """
 
     lesson: str
@@ -54,7 +55,7 @@ class Recipe:
     stop: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe, ready for JSON and for `parse`."""
+        """The recipe as JSON-serializable data, the inverse of `parse`."""
         return {
             "version": VERSION,
             "lesson": self.lesson,
@@ -64,87 +65,91 @@ class Recipe:
         }
 
     @classmethod
-    def parse(cls, told: object, configs: Mapping[str, type[Config]]) -> "Recipe":
-        """The recipe that JSON tells of, from a source not to be trusted; settings that are left out are defaults.
+    def parse(cls, data: object, configs: Mapping[str, type[Config]]) -> "Recipe":
+        """Validate a recipe from untrusted JSON data. Missing settings take their defaults.
 
-        `configs` has the Config of every lesson that trains. Raises SettingError for whatever breaks a rule.
+        `configs` has the Config of every lesson with training. Raises SettingError for invalid data.
         """
-        if not isinstance(told, Mapping):
-            raise SettingError("recipe", Text("an object", "一个对象"), told)
+        if not isinstance(data, Mapping):
+            raise SettingError("recipe", Text("an object", "一个对象"), data)
         names = ("version", "lesson", "settings", "changes", "stop")
-        for name in told:
+        for name in data:
             if name not in names:
                 raise SettingError(
-                    "recipe", Text(f"an object of {', '.join(names)}", f"由 {', '.join(names)} 组成的对象"), name
+                    "recipe",
+                    Text(f"an object with the keys {', '.join(names)}", f"由 {', '.join(names)} 组成的对象"),
+                    name,
                 )
-        version = told.get("version", VERSION)
+        version = data.get("version", VERSION)
         if type(version) is not int or version != VERSION:
             raise SettingError("version", f"{VERSION}", version)
-        key = told.get("lesson")
+        key = data.get("lesson")
         if not isinstance(key, str) or key not in configs:
             raise SettingError("lesson", Text(f"one of {', '.join(configs)}", f" {', '.join(configs)} 之一"), key)
-        settings = configs[key].parse(told.get("settings", {}))
-        return cls(key, settings, parse_changes(told.get("changes", ()), settings), parse_stop(told.get("stop")))
+        settings = configs[key].parse(data.get("settings", {}))
+        return cls(key, settings, parse_changes(data.get("changes", ()), settings), parse_stop(data.get("stop")))
 
     def until(self, step: int) -> "Recipe":
-        """The recipe cut off after so many steps; changes that take effect there still belong to it."""
+        """The recipe stopped after `step` steps, including changes at that step."""
         return replace(self, changes=tuple(each for each in self.changes if each.step <= step), stop=step)
 
 
-def parse_changes(told: object, settings: Config) -> tuple[Change, ...]:
-    """Changes of a run with these settings, from JSON, in the order of their steps. Raises SettingError."""
-    rule = Text(f"a list of at most {MOST_CHANGES} changes", f"最多 {MOST_CHANGES} 项改动的列表")
-    if not isinstance(told, list | tuple) or len(told) > MOST_CHANGES:
-        raise SettingError("changes", rule, told)
-    return in_order(_change(each, settings) for each in told)
+def parse_changes(data: object, settings: Config) -> tuple[Change, ...]:
+    """Validate changes from JSON data and sort them by step. Raises SettingError."""
+    rule = Text(f"a list of at most {MAX_CHANGES} changes", f"最多 {MAX_CHANGES} 项改动的列表")
+    if not isinstance(data, list | tuple) or len(data) > MAX_CHANGES:
+        raise SettingError("changes", rule, data)
+    return sort_changes(_parse_change(each, settings) for each in data)
 
 
-def read_changes(told: Iterable[str], settings: Config) -> tuple[Change, ...]:
-    """Changes as people type them, each STEP:NAME=VALUE, in the order of their steps. Raises SettingError."""
-    rule = Text(f"at most {MOST_CHANGES}, each STEP:NAME=VALUE", f"最多 {MOST_CHANGES} 项，每项写作 步数:名字=值")
+def read_changes(data: Iterable[str], settings: Config) -> tuple[Change, ...]:
+    """Parse changes typed as STEP:NAME=VALUE and sort them by step. Raises SettingError."""
+    rule = Text(f"at most {MAX_CHANGES}, each STEP:NAME=VALUE", f"最多 {MAX_CHANGES} 项，每项写作 步数:名字=值")
     changes: list[Change] = []
-    for text in told:
+    for text in data:
         step, colon, rest = text.partition(":")
         name, equals, value = rest.partition("=")
-        if not colon or not equals or len(changes) == MOST_CHANGES:
+        if not colon or not equals or len(changes) == MAX_CHANGES:
             raise SettingError("changes", rule, text)
-        changes.append(checked(int(_STEPS.read("changes", step)), name.strip(), value, settings))
-    return in_order(changes)
+        changes.append(validate_change(int(_STEPS.read("changes", step)), name.strip(), value, settings))
+    return sort_changes(changes)
 
 
-def read_stop(told: str | None) -> int | None:
-    """The number of steps after which a run is ended, as people type it. Raises SettingError."""
-    return None if told is None else int(_STEPS.read("stop", told))
+def read_stop(data: str | None) -> int | None:
+    """Parse a typed number of steps after which to stop the run. Raises SettingError."""
+    return None if data is None else int(_STEPS.read("stop", data))
 
 
-def in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """By steps; those of one step as they come."""
+def sort_changes(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Changes sorted by step; the sort is stable."""
     return tuple(sorted(changes, key=lambda each: each.step))
 
 
-def parse_stop(told: object) -> int | None:
-    """The number of steps after which a run is ended, from JSON. Raises SettingError."""
-    return None if told is None else int(_STEPS.check("stop", told))
+def parse_stop(data: object) -> int | None:
+    """Validate the number of steps after which to stop the run, from JSON data. Raises SettingError."""
+    return None if data is None else int(_STEPS.check("stop", data))
 
 
-def _change(told: object, settings: Config) -> Change:
-    if not isinstance(told, Mapping) or told.keys() != {"step", "name", "value"}:
-        raise SettingError("changes", Text("objects of step, name and value", "由 step、name、value 组成的对象"), told)
-    return checked(int(_STEPS.check("step", told["step"])), told["name"], told["value"], settings)
+def _parse_change(data: object, settings: Config) -> Change:
+    if not isinstance(data, Mapping) or data.keys() != {"step", "name", "value"}:
+        raise SettingError(
+            "changes", Text("objects with the keys step, name and value", "由 step、name、value 组成的对象"), data
+        )
+    return validate_change(int(_STEPS.check("step", data["step"])), data["name"], data["value"], settings)
 
 
-def checked(step: int, name: object, value: object, settings: Config) -> Change:
-    """A change of a run with these settings. Raises SettingError; whether a weight is there, the run itself knows."""
+def validate_change(step: int, name: object, value: object, settings: Config) -> Change:
+    """Validate one change. Raises SettingError. Whether a weight exists is left to Trainer."""
     live = {key: control for key, control in settings.controls().items() if control.live}
     if isinstance(name, str) and name in live:
         return Change(step, name, live[name].read(name, value))
-    if isinstance(name, str) and len(name) <= LONGEST_NAME and WEIGHT.fullmatch(name):
+    if isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and WEIGHT.fullmatch(name):
         return Change(step, name, _WEIGHT.read(name, value))
     names = ", ".join(live) or "-"
     raise SettingError(
         "changes",
         Text(
-            f"of {names} or of a weight such as net.hidden.weight.0.0",
+            f"one of {names} or a weight such as net.hidden.weight.0.0",
             f"对 {names} 或权重（如 net.hidden.weight.0.0）的改动",
         ),
         name,

@@ -1,4 +1,4 @@
-"""Settings that check themselves: what a Config's fields may be, and the controls that offer them."""
+"""Self-validating settings: the base class Config and the controls that validate and present its fields."""
 
 import json
 import math
@@ -18,23 +18,23 @@ G = TypeVar("G", bound="Config")
 
 Matrix = tuple[tuple[float, ...], ...]
 
-MOST_LETTERS = 500  # of a matrix that is typed in
-LARGEST = 1e6  # magnitude of a number in a matrix
+MAX_MATRIX_LENGTH = 500  # maximum length of a typed matrix
+MAX_MAGNITUDE = 1e6  # maximum magnitude of a number in a matrix
 
-NEVER_HIDDEN: Mapping[str, tuple[str, ...]] = {}
+ALWAYS_SHOWN: Mapping[str, tuple[str, ...]] = {}
 
 POINTS = Text("Points", "数据点数")
 NOISE = Text("Noise", "噪声")
 
 
 class Typed(str):
-    """A text that was typed where a number is wanted; errors show it as it was typed."""
+    """Text that was typed into a number field. Errors quote it verbatim."""
 
     __slots__ = ()
 
 
 class SettingError(ValueError):
-    """A setting that breaks its rule: "NAME must be RULE, not VALUE." in one sentence."""
+    """Invalid value of a setting. The message reads "NAME must be RULE, not VALUE.", with details in attributes."""
 
     def __init__(self, name: str, rule: Words, value: object) -> None:
         self.name = name
@@ -43,18 +43,18 @@ class SettingError(ValueError):
         super().__init__(self.told(name).en)
 
     def told(self, name: Words) -> Text:
-        """The sentence, with the setting called as its reader knows it."""
+        """The message with `name` as the setting's display name."""
         return Text("{name} must be {rule}, not {value}.", "{name}必须是{rule}，不能是 {value}。").format(
             name=name, rule=self.rule, value=shown(self.value)
         )
 
 
 def shown(value: object) -> Words:
-    """`value` as an error message may show it: one line, short however large the value is."""
-    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print the largest
-        return Text("a number of more than 38 digits", "超过 38 位的数")
+    """`value` formatted for an error message: one short line even for a large value."""
+    if isinstance(value, int) and value.bit_length() > 128:  # str() raises ValueError for very large integers
+        return Text("a number with more than 38 digits", "超过 38 位的数")
     if isinstance(value, Typed) and len(value) <= 40 and _is_python_number(value):
-        return str(value)  # without quotes, as if it had come as a number
+        return str(value)  # without quotes, like a number
     if isinstance(value, str):
         return repr(str(value)) if len(value) <= 40 else Text(f"{value[:40]!r} and so on", f"{value[:40]!r} 等等")
     if isinstance(value, int | float) or value is None:
@@ -72,10 +72,10 @@ def _is_python_number(text: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Control(ABC):
-    """How a setting is offered and judged.
+    """Control of a setting: its presentation and validation.
 
-    One that is a `view` changes what is shown and not the run. One that is `live` can be changed while a run is on.
-    `when` names the settings that it depends on, each with the values with which it matters; elsewhere it is not shown.
+    A `view` setting changes only what is shown, not the run. A `live` setting can change during a run. `when` maps
+    other settings to the values for which this one has an effect; otherwise it is hidden.
     """
 
     label: Text
@@ -87,23 +87,23 @@ class Control(ABC):
 
     @abstractmethod
     def check(self, name: str, value: object) -> Any:
-        """`value` as the setting keeps it. Raises SettingError."""
+        """Validate `value` and return it in canonical form. Raises SettingError."""
 
     def read(self, name: str, value: object) -> Any:
-        """`check` of a value that may have been typed: on the page, in a link or a command. Raises SettingError."""
+        """Like `check`, but also parses values typed on the page, in a link or in a command. Raises SettingError."""
         return self.check(name, value)
 
     @abstractmethod
     def schema(self) -> dict[str, Any]:
-        """The control for programs: its type, its default and what it takes, in the words of JSON Schema."""
+        """JSON Schema of the setting: type, default and constraints."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Control):
-    """A number in an inclusive range.
+    """A number in a closed range.
 
-    A whole default takes whole numbers only. A number without a step is typed in, as it suits seeds and learning
-    rates, whose useful values lie too far apart for a slider.
+    An int default restricts it to whole numbers. A number without `step` has a text box instead of a slider, which
+    suits seeds and learning rates, whose useful values span orders of magnitude.
     """
 
     default: int | float
@@ -113,12 +113,12 @@ class Number(Control):
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are taken."""
+        """Whether only whole numbers are valid."""
         return isinstance(self.default, int)
 
     @property
     def rule(self) -> Text:
-        """What is taken, in words."""
+        """Description of valid values."""
         spec = "d" if self.whole else "g"
         low, high = f"{self.minimum:{spec}}", f"{self.maximum:{spec}}"
         kind = Text("a whole number", "整数") if self.whole else Text("a number", "数")
@@ -126,12 +126,12 @@ class Number(Control):
         return rule.format(kind=kind, low=low, high=high)
 
     def check(self, name: str, value: object) -> int | float:
-        # bool is an int to Python, but no number to whoever sends true.
+        # bool is a subclass of int, but JSON's true is not a number.
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise SettingError(name, self.rule, value)
-        if not self.minimum <= value <= self.maximum:  # NaN is never in a range
+        if not self.minimum <= value <= self.maximum:  # also rejects NaN
             raise SettingError(name, self.rule, value)
-        if self.whole and value != int(value):  # JSON has no whole numbers, so 100.0 is 100
+        if self.whole and value != int(value):  # JSON does not distinguish 100.0 from 100
             raise SettingError(name, self.rule, value)
         return int(value) if self.whole else float(value)
 
@@ -142,15 +142,15 @@ class Number(Control):
         try:
             exact = numerals.read(value, self.whole)
         except NumeralError as error:
-            raise SettingError(name, self._unmistakable if error.ambiguous else self.rule, typed) from None
-        number = exact if self.whole else float(exact)  # the exact number, lest a fraction be rounded to a whole number
+            raise SettingError(name, self._unambiguous_rule if error.ambiguous else self.rule, typed) from None
+        number = exact if self.whole else float(exact)  # exact: float() could round a fraction to a whole number
         if not self.minimum <= number <= self.maximum or (self.whole and number != int(number)):
             raise SettingError(name, self.rule, typed)
         return int(number) if self.whole else float(number)
 
     @property
-    def _unmistakable(self) -> Text:
-        """The rule, for who typed a text with two readings."""
+    def _unambiguous_rule(self) -> Text:
+        """`rule` with advice against ambiguous separators."""
         how = Text("{rule} without thousands separators", "{rule}（不用千位分隔符）")
         if not self.whole:
             how = Text(
@@ -165,12 +165,12 @@ class Number(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Switch(Control):
-    """On or off."""
+    """A boolean."""
 
     default: bool
 
     def check(self, name: str, value: object) -> bool:
-        if isinstance(value, str) and value in ("true", "false"):  # as the command line has it
+        if isinstance(value, str) and value in ("true", "false"):  # from the command line
             return value == "true"
         if not isinstance(value, bool):
             raise SettingError(name, Text("true or false", " true 或 false"), value)
@@ -198,14 +198,14 @@ class Choice(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Choices(Control):
-    """Any of several options, kept in their order whatever order they come in."""
+    """Any of several options, normalized to the order of `options`."""
 
     default: tuple[str, ...]
     options: Mapping[str, Words]
     least: int = 0
 
     def check(self, name: str, value: object) -> tuple[str, ...]:
-        if isinstance(value, str):  # as the command line has it, or a link
+        if isinstance(value, str):  # from the command line or a link
             value = _from_json(value) if value.startswith("[") else list(filter(None, value.split(",")))
         least = Text(f"at least {self.least}", f"至少 {self.least} 个") if self.least else Text("any", "任意几个")
         rule = Text("a list of {least} of {names}", " {names} 中的{least}").format(
@@ -225,9 +225,9 @@ class Choices(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers(Control):
-    """A matrix of numbers as Python writes it, [[1, 2], [3, 4]], or with `rows` None a vector, [1, 2].
+    """A matrix of numbers in Python syntax, [[1, 2], [3, 4]], or a vector, [1, 2], if `vector` is set.
 
-    `shape`, if given, is the only one that is taken; otherwise each side may be up to `longest`.
+    `shape`, if given, is required; otherwise each dimension may be up to `longest`.
     """
 
     default: Matrix | tuple[float, ...]
@@ -238,7 +238,7 @@ class Numbers(Control):
 
     @property
     def rule(self) -> Text:
-        """What is taken, in words."""
+        """Description of valid values."""
         if self.vector:
             kind = Text(
                 f"{self.least} to {self.longest} numbers like [1, 2]",
@@ -252,15 +252,15 @@ class Numbers(Control):
             )
         else:
             kind = Text(
-                f"rows of equally many numbers like [[1, 2], [3, 4]], at most {self.longest} by {self.longest}",
+                f"rows of equal length like [[1, 2], [3, 4]], at most {self.longest} by {self.longest}",
                 f"形如 [[1, 2], [3, 4]] 的矩阵，各行一样长，最多 {self.longest} 行 {self.longest} 列",
             )
-        return Text("{kind}, none beyond {most}", "{kind}，绝对值不超过 {most}").format(
-            kind=kind, most=f"{LARGEST:,.0f}"
+        return Text("{kind}, none larger in magnitude than {most}", "{kind}，绝对值不超过 {most}").format(
+            kind=kind, most=f"{MAX_MAGNITUDE:,.0f}"
         )
 
     def check(self, name: str, value: object) -> Matrix | tuple[float, ...]:
-        """A text is read as it is typed: with full-width or other digits and brackets too."""
+        """Also accepts text, including full-width and other Unicode digits and brackets."""
         given = value
         if isinstance(value, str):
             value = _from_json(_plain_matrix(value))
@@ -279,22 +279,22 @@ class Numbers(Control):
         for number in row:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 raise SettingError(name, self.rule, given)
-            if not -LARGEST <= number <= LARGEST:  # nor NaN, nor the infinities
+            if not -MAX_MAGNITUDE <= number <= MAX_MAGNITUDE:  # also rejects NaN and infinities
                 raise SettingError(name, self.rule, number if math.isfinite(number) else given)
         return tuple(row)
 
     def schema(self) -> dict[str, Any]:
         row = {"type": "array", "items": {"type": "number"}, "minItems": self.least, "maxItems": self.longest}
         rows = row if self.vector else {"type": "array", "items": row, "minItems": 1, "maxItems": self.longest}
-        return {**rows, "default": _listed(self.default)}
+        return {**rows, "default": _as_lists(self.default)}
 
     def typed(self, value: Matrix | tuple[float, ...]) -> str:
-        """A value as one types it."""
+        """`value` as editable text."""
         return json.dumps(value)
 
 
 def _from_json(text: str) -> Any:
-    """What the JSON says; None where it is none."""
+    """Parsed JSON, or None if it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -302,8 +302,8 @@ def _from_json(text: str) -> Any:
 
 
 def _plain_matrix(text: str) -> str:
-    """The matrix as JSON has it, its numbers typed in any way that has no comma; nothing where one is no number."""
-    if len(text) > MOST_LETTERS:
+    """Convert a typed matrix, whose entries contain no commas, to JSON. Empty if an entry is not a number."""
+    if len(text) > MAX_MATRIX_LENGTH:
         return ""
     try:
         return re.sub(r"[^\[\],]+", lambda cell: _plain_cell(cell[0]), numerals.plain(text))
@@ -315,7 +315,7 @@ def _plain_cell(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    if any(map(str.isspace, text)):  # [1 200] is two numbers to some, and no thousands
+    if any(map(str.isspace, text)):  # [1 200] could be two numbers or one
         raise NumeralError
     number = numerals.read(text)
     return str(number) if number.as_tuple().exponent == 0 else repr(float(number))
@@ -331,9 +331,9 @@ def number(
     step: N | None = None,
     view: bool = False,
     live: bool = False,
-    when: Mapping[str, tuple[str, ...]] = NEVER_HIDDEN,
+    when: Mapping[str, tuple[str, ...]] = ALWAYS_SHOWN,
 ) -> N:
-    """A field of a Config that holds a number."""
+    """Config field for a number."""
     control = Number(
         label=label,
         info=info,
@@ -345,17 +345,17 @@ def number(
         live=live,
         when=when,
     )
-    return _carrying(control, default)
+    return _control_field(control, default)
 
 
 def switch(default: bool, label: Text, *, info: Text, view: bool = False) -> bool:
-    """A field of a Config that is on or off."""
-    return _carrying(Switch(label=label, info=info, default=default, view=view), default)
+    """Config field for a boolean."""
+    return _control_field(Switch(label=label, info=info, default=default, view=view), default)
 
 
 def choice(default: str, label: Text, options: Mapping[str, Words], *, info: Text, view: bool = False) -> str:
-    """A field of a Config that holds one of the options."""
-    return _carrying(Choice(label=label, info=info, default=default, options=options, view=view), default)
+    """Config field for one of the options."""
+    return _control_field(Choice(label=label, info=info, default=default, options=options, view=view), default)
 
 
 def choices(
@@ -367,51 +367,51 @@ def choices(
     least: int = 0,
     view: bool = False,
 ) -> tuple[str, ...]:
-    """A field of a Config that holds some of the options."""
+    """Config field for a subset of the options."""
     control = Choices(label=label, info=info, default=default, options=options, least=least, view=view)
-    return _carrying(control, default)
+    return _control_field(control, default)
 
 
 def matrix(
     default: Matrix, label: Text, *, info: Text, shape: tuple[int, int] | None = None, view: bool = False
 ) -> Matrix:
-    """A field of a Config that holds rows of numbers."""
-    return _carrying(Numbers(label=label, info=info, default=default, shape=shape, view=view), default)
+    """Config field for a matrix."""
+    return _control_field(Numbers(label=label, info=info, default=default, shape=shape, view=view), default)
 
 
 def vector(
     default: tuple[float, ...], label: Text, *, info: Text, least: int = 1, longest: int = 6, view: bool = False
 ) -> tuple[float, ...]:
-    """A field of a Config that holds a row of numbers."""
+    """Config field for a vector."""
     control = Numbers(label=label, info=info, default=default, vector=True, least=least, longest=longest, view=view)
-    return _carrying(control, default)
+    return _control_field(control, default)
 
 
 def seed(default: int = 2) -> int:
-    """The seed that every lesson with random numbers has."""
-    info = Text("Start of the random numbers: the same seed repeats a run", "随机数的起点：种子相同，结果就完全相同")
+    """Config field for the random seed."""
+    info = Text("Random number seed; the same seed reproduces a run", "随机数的起点：种子相同，结果就完全相同")
     return number(default, Text("Seed", "随机种子"), 0, 2**31 - 1, info=info)
 
 
 def learning_rate(default: float) -> float:
-    """How far a step of the optimizer goes."""
-    info = Text("How far a step goes", "每一步走多远")
+    """Config field for the learning rate."""
+    info = Text("Step size of an update", "每一步走多远")
     return number(default, Text("Learning rate", "学习率"), 0.0001, 10.0, info=info, live=True)
 
 
 def steps(default: int, most: int = 2000) -> int:
-    """How many steps a run has."""
-    info = Text("How often the weights are updated", "权重更新多少次")
+    """Config field for the number of training steps."""
+    info = Text("Number of weight updates", "权重更新多少次")
     return number(default, Text("Steps", "训练步数"), 1, most, step=1, info=info)
 
 
 def hidden_units(default: int, most: int = 100) -> int:
-    """The width of a hidden layer."""
-    info = Text("Units of the hidden layer", "隐藏层的单元个数")
+    """Config field for the width of a hidden layer."""
+    info = Text("Number of units in the hidden layer", "隐藏层的单元个数")
     return number(default, Text("Hidden units", "隐藏单元"), 1, most, step=1, info=info)
 
 
-def _carrying(control: Control, default: T) -> T:
+def _control_field(control: Control, default: T) -> T:
     value: T = field(default=default, metadata={"control": control})
     return value
 
@@ -421,20 +421,20 @@ def _one_of(options: Mapping[str, Words]) -> Text:
     return Text(f"one of {names}", f" {names} 之一")
 
 
-def _several(value: Any) -> tuple[Any, ...]:
+def _as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(each) for each in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of one run. Subclasses add fields made by `number` and its like; every instance has been checked.
+    """Validated settings of one run. Subclasses define fields with `number`, `choice` and the like.
 
-    A field made by `group` holds several settings that lessons share, as a Config of their own: in pages, links and
-    JSON they stand among the others. Raises SettingError where a value breaks its control's rule.
+    A field defined with `group` holds a nested Config of settings shared by lessons, which pages, links and JSON
+    flatten into the outer settings. Raises SettingError for an invalid value.
     """
 
     def __post_init__(self) -> None:
@@ -445,9 +445,9 @@ class Config:
 
     @classmethod
     def read(cls, settings: object) -> Self:
-        """`parse` of settings that people type, in the page, a link or a command: a number may be a text.
+        """Like `parse`, but also parses numbers typed on the page, in a link or in a command.
 
-        See `lab.numerals` for what is understood. Raises SettingError as `parse` does, with what was typed.
+        See `lab.numerals` for accepted formats. Raises SettingError like `parse`, quoting the typed text.
         """
         known = cls.controls()
         if isinstance(settings, Mapping) and settings.keys() <= known.keys():
@@ -456,9 +456,9 @@ class Config:
 
     @classmethod
     def parse(cls, settings: object) -> Self:
-        """A config of `settings` (name -> value), defaults for the rest, from a source not to be trusted.
+        """Validate untrusted `settings` (name -> value). Missing settings take their defaults.
 
-        Raises SettingError for anything but a mapping, for unknown names and for values that break their rule.
+        Raises SettingError if `settings` is not a mapping, for unknown names and for invalid values.
         """
         if not isinstance(settings, Mapping):
             raise SettingError("settings", Text("an object of names and values", "由名字和值组成的对象"), settings)
@@ -466,12 +466,12 @@ class Config:
         for name in settings:
             if name not in known:
                 names = ", ".join(known)
-                raise SettingError("settings", Text(f"among {names}", f" {names} 之中的"), name)
+                raise SettingError("settings", Text(f"one of {names}", f" {names} 之中的"), name)
         return cls._of(settings)
 
     @classmethod
     def _of(cls, settings: Mapping[str, Any]) -> Self:
-        """A config of known settings, among which others may stand."""
+        """Construct a config from known settings, ignoring those of other groups."""
         made: dict[str, Any] = {}
         for each in fields(cls):
             if "group" in each.metadata:
@@ -482,7 +482,7 @@ class Config:
 
     @classmethod
     def controls(cls) -> dict[str, Control]:
-        """Every setting's control, in order, those of groups in their group's place."""
+        """Control of every setting in order, with groups flattened in place."""
         made: dict[str, Control] = {}
         for each in fields(cls):
             if "group" in each.metadata:
@@ -492,7 +492,7 @@ class Config:
         return made
 
     def by_name(self) -> dict[str, Any]:
-        """Every setting's value, by name."""
+        """Value of every setting by name, with groups flattened."""
         made: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
@@ -500,27 +500,27 @@ class Config:
         return made
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings by name, ready for JSON and for `parse`."""
-        return {name: _listed(value) for name, value in self.by_name().items()}
+        """The settings as JSON-serializable data, the inverse of `parse`."""
+        return {name: _as_lists(value) for name, value in self.by_name().items()}
 
     def matters(self, name: str) -> bool:
-        """Whether a setting makes a difference beside the others."""
+        """Whether a setting has an effect, given the other settings."""
         values = self.by_name()
         when = self.controls()[name].when
-        return all({*_several(values[other])} & {*wanted} for other, wanted in when.items())
+        return all({*_as_tuple(values[other])} & {*wanted} for other, wanted in when.items())
 
     def changed(self, name: str, value: object) -> Self:
-        """The same settings but for one. Raises SettingError."""
+        """Copy with one setting replaced. Raises SettingError."""
         return self.parse({**self.by_name(), name: value})
 
     def same_run(self, other: "Config") -> bool:
-        """Whether both describe the same run, though it may be looked at in different ways."""
+        """Whether both describe the same run, ignoring view settings."""
         ours, theirs = self.by_name(), other.by_name()
         names = [name for name, control in self.controls().items() if not control.view]
         return type(self) is type(other) and all(ours[name] == theirs[name] for name in names)
 
 
 def group(kind: type[G]) -> G:
-    """A field of a Config that holds settings which lessons share."""
+    """Config field for a nested group of settings shared by lessons."""
     made: G = field(default_factory=kind, metadata={"group": kind})
     return made

@@ -1,4 +1,4 @@
-"""Python sessions that lessons show: the code is run statement by statement, and what is shown is what it gave."""
+"""Interpreter sessions for lessons: run code statement by statement and record its actual output."""
 
 import ast
 import textwrap
@@ -9,16 +9,16 @@ from charts.text import Words
 
 
 def first_line(error: Exception) -> str:
-    """An error as the last line of a traceback has it, without the rest of a long message."""
+    """Last line of the error's traceback, with only the first line of the message."""
     said = str(error).strip()
     return f"{type(error).__name__}: {said.splitlines()[0].strip()}" if said else type(error).__name__
 
 
 class Prompt:
-    """An interactive Python with names of its own, which sessions share: what one has set, the next one knows.
+    """An interactive Python interpreter. Its sessions share one namespace.
 
-    Runs the lessons' own code, never a visitor's: a value of a visitor's that is written into a source is one that
-    has been checked, written by repr.
+    Runs only code of the lessons, never of visitors. A visitor's input enters a source only as a validated value
+    formatted with repr.
     """
 
     def __init__(self, **names: object) -> None:
@@ -33,16 +33,16 @@ class Prompt:
         errors: tuple[type[Exception], ...] = (),
         told: Callable[[Exception], str] = first_line,
     ) -> Session:
-        """Run the source, and show each statement with what it printed, as the interactive prompt does.
+        """Run the source and return each statement with its output, as the interactive prompt shows it.
 
-        An error of one of the types in `errors` is part of the session, and shown as `told` says; any other is raised.
+        An error of a type in `errors` becomes output, formatted by `told`. Any other error is raised.
         """
         source = textwrap.dedent(source).strip("\n")
         lines = source.splitlines()
         shown, end = [], 0
         for statement in ast.parse(source).body:
             assert statement.end_lineno is not None
-            code = "\n".join(lines[end : statement.end_lineno]).strip("\n")  # with its comments
+            code = "\n".join(lines[end : statement.end_lineno]).strip("\n")  # including comments
             end = statement.end_lineno
             try:
                 output = self._run(statement)

@@ -1,6 +1,6 @@
-"""The marks of a chart, one file each: its data, its Bokeh drawing, its matplotlib drawing and its legend sign.
+"""Marks of a chart, one module each: data, Bokeh glyph, matplotlib artist and legend sign.
 
-A new mark is one file here. The page's script draws whatever arrays a mark sends.
+To add a mark, add a module here. The page's script draws the arrays that a mark sends and needs no change.
 """
 
 from charts.marks.band import Band

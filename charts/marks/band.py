@@ -1,4 +1,4 @@
-"""The area between two curves."""
+"""Band mark: the area between two curves."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

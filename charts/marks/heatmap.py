@@ -1,4 +1,4 @@
-"""A grid of values as colors."""
+"""Heatmap mark: a grid of values as colors."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from bokeh.plotting import figure
     from matplotlib.axes import Axes
 
-SHADES = 64  # colors in the page's scale
-LIGHT, DARK = (247, 247, 247), (28, 33, 43)  # the middle of a scale, near the page's own background
+SHADES = 64  # colors in the page's palette
+LIGHT, DARK = (247, 247, 247), (28, 33, 43)  # middle of a palette, close to the page's background
 
 
 @dataclass(frozen=True, eq=False)
 class Heatmap(Mark):
-    """`values` of shape (rows, columns) over the rectangle `x` by `y`, each a (2,) pair low, high.
+    """`values` of shape (rows, columns) over the rectangle `x` by `y`, each of shape (2,): (low, high).
 
-    Row 0 lies at the bottom. `span` is the pair of values painted in the pure `colors`.
+    Row 0 is at the bottom. `span` is the pair of values that map to the two `colors`.
     """
 
     columns = ("x", "y", "dw", "dh", "image")
@@ -46,7 +46,7 @@ class Heatmap(Mark):
         return {"x": self.x[:1], "y": self.y[:1], "dw": width, "dh": height, "size": size, "bytes": self._bytes()}
 
     def _bytes(self) -> npt.NDArray[np.uint8]:
-        # A quarter of the size of float32, and finer than the scale of colors: hover reads it to 1/255 of the span.
+        # uint8 is a quarter the size of float32 and is finer than the palette; the tooltip is exact to span / 255.
         low, high = self.span
         scaled = np.clip((self.values - low) / (high - low), 0, 1) * 255
         quantized: npt.NDArray[np.uint8] = np.nan_to_num(scaled).round().astype(np.uint8)
@@ -75,7 +75,7 @@ class Heatmap(Mark):
             aspect="auto",
             alpha=0.7,
         )
-        axis.figure.colorbar(image, ax=axis, label=said(self.name, language))  # in place of an entry in the legend
+        axis.figure.colorbar(image, ax=axis, label=said(self.name, language))  # replaces the legend entry
 
     def sign(self) -> str:
         low, high = (PALETTE[color] for color in self.colors)
@@ -89,9 +89,9 @@ class Heatmap(Mark):
 
 
 def _shades(colors: tuple[int, int], middle: tuple[int, int, int]) -> list[str]:
-    """A scale of SHADES colors, from the first of PALETTE over the middle to the second, softened."""
+    """Palette of SHADES softened colors, from the first PALETTE index through `middle` to the second."""
     ends = np.array([_rgb(PALETTE[colors[0]]), middle, _rgb(PALETTE[colors[1]])], dtype=float)
-    ends[[0, 2]] = ends[[0, 2]] * 0.7 + np.array(middle) * 0.3  # the points must stand out against it
+    ends[[0, 2]] = ends[[0, 2]] * 0.7 + np.array(middle) * 0.3  # so that points stand out
     at = np.linspace(0, 2, SHADES)
     channels = np.stack([np.interp(at, [0, 1, 2], ends[:, c]) for c in range(3)], axis=1)
     return ["#{:02x}{:02x}{:02x}".format(*color) for color in channels.round().astype(int)]

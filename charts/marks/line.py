@@ -1,4 +1,4 @@
-"""A curve."""
+"""Line mark."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Line(Mark):
-    """A curve through `x` and `y` of shape (N,), in the order given."""
+    """A curve through the points (x, y), both of shape (N,), in the given order."""
 
     columns = ("x", "y")
     hover = "vline"

@@ -1,4 +1,4 @@
-"""A scatter."""
+"""Points mark."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,7 @@ SIGNS = {
 
 @dataclass(frozen=True, eq=False)
 class Points(Mark):
-    """A scatter: `x` and `y` of shape (N,). `size` is in pixels."""
+    """A scatter plot of `x` and `y`, both of shape (N,). `size` is the marker size in pixels."""
 
     columns = ("x", "y")
 
