@@ -3,7 +3,7 @@ BIN := .venv/bin
 CODE := app.py environment.py supported.py charts lab nets runs server tabs export benchmarks
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help app install test test-long check bench checkpoints clean
+.PHONY: help app install test test-long check types bench checkpoints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,9 +19,11 @@ test: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/install
 test-long: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/installed  ## also run cross products, fuzzing and sweeps over seeds
 	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m ""
 
-check: .venv/installed-dev  ## lint, format and types
+check: .venv/installed-dev types  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: .venv/installed-dev
 	$(BIN)/mypy $(CODE) tests
 
 bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseline in the same run

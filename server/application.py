@@ -44,7 +44,9 @@ def create(
     `cached` says which further paths have the same response for everyone. `page` are options of
     `gr.mount_gradio_app`, such as `theme` and `head`.
     """
+    root_path = os.environ.get("GRADIO_ROOT_PATH", "")
     app = FastAPI(
+        root_path=root_path,
         lifespan=lifespan.lifespan(blocks),
         routes=[Route("/health", health.route(blocks)), *routes],
         middleware=[Middleware(RequestFilter, blocks=blocks), Middleware(ResponseCache, cached=cached)],
@@ -53,7 +55,6 @@ def create(
         openapi_url=None,
     )
     app_kwargs = {"docs_url": None, "redoc_url": None}
-    root_path = os.environ.get("GRADIO_ROOT_PATH")
     gr.mount_gradio_app(app, blocks, "/", app_kwargs=app_kwargs, root_path=root_path, **MOUNT, **page)
     gradio_adapter.make_stateless(blocks, MOST_EVENTS)
     return app

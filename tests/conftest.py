@@ -92,6 +92,8 @@ class Window:
         # Gradio's script logs that its streams were aborted when the document of the last test is unloaded.
         self.page.once("framenavigated", lambda frame: self.problems.clear())
         self.page.goto(url)
+        # Until the first chart has come: a test that reloads the page before would have Gradio log an aborted request.
+        self.page.locator(".live-panels[data-count]").first.wait_for(state="attached")
 
 
 @pytest.fixture(scope="session")

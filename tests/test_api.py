@@ -68,7 +68,7 @@ def test_train_gives_metrics_parity_and_a_bundle_that_verifies(key: str, client:
         ("regression", {"steps": "1"}, "steps must be a whole number from 1 to 2000, not '1'."),
         ("regression", {"steps": True}, "steps must be a whole number from 1 to 2000, not True."),
         ("regression", {"points": 1e300}, "points must be a whole number from 2 to 1000, not 1e+300."),
-        ("regression", {"lr": 1}, "settings must be among learning_rate, steps, hidden_units, points, noise, seed"),
+        ("regression", {"lr": 1}, "settings must be one of learning_rate, steps, hidden_units, points, noise, seed"),
         ("regression", {"learning_rate": 10}, "Try a smaller learning rate."),
     ],
 )

@@ -149,11 +149,11 @@ def test_a_new_mark_needs_no_other_file() -> None:
 
 
 def test_marks_refuse_arrays_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="dots: x, y must be of one shape"):
+    with pytest.raises(ValueError, match="dots: x, y must have the same shape"):
         Points("dots", X, X[:2])
-    with pytest.raises(ValueError, match="line: x, y must be of one shape"):
+    with pytest.raises(ValueError, match="line: x, y must have the same shape"):
         Line("line", X[:, None], X[:, None])
-    with pytest.raises(ValueError, match="band: x, low, high must be of one shape"):
+    with pytest.raises(ValueError, match="band: x, low, high must have the same shape"):
         Band("band", X, X[:1], X)
     with pytest.raises(ValueError, match="heat: a heat map needs"):
         Heatmap("heat", X, X, X)

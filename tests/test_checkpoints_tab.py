@@ -315,7 +315,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(data: object, tab: Checkpoint
     [
         (None, "an object of names and values"),
         ({"settings": {"steps": 10**9}}, "Steps must be a whole number from 1 to 2000, not 1000000000."),
-        ({"settings": {"nope": 1}}, "must be among learning_rate"),
+        ({"settings": {"nope": 1}}, "must be one of learning_rate"),
         ({"settings": [1]}, "an object of names and values"),
     ],
 )

@@ -58,7 +58,7 @@ def test_json_reports_metrics_and_parity(tmp_path: Path, capsys: pytest.CaptureF
         (["run", "regression", "--out", "x", "--set", "noise=nan"], "noise must be a number from 0 to 1, not nan."),
         (["run", "regression", "--out", "x", "--set", "noise=much"], "not 'much'."),
         (["run", "regression", "--out", "x", "--set", f"steps={'9' * 5000}"], "steps must be"),
-        (["run", "regression", "--out", "x", "--set", "lr=1"], "settings must be among learning_rate"),
+        (["run", "regression", "--out", "x", "--set", "lr=1"], "settings must be one of learning_rate"),
         (["run", "regression", "--out", "x", "--set", "steps"], "--set must be NAME=VALUE, not 'steps'."),
         (["run", "regression"], "the following arguments are required: --out."),
         (["run", "regression", "--out", "/dev/null/x"], "DIR must be a folder that can be written and read"),

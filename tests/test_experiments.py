@@ -91,7 +91,7 @@ def test_a_schedule_brings_the_learning_rate_down_over_the_run(name: str, last: 
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="no schedule is called 'linear'"):
+    with pytest.raises(ValueError, match="unknown schedule 'linear'"):
         make_schedule("linear", torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), 10)
 
 
@@ -126,7 +126,7 @@ def test_momentum_can_be_changed_while_a_run_is_on() -> None:
     trainer = Trainer(TOY, TOY.recipe({"optimizer": "momentum"}))
     trainer.apply("momentum", 0.1)
     assert trainer.learners[0].optimizer.param_groups[0]["momentum"] == 0.1
-    with pytest.raises(SettingError, match="changes must be of learning_rate, momentum or of a weight"):
+    with pytest.raises(SettingError, match="changes must be one of learning_rate, momentum or a weight"):
         trainer.apply("points", 3)
 
 

@@ -135,7 +135,7 @@ def test_settings_that_are_no_object_are_refused(lesson: Lesson, given: object) 
 
 @lessons
 def test_unknown_settings_are_refused_with_those_there_are(lesson: Lesson) -> None:
-    with pytest.raises(SettingError, match=r"settings must be among .*, not 'sed'\."):
+    with pytest.raises(SettingError, match=r"settings must be one of .*, not 'sed'\."):
         lesson.config.parse({"sed": 1})
 
 
@@ -310,14 +310,14 @@ REGRESSION = TRAININGS["regression"]
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"key": "My lesson"}, "The lesson 'My lesson' needs a key of small letters, digits and '_'."),
-        ({"prose": "English"}, "The lesson 'regression' needs a prose, as lab.prose.read gives it."),
+        ({"key": "My lesson"}, "The lesson 'My lesson' needs a key of lowercase letters, digits and '_'."),
+        ({"prose": "English"}, "The lesson 'regression' needs prose returned by lab.prose.read."),
         ({"group": "more"}, "needs a group: one of basics, first, practice, better."),
         ({"config": dict}, "needs a config: a class derived from Config."),
         ({"ideas": {"go": {}}}, "needs ideas with the ids of its prose, kill_the_relus, leap_across_the_valley, "),
         (
             {"ideas": {**REGRESSION.ideas, "kill_the_relus": {"steps": 0}}},
-            "its config takes, and of 'kill_the_relus', steps must be a whole number from 1 to 2000, not 0.",
+            "ideas with valid settings; in 'kill_the_relus', steps must be a whole number from 1 to 2000, not 0.",
         ),
         ({"sources": ()}, "needs sources, the functions and classes whose code is shown."),
         ({"sources": ("Net",)}, "needs sources that are functions and classes."),
@@ -326,10 +326,10 @@ REGRESSION = TRAININGS["regression"]
         ({"task": ""}, "needs a task, such as regression."),
         ({"inputs": None}, "needs inputs: a Port that names every feature."),
         ({"outputs": Port((), "y")}, "needs outputs: a Port that names every feature."),
-        ({"metrics": {}}, "needs metrics, by name what each is called on the page."),
-        ({"headline": ("accuracy",)}, "needs headline of names in metrics, which accuracy is not."),
-        ({"outputs": Port(("a", "b"), "y"), "classes": ("a",)}, "needs a class for each output, as it has classes."),
-        ({"pace": 0}, "needs a pace of 1 or more steps a frame."),
+        ({"metrics": {}}, "needs metrics, a mapping from names to labels."),
+        ({"headline": ("accuracy",)}, "needs metrics for all names in headline, but has none for accuracy."),
+        ({"outputs": Port(("a", "b"), "y"), "classes": ("a",)}, "needs one class name per output."),
+        ({"pace": 0}, "needs a pace of 1 or more steps per frame."),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -341,12 +341,12 @@ def test_a_lesson_that_lacks_something_is_told_what(changes: dict[str, Any], tol
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"learners": []}, "make learners with names of their own, not none."),
-        ({"learners": "twice"}, "make learners with names of their own, not net, net."),
-        ({"steps": 0}, "say how many steps there are, 1 or more, not 0."),
-        ({"steps": None}, "say how many steps there are, 1 or more, not None."),
-        ({"test": Samples(torch.zeros(2, 1), torch.zeros(3, 1))}, "give test samples, as many inputs as targets."),
-        (None, "give an Experiment, not NoneType."),
+        ({"learners": []}, "create learners with unique names, not none."),
+        ({"learners": "twice"}, "create learners with unique names, not net, net."),
+        ({"steps": 0}, "set steps to an integer of at least 1, not 0."),
+        ({"steps": None}, "set steps to an integer of at least 1, not None."),
+        ({"test": Samples(torch.zeros(2, 1), torch.zeros(3, 1))}, "return test samples with as many inputs as targets"),
+        (None, "return an Experiment, not NoneType."),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from tests.test_page import Tab
 def test_a_number_box_sends_what_is_typed_and_shows_what_the_server_reads(page: Page) -> None:
     tab = Tab(page, "regression")
     box = page.get_by_role("textbox", name="Learning rate", exact=True)
-    expect(box).to_have_accessible_description("How far a step goes, 0.0001 to 10")
+    expect(box).to_have_accessible_description("Step size of an update, 0.0001 to 10")
     for typed in ("0,25", "２。５", "5×10⁻³"):
         box.fill("")
         box.press_sequentially(typed)  # key by key, as a number input would drop the comma
@@ -29,7 +29,7 @@ def test_a_number_box_sends_what_is_typed_and_shows_what_the_server_reads(page: 
         expect(tab.status).to_have_text(told)
         expect(box).to_have_value(typed)
         expect(box).to_have_attribute("aria-invalid", "true")
-        expect(box).to_have_accessible_description(f"How far a step goes, 0.0001 to 10 {told}")
+        expect(box).to_have_accessible_description(f"Step size of an update, 0.0001 to 10 {told}")
     steps = page.get_by_role("textbox", name="Steps", exact=True)
     steps.fill("1,000")
     steps.press("Enter")

@@ -175,7 +175,7 @@ def made(name: str) -> torch.optim.Optimizer:
 
 
 def test_an_unknown_optimizer_is_refused() -> None:
-    with pytest.raises(ValueError, match="no optimizer is called 'sdg'"):
+    with pytest.raises(ValueError, match="unknown optimizer 'sdg'"):
         made("sdg")
 
 

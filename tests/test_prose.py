@@ -84,9 +84,9 @@ def test_a_line_that_begins_with_a_hash_in_code_is_no_heading(copy: Path) -> Non
         ("# 回归", "Words\n\n# 回归", "mine.zh.md must begin with a heading '# Title' and a summary below it."),
         ("## 看什么", "### 看什么", "must have the same headings as mine.en.md: "),
         ("{#ideas}", "{#idea}", "mine.zh.md: a section's id must be one of ideas, notes, not 'idea'."),
-        (" {#kill_the_relus}", "", "mine.zh.md: '让 ReLU 死亡' must have an id of its own, like {#name}, and a text."),
+        (" {#kill_the_relus}", "", "mine.zh.md: '让 ReLU 死亡' must have a unique id, like {#name}, and a text."),
         ("{#kill_the_relus}", "{#kill}", "must have the same ideas as mine.en.md: "),
-        ("{steps}", "{step}", "mine.zh.md must name the same values in 'taken' as mine.en.md."),
+        ("{steps}", "{step}", "mine.zh.md must have the same placeholders in 'taken' as mine.en.md."),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_by_its_name(copy: Path, old: str, new: str, told: str) -> None:
@@ -97,5 +97,5 @@ def test_what_is_wrong_with_a_file_is_told_by_its_name(copy: Path, old: str, new
 
 def test_a_missing_language_is_told(copy: Path) -> None:
     (copy.parent / "texts" / "mine.zh.md").unlink()
-    with pytest.raises(LessonError, match=r"mine\.zh\.md is missing: a lesson needs its words in each of en, zh\."):
+    with pytest.raises(LessonError, match=r"mine\.zh\.md is missing: a lesson needs a file for each of en, zh\."):
         prose.read(copy)
