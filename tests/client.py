@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 
 from nets import TRAININGS
-from server.application import Server
 
 ROOT = Path(__file__).parent.parent
 Served = tuple[str, "subprocess.Popen[bytes]", Path]  # an app: where it serves, its process, and its log
@@ -104,21 +101,6 @@ def app(**environment: str) -> Iterator[Served]:
                 process.wait(PATIENCE)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what a killed app has left
-
-
-@contextmanager
-def serving(application: FastAPI) -> Iterator[str]:
-    """The URL of an application that is served in this process."""
-    server = Server(application)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            until(lambda: server.started)
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def _answers(url: str, workers: int) -> bool:

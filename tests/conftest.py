@@ -96,6 +96,12 @@ class Window:
         self.page.locator(".live-panels[data-count]").first.wait_for(state="attached")
 
 
+def follow(page: Page, link: str) -> None:
+    """Open a link to the app in the page, as from another site."""
+    page.goto("about:blank")
+    page.goto(link)
+
+
 @pytest.fixture(scope="session")
 def window(browser: Browser) -> Iterator[Window]:
     made = Window(browser)

@@ -61,7 +61,7 @@ def compared(trainer: Trainer, corruption: Corruption) -> list[Case]:
         opened = formats.read(corruption.file, content, learner.net)
         return bundle.compare(corruption.file, opened, learner.net, answers, described)
     except BrokenFileError as error:
-        return [Case.of_words(corruption.file, "read", str(error))]
+        return [Case.from_check(corruption.file, "read", str(error))]
 
 
 def expected(trainer: Trainer, learner: Learner) -> tuple[bundle.Answers, manifest.Manifest]:

@@ -233,7 +233,7 @@ def test_a_net_that_gives_no_numbers_fails_its_own_test(regression: Bundle) -> N
     content = model.SerializeToString()
     case = summary.self_test(content, summary.summarize(content))
     assert case is not None
-    assert case.why == "does not give finite numbers of shape (17, 1), as torch did"
+    assert case.why == "does not return finite numbers of shape (17, 1), as torch did"
 
 
 def test_scaled_data_are_told_with_how_they_were_scaled(train: Train, tmp_path: Path) -> None:
@@ -472,7 +472,7 @@ def test_a_listed_name_too_long_for_the_disk_is_named(regression: Bundle) -> Non
 def test_a_pipe_in_the_place_of_a_file_is_named(regression: Bundle) -> None:
     (regression.folder / "net.py").unlink()
     os.mkfifo(regression.folder / "net.py")
-    with pytest.raises(BrokenFileError, match=r"^net\.py is no file"):
+    with pytest.raises(BrokenFileError, match=r"^net\.py is not a regular file"):
         verify(regression.folder)
 
 
@@ -506,7 +506,7 @@ def test_an_onnx_file_of_other_operators_fails_whatever_it_computes(
     forge(regression.folder, {"net.onnx": model.SerializeToString()})
     report = verify(regression.folder).parity
     assert report.failed_files == ["net.onnx"]
-    assert "net.onnx (graph: has other operators, versions or axes" in report.summary
+    assert "net.onnx (graph: differs from the export of the net in operators" in report.summary
 
 
 def test_a_bundle_of_weights_that_the_manifest_does_not_describe_is_refused(regression: Bundle, train: Train) -> None:
@@ -652,7 +652,7 @@ def test_what_is_no_bundle_is_never_replaced(kind: str, train: Train, tmp_path: 
     else:
         (target / "mine").mkdir(parents=True)
         (target / ("thesis.txt" if kind == "folder" else "mine/thesis.txt")).write_text("mine", encoding="utf-8")
-    with pytest.raises(ForeignFolderError, match="is no part of a bundle and would be lost"):
+    with pytest.raises(ForeignFolderError, match="does not belong to a bundle and would be lost"):
         bundle.write(train("regression"), tmp_path)
     assert [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
 
@@ -814,15 +814,15 @@ def inner_graph(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (external, r"its tensor .* lies in another file, and is not looked for"),
-        (external_constant, r"its tensor away lies in another file"),
-        (own_operator, r"it has operators, sparse tensors or a training of its own"),
-        (training, r"it has operators, sparse tensors or a training of its own"),
-        (weights_as_inputs, r"its weights are inputs too"),
-        (random_numbers, r"it needs RandomNormalLike, which no net of the lessons has"),
-        (gigabytes, r"it needs Constant, ConstantOfShape, which no net of the lessons has"),
+        (external, r"its tensor .* is stored in another file"),
+        (external_constant, r"its tensor away is stored in another file"),
+        (own_operator, r"it has local functions, sparse tensors or training info"),
+        (training, r"it has local functions, sparse tensors or training info"),
+        (weights_as_inputs, r"its weights are also inputs"),
+        (random_numbers, r"it needs RandomNormalLike, which no net of the lessons uses"),
+        (gigabytes, r"it needs Constant, ConstantOfShape, which no net of the lessons uses"),
         (foreign_operator, r"it needs the operator Relu of com\.microsoft"),
-        (inner_graph, r"its operator If holds a graph of its own"),
+        (inner_graph, r"its operator If contains a subgraph"),
         (drop_out_of_nothing, r"its operator Dropout is in train mode"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -25,6 +25,7 @@ from runs.run import verified
 from tabs import checkpoints_tab
 from tabs.checkpoints_tab import CHECKPOINTS, CheckpointsTab
 from tabs.training_tab import TrainingTab
+from tests.conftest import follow
 from tests.test_page import Tab
 from tests.test_runs import go
 
@@ -153,21 +154,18 @@ def test_after_a_choice_the_keyboard_goes_on_from_its_details(shown: Page) -> No
 
 
 def test_a_link_opens_a_lesson_with_settings(page: Page, app_url: str) -> None:
-    page.goto(f"{app_url}#classification?steps=7&learning_rate=0.5")
-    page.reload()
+    follow(page, f"{app_url}#classification?steps=7&learning_rate=0.5")
     expect(page.locator('[data-lesson="classification"] .live-status')).to_contain_text("Ready: 7 steps")
     expect(page.locator("#classification .setting-learning_rate input")).to_have_value("0.5")
 
 
 def test_a_link_opens_a_lesson_that_computes_with_settings_too(page: Page, app_url: str) -> None:
-    page.goto(f"{app_url}#activations?which=[%22tanh%22]")
-    page.reload()
+    follow(page, f"{app_url}#activations?which=[%22tanh%22]")
     expect(page.locator("#activations .setting-which input:checked")).to_have_count(1)
 
 
 def test_a_link_with_a_bad_setting_says_so_and_shows_the_lesson(page: Page, app_url: str) -> None:
-    page.goto(f"{app_url}#regression?steps=0")
-    page.reload()
+    follow(page, f"{app_url}#regression?steps=0")
     status = page.locator('[data-lesson="regression"] .live-status')
     expect(status).to_have_text("Steps must be a whole number from 1 to 2000, not 0.")
     expect(page.locator("#regression .bk-Figure")).to_have_count(2)

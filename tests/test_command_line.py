@@ -124,7 +124,7 @@ def test_somebodys_own_folder_is_not_replaced(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "regression").mkdir()
     (tmp_path / "regression" / "thesis.txt").write_text("mine", encoding="utf-8")
     assert main(["run", "regression", *QUICK, "--out", str(tmp_path)]) == Exit.USAGE
-    assert "is no part of a bundle and would be lost" in capsys.readouterr().err
+    assert "does not belong to a bundle and would be lost" in capsys.readouterr().err
     assert (tmp_path / "regression" / "thesis.txt").read_text(encoding="utf-8") == "mine"
 
 
@@ -168,7 +168,7 @@ def test_inspect_tells_what_a_bundle_holds(written: Path, capsys: pytest.Capture
         "hidden.weight 10×1",
         "31 parameters",
         "batch×1",
-        "Its own test: ok",
+        "Test sample: ok",
         "opset 17",
     ):
         assert told in printed
@@ -192,7 +192,7 @@ def test_inspect_shows_a_file_without_a_sample(written: Path, capsys: pytest.Cap
     lone = written / "plain.onnx"
     lone.write_bytes(onnx_bytes(Net(1, 3, 1), torch.zeros(2, 1)))
     assert main(["inspect", str(lone)]) == Exit.OK
-    assert "It carries no sample to test itself with." in capsys.readouterr().out
+    assert "The file contains no test sample." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [b"", b"no onnx", b"\x08\x08"], ids=["empty", "text", "version alone"])
@@ -212,7 +212,7 @@ def test_inspect_shows_what_is_whole_beside_what_is_broken(written: Path, capsys
     assert main(["inspect", str(written)]) == Exit.BROKEN
     printed = capsys.readouterr().out
     assert printed.count("net.pkl has 0 bytes") == 2
-    assert printed.count("Its own test: ok") == 3
+    assert printed.count("Test sample: ok") == 3
 
 
 def test_inspect_ends_with_2_if_the_files_own_test_fails(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +221,7 @@ def test_inspect_ends_with_2_if_the_files_own_test_fails(written: Path, capsys: 
     model.graph.node[1].op_type = "Tanh"
     (written / "changed.onnx").write_bytes(model.SerializeToString())
     assert main(["inspect", str(written / "changed.onnx")]) == Exit.PARITY
-    assert "Its own test: FAILED" in capsys.readouterr().out
+    assert "Test sample: FAILED" in capsys.readouterr().out
 
 
 def test_inspect_refuses_an_altered_bundle_before_it_reads_its_onnx(

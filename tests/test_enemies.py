@@ -257,7 +257,7 @@ def test_a_number_that_json_does_not_have_ends_with_one_sentence(
     path.write_text(json.dumps(described).replace("Infinity", "1e999"), encoding="utf-8")
     assert main(["verify", str(folder), "--json"]) == Exit.BROKEN
     (report,) = json.loads(capsys.readouterr().out)
-    assert report["error"].startswith("manifest.json is no manifest: ")
+    assert report["error"].startswith("manifest.json is not a manifest: ")
 
 
 def test_golden_outputs_with_other_members_are_refused(folder: Path) -> None:
@@ -283,7 +283,9 @@ def test_an_onnx_file_with_onnxruntimes_own_mark_is_refused(folder: Path) -> Non
     content = bytearray((folder / layout.ONNX).read_bytes())
     content[4:8] = b"ORTM"
     reseal(folder, {layout.ONNX: bytes(content)})
-    with pytest.raises(BrokenFileError, match=r"^net\.onnx cannot be read: it bears the mark of onnxruntime's own"):
+    with pytest.raises(
+        BrokenFileError, match=r"^net\.onnx cannot be read: it has the identifier ORTM of onnxruntime's own"
+    ):
         verify(folder)
 
 
@@ -323,7 +325,7 @@ def in_a_circle(path: Path) -> None:
 def test_what_is_no_plain_file_of_its_size_is_not_read(change: Change, name: str, folder: Path) -> None:
     change(folder / name)
     with pytest.raises(
-        BrokenFileError, match=rf"^{name} (has 1099511627776 bytes|has 0 bytes|is no file|cannot|is no)"
+        BrokenFileError, match=rf"^{name} (has 1099511627776 bytes|has 0 bytes|is not a regular file|cannot|is no)"
     ):
         verify(folder)
 

@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from nets import LESSONS
 from tabs import controls
+from tests.conftest import follow
 from tests.test_page import Tab
 
 
@@ -70,8 +71,7 @@ def test_a_number_box_sends_what_is_typed_and_shows_what_the_server_reads(page: 
 
 
 def test_a_number_in_a_link_is_told_as_it_stands_there(page: Page, app_url: str) -> None:
-    page.goto(f"{app_url}#regression?learning_rate=1e999")
-    page.reload()
+    follow(page, f"{app_url}#regression?learning_rate=1e999")
     status = page.locator('[data-lesson="regression"] .live-status')
     expect(status).to_have_text("Learning rate must be a number from 0.0001 to 10, not 1e999.")
     page.evaluate("location.hash = '#regression?learning_rate=0,25&steps=１２'")

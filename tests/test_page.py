@@ -1,11 +1,14 @@
 """The page in a real browser."""
 
 import re
-import threading
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from export.layout import find
@@ -13,12 +16,10 @@ from export.verify import verify
 from lab.lesson import GROUPS
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS
-from runs import registry
-from runs.run import State
 from tabs import checkpoints_tab
-from tabs.page import TAKE_AWAY, build, create_application
-from tests.client import serving
-from tests.conftest import VIEWPORT
+from tabs.page import TAKE_AWAY
+from tests.client import until
+from tests.conftest import VIEWPORT, follow
 
 
 class Tab:
@@ -254,11 +255,37 @@ def test_the_figure_is_saved_in_three_formats(regression: Tab) -> None:
         assert download.value.path().read_bytes().startswith(magic)
 
 
-def test_the_chart_follows_dark_mode(regression: Tab) -> None:
-    light = _pixels(regression)
-    regression.page.evaluate("document.body.classList.add('dark')")
-    regression.page.wait_for_function("before => document.querySelector('.live').dataset.scheme === 'dark'")
-    assert _pixels(regression) != light
+def test_the_charts_background_is_the_pages_and_its_text_is_read_in_light_and_in_dark(regression: Tab) -> None:
+    backgrounds = []
+    for scheme in ("light", "dark"):
+        regression.page.evaluate("scheme => document.body.classList.toggle('dark', scheme === 'dark')", scheme)
+        expect(regression.chart).to_have_attribute("data-scheme", scheme)
+        _pixels(regression)
+        picture = Image.open(BytesIO(regression.chart.locator(".live-panels").screenshot())).convert("RGB")
+        colors, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
+        background = tuple(map(int, colors[counts.argmax()]))
+        page = regression.page.evaluate("getComputedStyle(document.body).getPropertyValue('--background-fill-primary')")
+        assert "#{:02x}{:02x}{:02x}".format(*background) == WHITE.get(page.strip(), page.strip())
+        readable = [_contrast(tuple(map(int, color)), background) > 4.5 for color in colors]
+        assert counts[readable].sum() > 200  # pixels of axis labels and numbers, by WCAG 2.2, 1.4.3
+        backgrounds.append(background)
+    light, dark = map(_luminance, backgrounds)
+    assert light > 0.8
+    assert dark < 0.1
+
+
+WHITE = {"white": "#ffffff"}
+
+
+def _luminance(color: tuple[int, ...]) -> float:
+    """Relative luminance of a color in sRGB, by WCAG 2.2."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def test_the_chart_speaks_to_those_who_cannot_see_it(regression: Tab) -> None:
@@ -394,8 +421,7 @@ def test_arrow_keys_move_between_tabs(page: Page) -> None:
 
 
 def test_a_link_opens_its_lesson(page: Page, app_url: str) -> None:
-    page.goto(f"{app_url}#classification")
-    page.reload()
+    follow(page, f"{app_url}#classification")
     expect(page.get_by_role("tab", name="Classification", exact=True)).to_have_attribute("aria-selected", "true")
     expect(page.locator('[data-lesson="classification"]')).to_be_visible()
 
@@ -429,25 +455,18 @@ def _pixels(tab: Tab) -> str:
     return str(tab.chart.locator(".live-panels").screenshot())
 
 
-def test_closing_the_page_ends_its_run(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo = build()  # in this process, to look into it
-    closed = threading.Event()
-    close = registry.close
+def test_closing_the_page_ends_its_run(page: Page, browser: Browser, app_url: str) -> None:
+    def runs() -> tuple[int, int]:
+        health = httpx.get(f"{app_url}health").json()
+        return health["kept"], health["runs"]
 
-    def close_and_tell(session: str) -> None:
-        close(session)
-        closed.set()
-
-    monkeypatch.setattr(registry, "close", close_and_tell)
-    with serving(create_application(demo)) as url:
-        page = browser.new_page()
-        page.goto(url)
-        tab = Tab(page, "regression")
-        tab.set("Steps", "2000")
-        tab.press("Train")
-        tab.expect_state("running")
-        (run,) = registry._runs.values()
-        page.close()
-        assert closed.wait(timeout=30)
-        assert run.state is State.IDLE
-        assert not registry._runs
+    until(lambda: runs() == (0, 0))  # those of earlier pages have ended
+    other = browser.new_page()
+    other.goto(app_url)
+    tab = Tab(other, "regression")
+    tab.set("Steps", "2000")
+    tab.press("Train")
+    tab.expect_state("running")
+    assert runs() == (1, 1)
+    other.close()
+    until(lambda: runs() == (0, 0))

@@ -96,10 +96,10 @@ def test_torchs_own_outputs_pass(train: Train) -> None:
     ("fault", "why"),
     [
         (lambda y: y[:, ::-1].copy(), "times float32's own error"),
-        (lambda y: y.astype(np.float64), "gives float64"),
-        (lambda y: y[:, :1], r"gives float32 \(\d+, 1\) where torch gives float32 \(\d+, 2\)"),
-        (lambda y: np.nan_to_num(y), "NaN or infinity in other places, first at x ="),
-        (lambda y: np.where(np.isnan(y), y, np.float32("inf")), "NaN or infinity in other places"),
+        (lambda y: y.astype(np.float64), "returns float64"),
+        (lambda y: y[:, :1], r"returns float32 \(\d+, 1\) where torch returns float32 \(\d+, 2\)"),
+        (lambda y: np.nan_to_num(y), "NaN or infinity in different places, first at x ="),
+        (lambda y: np.where(np.isnan(y), y, np.float32("inf")), "NaN or infinity in different places"),
     ],
     ids=["outputs swapped", "other dtype", "other shape", "NaN lost", "infinities made"],
 )

@@ -481,7 +481,7 @@ def test_an_endpoint_that_is_no_address_is_refused(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", address)
     assert published(made) == Exit.USAGE
-    told = f"error: HF_ENDPOINT must be an address with http:// or https://, not {address!r}.\n"
+    told = f"error: HF_ENDPOINT must be an http:// or https:// URL, not {address!r}.\n"
     assert capsys.readouterr().err == told
     assert hub.asked == []
 
@@ -493,7 +493,7 @@ def test_several_bundles_are_refused_by_name(
     other.rename(made.parent / "second" / "regression")
     assert published(made.parent) == Exit.USAGE
     names = f"{made}, {made.parent / 'second' / 'regression'}"
-    assert capsys.readouterr().err == f"error: DIR must be one bundle, not a folder that has {names}.\n"
+    assert capsys.readouterr().err == f"error: DIR must be one bundle, but contains {names}.\n"
     assert hub.asked == []
 
 
@@ -501,7 +501,7 @@ def test_a_folder_without_a_bundle_is_refused_as_verify_does(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert published(tmp_path) == Exit.BROKEN
-    assert "manifest.json is missing: there is no bundle here" in capsys.readouterr().out
+    assert "manifest.json is missing: the folder contains no bundle" in capsys.readouterr().out
     assert published(tmp_path / "none") == Exit.USAGE
     assert hub.asked == []
 
@@ -524,16 +524,16 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
             401,
             "the Hub does not accept the token (401: no); log in with `hf auth login`, or set HF",
         ),
-        ("/api/repos/create", 403, "the token may not write there (403: no); use one that may."),
-        ("/api/repos/create", 400, "the Hub refuses it (400: no); check the name."),
-        ("/api/repos/create", 429, "the Hub has had too many requests (429: no); try again later."),
+        ("/api/repos/create", 403, "the token has no write permission there (403: no); use one that has."),
+        ("/api/repos/create", 400, "the Hub refuses the request (400: no); check the name."),
+        ("/api/repos/create", 429, "the Hub received too many requests (429: no); try again later."),
         ("/api/repos/create", 500, "the Hub fails (500: no); try again later."),
         ("/api/validate-yaml", 502, "the Hub fails (502: no); try again later."),
-        (f"/api/models/{REPO}", 404, "the Hub finds nothing there (404: no); check the name"),
-        ("/preupload/main", 403, "the token may not write there"),
-        ("/objects/batch", 403, "the token may not write there"),
-        ("storage", 403, "the token may not write there"),
-        ("/commit/main", 412, "it was changed meanwhile (412: no); run the command again."),
+        (f"/api/models/{REPO}", 404, "the repo was not found (404: no); check the name"),
+        ("/preupload/main", 403, "the token has no write permission there"),
+        ("/objects/batch", 403, "the token has no write permission there"),
+        ("storage", 403, "the token has no write permission there"),
+        ("/commit/main", 412, "the repo was changed during the upload (412: no); run the command again."),
     ],
 )
 def test_what_the_hub_refuses_is_told_in_one_sentence(
@@ -557,7 +557,7 @@ def test_a_hub_that_is_not_there_is_told_in_one_sentence(
 
 @pytest.mark.parametrize(
     ("token", "told"),
-    [("", "there is no token"), ("hf_\x01", "the token holds characters that no token has")],
+    [("", "there is no token"), ("hf_\x01", "the token contains invalid characters")],
     ids=["none", "garbled"],
 )
 def test_without_a_token_nothing_is_sent(

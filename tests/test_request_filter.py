@@ -26,7 +26,7 @@ from runs.logs import OneLine
 from server import temporary_files
 from server.request_filter import LARGEST_BODY, RequestFilter
 from server.response_cache import MOST_HOSTS, ResponseCache
-from tests.client import Visitor
+from tests.client import Served, Visitor
 from tests.test_runs import go
 
 BLOCKS: Any = SimpleNamespace(fns={0: SimpleNamespace(api_name="lessons", inputs=[], api_visibility="private")})
@@ -47,9 +47,14 @@ def test_what_this_page_does_not_use_is_not_found(path: str, method: str, app_ur
 
 
 @pytest.mark.parametrize("path", ["call/lessons/unknown", "queue/data?session_hash=nobody"])
-def test_an_event_that_is_unknown_is_refused_and_fills_no_log(path: str, app_url: str) -> None:
-    answer = httpx.get(f"{app_url}gradio_api/{path}", timeout=20)
+def test_an_event_that_is_unknown_is_refused_and_fills_no_log(path: str, served: Served) -> None:
+    url, _, log = served
+    httpx.get(f"{url}/gradio_api/{path}", timeout=20)
+    before = log.stat().st_size
+    answer = httpx.get(f"{url}/gradio_api/{path}", timeout=20)
     assert "404: Not Found" in answer.text
+    assert httpx.get(f"{url}/health").status_code == 200  # it has been logged by now, if it is
+    assert log.read_bytes()[before:] == b""
 
 
 @pytest.mark.parametrize("started", [True, False])

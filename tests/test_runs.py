@@ -8,8 +8,10 @@ import zipfile
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 from runs import pool, registry
 from runs import run as run_module
+from runs.engine import Engine
 from runs.run import FULL_SPEED, Frame, Run, State, preview
 
 T = TypeVar("T")
@@ -72,14 +75,40 @@ def test_the_speed_is_the_steps_of_a_frame(speed: int, frames: int, monkeypatch:
     assert go(steps()) == [speed * (i + 1) for i in range(frames)]
 
 
-def test_frames_keep_the_pace() -> None:
-    async def seconds() -> float:
-        run = await make(speed=1, steps=25)
-        start = time.monotonic()
-        await watch(run)
-        return time.monotonic() - start
+class Clock:
+    """Time that passes only while somebody sleeps or trains: a slice takes `training` seconds."""
 
-    assert go(seconds()) > 24 / 25 * 0.95  # never faster; how much slower, the machine decides
+    def __init__(self, training: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        sleep, train = asyncio.sleep, Engine.advance
+
+        async def slept(seconds: float) -> None:
+            self.now += max(0.0, seconds)
+            await sleep(0)
+
+        def advance(engine: Engine, number: int, most: int, seconds: float, due: float) -> Any:
+            self.now += training
+            return train(engine, number, most, 60, due)
+
+        monkeypatch.setattr(asyncio, "sleep", slept)
+        monkeypatch.setattr(Engine, "advance", advance)
+        monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: self.now, time_ns=time.time_ns))
+
+
+@pytest.mark.parametrize(("training", "interval"), [(0.0, 1 / 25), (0.03, 1 / 25), (0.1, 0.1)])
+def test_frames_come_25_times_a_second_or_as_fast_as_the_net_trains(
+    training: float, interval: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(training, monkeypatch)
+
+    async def times() -> list[float]:
+        run = await make(speed=1, steps=25)
+        run.start()
+        return [clock.now async for _ in run.frames()]
+
+    seen = go(times())
+    assert len(seen) == 25
+    assert np.diff(seen) == pytest.approx([interval] * 24)
 
 
 def test_pausing_holds_the_run_and_going_on_ends_it() -> None:
@@ -311,7 +340,7 @@ def test_first_exports_at_once_hold_up_neither_training_nor_the_page_and_each_gr
     shipped = graph._shipped()
 
     def export(net: nn.Module, x: Tensor) -> Any:
-        exported.append(graph._exact(net, x))
+        exported.append(graph._cache_key(net, x))
         if len(exported) > 1:
             assert free.wait(60)
         return shipped[graph.architecture(net)]

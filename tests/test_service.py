@@ -250,6 +250,17 @@ def test_an_environment_that_is_wrong_is_refused_in_one_sentence(name: str, valu
     assert (done.returncode, done.stderr) == (1, f"{told}\n")
 
 
+def test_the_server_may_have_as_many_open_files_as_the_system_allows() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+        settings.raise_open_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_a_space_has_one_proxy_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert client_address.proxies() == 0
     monkeypatch.setenv("SPACE_ID", "somebody/live-nets")
