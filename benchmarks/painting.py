@@ -31,7 +31,7 @@ COUNT = """
   const stroke = CanvasRenderingContext2D.prototype.stroke;
   CanvasRenderingContext2D.prototype.stroke = function (...path) { drawn = true; return stroke.apply(this, path); };
   const look = () => {
-    const now = document.querySelector("[data-step]")?.dataset.step ?? null;
+    const now = document.querySelector('[data-lesson="regression"]')?.dataset.step ?? null;
     if (drawn && now !== step) { step = now; window.painted.push(performance.now()); }
     drawn = false;
     requestAnimationFrame(look);
