@@ -1,4 +1,4 @@
-"""The log: one line an event, on stderr, and nothing of a visitor in it: no address, no session, no setting."""
+"""The log on stderr: one line for each event, without addresses, sessions or settings of visitors."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class OneLine(logging.Formatter):
-    """A record in a line, its traceback too."""
+    """Formats a record, with its traceback, as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return " ⏎ ".join(super().format(record).splitlines())
@@ -26,8 +26,8 @@ def set_up() -> None:
     """Log to stderr from `level` on. Call it once, before the server starts."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])  # the first time; then it stays
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of a worker that had ended when it was killed
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns if a killed worker has already exited
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # uvicorn warns of every malformed request
     for ours in ("runs", "server", "tabs"):
         logging.getLogger(ours).setLevel(level())

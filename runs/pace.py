@@ -1,8 +1,8 @@
-"""The pace of all frames: 25 a second, and fewer while the page's process or a worker is busy, down to 10.
+"""The frame rate: 25 a second, and down to 10 while the server's process or a worker is busy.
 
-Frames are what a crowd costs: each goes through Gradio's queue, which takes this process a millisecond or more. With
-fewer of them a click is still answered at once, and runs take no longer, since each frame has more steps. The addresses
-that make it busy are the first to get fewer, and others only if that does not do.
+Frames are the cost of a crowd: each takes Gradio's queue a millisecond or more of the server's process. With fewer
+frames, clicks are still answered at once, and runs take no longer, since each frame has more steps. The addresses with
+the most runs get fewer frames first; others only if that is not enough.
 """
 
 import asyncio
@@ -11,36 +11,36 @@ from collections import Counter
 
 from runs import pool
 
-SLOWEST = 2.5  # times the usual time between frames
-BUSY = 1.25  # from here on, visitors are told
-LATE_LOOP = 0.01  # seconds that a turn of the event loop may come late
-LATE_WORKER = 0.04  # seconds that a call may wait for its turn: as long as a frame lasts
+SLOWEST = 2.5  # largest stretch of the interval between frames
+BUSY = 1.25  # stretch from which on the page says so
+LATE_LOOP = 0.01  # seconds of delay of the event loop that count as late
+LATE_WORKER = 0.04  # seconds of waiting for a worker that count as late: the interval between frames
 PROBE_SECONDS = 0.02
-MEMORY = 0.9  # of what was measured before, a probe ago
+MEMORY = 0.9  # weight of earlier probes in the moving average
 
-watched: Counter[str] = Counter()  # runs that give frames, by address
+watched: Counter[str] = Counter()  # runs that send frames, by address
 
-# Times the usual time between frames: of the addresses that have the most runs, of the others, and of those whose
-# runs wait for each other's turns.
+# Factors of the interval between frames: for the addresses with the most runs, for the others, and for addresses whose
+# runs wait for a worker.
 _stretch = 1.0
 _stretch_of_others = 1.0
 _stretches: dict[str, float] = {}
 
 
 def stretch(address: str = "") -> float:
-    """How many times the usual time there is between frames of that address's runs: 1 to SLOWEST."""
-    # An address with fewer runs than the mean is not what makes the page's process late.
+    """Factor of the interval between frames for an address, from 1 to SLOWEST."""
+    # An address with fewer runs than the mean does not cause the delay.
     many = watched[address] * len(watched) >= watched.total()
     return max(_stretch if many else _stretch_of_others, _stretches.get(address, 1.0))
 
 
 def is_busy(address: str = "") -> bool:
-    """Whether frames come noticeably less often than usual."""
+    """Whether frames are noticeably less frequent than usual."""
     return stretch(address) >= BUSY
 
 
 async def keep() -> None:
-    """Set the pace from now on, until this is cancelled."""
+    """Adjust the frame rate until cancelled."""
     global _stretch, _stretch_of_others
     late = 0.0
     try:
@@ -66,5 +66,5 @@ def _see_to_turns() -> None:
 
 
 def _moved(value: float, *, up: bool) -> float:
-    """A stretch, a probe later: down in a second at most, and up again in one and a half, so that it does not swing."""
+    """The factor after one probe: it reaches SLOWEST within a second, and falls more slowly to avoid oscillation."""
     return min(SLOWEST, value * 1.03) if up else max(1.0, value * 0.985)

@@ -8,23 +8,23 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-AHEAD = 0.01  # seconds of work that a thread is given in advance, so that it need not wait for this process
-UNKNOWN = 0.02  # seconds that the first call of a method is taken to last
-MEMORY = 0.8  # of how long a method's calls last
-MOST_REMEMBERED = 1000  # keys of a level
+AHEAD = 0.01  # seconds of work sent to a thread in advance, so that it does not wait for this process
+UNKNOWN = 0.02  # estimated seconds of the first call of a method
+MEMORY = 0.8  # weight of earlier calls in the moving average of a method's duration
+MOST_REMEMBERED = 1000  # keys of a _Level
 TRAINING_RATE = 45  # seconds of processor time a minute that an address may train, for each worker
 
-# Whose request is being answered; set for every handler of the page and the API. Empty for what no visitor asked for.
+# Client address of the request that is being handled; empty outside of requests.
 address: ContextVar[str] = ContextVar("address", default="")
 
-Owner = tuple[str, int]  # the address, and the number of the run; 0 for what needs no run
+Owner = tuple[str, int]  # client address and number of the run, 0 for calls without a run
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(eq=False)
 class Call:
-    """A call that waits for a thread of a worker, and the future that gets its answer."""
+    """A call that waits for a worker thread, and the future for its result."""
 
     number: int
     method: str
@@ -32,11 +32,11 @@ class Call:
     content: bytes
     future: "asyncio.Future[Any]"
     asked: float = field(default_factory=time.monotonic)
-    estimate: float = 0.0  # seconds that it was charged for in advance
+    estimate: float = 0.0  # seconds charged in advance
 
 
 class _Level(Generic[Key]):
-    """Who has used how much. A key that is new, or comes back after a pause, starts level with the one served last."""
+    """Processor time used by each key. A new or returning key starts at the level of the key served last."""
 
     def __init__(self) -> None:
         self._used: dict[Key, float] = {}  # seconds
@@ -44,11 +44,11 @@ class _Level(Generic[Key]):
 
     def enter(self, key: Key) -> None:
         self._used[key] = max(self._used.get(key, 0.0), self._level)
-        if len(self._used) > MOST_REMEMBERED:  # what lies below the level makes no difference
+        if len(self._used) > MOST_REMEMBERED:  # keys below the level are equivalent to new ones
             self._used = {key: used for key, used in self._used.items() if used > self._level}
 
     def first(self, keys: Iterable[Key]) -> Key:
-        """The key that has used least."""
+        """The key that has used the least time."""
         key = min(keys, key=lambda each: self._used.get(each, self._level))
         self._level = self._used.get(key, self._level)
         return key
@@ -58,7 +58,7 @@ class _Level(Generic[Key]):
 
 
 class _Runs:
-    """The calls of one address that wait, by run."""
+    """The waiting calls of one address, by run."""
 
     def __init__(self) -> None:
         self.level: _Level[int] = _Level()
@@ -66,7 +66,7 @@ class _Runs:
 
 
 class Turns:
-    """The calls that wait for one thread of a worker. Start-time fair queueing, with the times that were measured.
+    """Queue of the calls for one worker thread: start-time fair queueing with measured durations.
 
     P. Goyal, H. M. Vin, H. Cheng, "Start-time fair queueing", IEEE/ACM Transactions on Networking 5(5), 1997.
     """
@@ -79,7 +79,7 @@ class Turns:
         self._lasts: dict[str, float] = {}  # seconds, by method
 
     def put(self, call: Call) -> None:
-        """Have it wait for its turn."""
+        """Add a call."""
         address, run = call.owner
         if address not in self._waiting:
             self._waiting[address] = _Runs()
@@ -91,7 +91,7 @@ class Turns:
         runs.waiting[run].append(call)
 
     def take(self) -> Call | None:
-        """The next call for the thread; None while none waits, or the thread has enough to do for now."""
+        """The next call for the thread; None if none waits or enough work was sent in advance."""
         while self._waiting:
             ahead = sum(call.estimate for call in self._sent.values())
             if self._sent and ahead >= self._ahead:
@@ -104,7 +104,7 @@ class Turns:
                 del runs.waiting[run]
             if not runs.waiting:
                 del self._waiting[address]
-            if call.future.done():  # whoever asked has given up
+            if call.future.done():  # the caller has given up
                 continue
             call.estimate = self._lasts.get(call.method, UNKNOWN)
             self._charge(call, call.estimate)
@@ -113,7 +113,7 @@ class Turns:
         return None
 
     def done(self, number: int, seconds: float) -> None:
-        """The call of that number is answered, and took so many seconds of processor time."""
+        """Record that the call with that number took so many seconds of processor time."""
         call = self._sent.pop(number, None)
         if call is not None:
             self._charge(call, seconds - call.estimate)
@@ -127,7 +127,7 @@ class Turns:
             self._waiting[address].level.charge(run, seconds)
 
     def delays(self, now: float) -> dict[str, float]:
-        """For each address that waits, the seconds that its oldest call has waited until `now` (time.monotonic)."""
+        """Seconds that the oldest call of each waiting address has waited at `now` (time.monotonic)."""
         return {
             address: now - min(calls[0].asked for calls in runs.waiting.values())
             for address, runs in self._waiting.items()
@@ -135,24 +135,21 @@ class Turns:
 
 
 class Allowance:
-    """What an address may have: `rate` a minute, and `most` at once, which is as much unless it is told.
-
-    A token bucket: what has been used comes back at that rate.
-    """
+    """A token bucket for each address: `rate` a minute, and `most` (by default `rate`) at once."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic, most: float | None = None) -> None:
         self.rate = rate
         self._most = rate if most is None else most
         self._clock = clock
-        self._used: dict[str, tuple[float, float]] = {}  # what has not come back, at what time
+        self._used: dict[str, tuple[float, float]] = {}  # used tokens, and the time of the entry
 
     def used(self, address: str) -> float:
-        """What has not come back."""
+        """Used tokens that have not been refilled."""
         used, then = self._used.get(address, (0.0, 0.0))
         return max(0.0, used - (self._clock() - then) * self.rate / 60)
 
     def spend(self, address: str, amount: float) -> None:
-        """Take note of what was done for the address; none is taken of what no visitor asked for."""
+        """Use tokens of an address; work outside of requests has none and is free."""
         if not address:
             return
         self._used[address] = self.used(address) + amount, self._clock()
@@ -160,13 +157,13 @@ class Allowance:
             self._used = {each: used for each, used in self._used.items() if self.used(each)}
 
     def is_spent(self, address: str) -> bool:
-        """Whether nothing is left for now."""
+        """Whether no token is left."""
         return self.used(address) >= self._most
 
     def wait(self, address: str) -> float:
-        """Seconds until something is left."""
+        """Seconds until a token is left."""
         return max(0.0, self.used(address) - self._most) * 60 / self.rate
 
 
-# Seconds of processor time; `pool.opened` sets it for the workers that there are.
+# Tokens are seconds of processor time; `pool.opened` sets the rate for its number of workers.
 training = Allowance(TRAINING_RATE * 2)

@@ -1,1 +1,1 @@
-"""The page: everything Gradio. Lesson tabs, the live view, downloads, the API, and how it looks."""
+"""The Gradio page: lesson tabs, live chart, downloads, API, styles and scripts."""

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def lessons() -> list[dict[str, Any]]:
-    """Every lesson: its key, its title, whether it trains, and each control with its label, default and range."""
+    """All lessons: key, title, whether it trains, and each control with its label, default and range."""
     return [
         {
             "key": lesson.key,
@@ -42,10 +42,10 @@ def _described(name: str, control: Control) -> dict[str, Any]:
 async def train(lesson: object, settings: object, request: gr.Request) -> tuple[dict[str, float], Any, str]:
     """Train a lesson to its end.
 
-    `lesson` is a key of /lessons that trains, `settings` a JSON object of its controls' names and values, defaults for
-    the rest. Gives the metrics, the parity report of each net by name, and the bundle as a zip. Settings that
-    break a rule, and runs that diverge, are answered by an error of one sentence; so is an address that has used up
-    the training that it may have in a minute. The run begins when somebody reads its answer, and ends when nobody does.
+    `lesson` is the key of a lesson that trains, `settings` a JSON object of setting names and values; others have their
+    defaults. Returns the metrics, the parity report of each net by name, and the bundle as a zip. Bad settings, a run
+    that diverges, and an address that has used up its training time result in an error of one sentence. Training starts
+    when the client reads the answer, and ends when the client disconnects.
     """
     try:
         refuse_spent(address_of(request))
@@ -93,7 +93,7 @@ async def _train(run: Run) -> None:
 
 
 def build() -> None:
-    """Add the API to the Blocks that is being built."""
+    """Add the endpoints to the current Blocks."""
     api(lessons, api_name="lessons")
     with gr.Group(visible=False):
         lesson, settings = gr.Textbox(label="lesson"), gr.JSON(label="settings")

@@ -1,4 +1,4 @@
-"""A bundle on the page, as HTML: the verdict on its files, every comparison, the ONNX graph, and how to use it."""
+"""A bundle as HTML: the verdict on its files, all comparisons, the ONNX graph, and code to use the files."""
 
 from collections.abc import Sequence
 from html import escape
@@ -29,7 +29,7 @@ _AGREE_RECORDED = Text(
     "网络的 {files} 个文件，以及记录下来的输出，与网络的 {cases} 项比较全部一致。",
 )
 _UNCHECKED = Text("Not checked: {files}.", "未检查：{files}。")
-_WITHHELD = Text("What does not agree is not offered.", "不一致的文件不提供下载。")
+_WITHHELD = Text("Files that do not agree are not offered.", "不一致的文件不提供下载。")
 _COMPARISONS = Text("Every comparison{whose}", "全部比较{whose}")
 _HEAD = (
     Text("file", "文件"),
@@ -58,7 +58,7 @@ _COPY, _COPIED = Text("Copy", "复制"), Text("Copied", "已复制")
 
 
 def verdict(parity: Parity, name: str = "") -> str:
-    """Whether all files agree with the net of that name."""
+    """Whether all files agree with the net; `name` is given if the run has several."""
     if parity.passed:
         files = {case.file for case in parity.cases}
         recorded = _AGREE_RECORDED.format(files=len(files - {GOLDEN}), cases=len(parity.cases))
@@ -70,10 +70,10 @@ def verdict(parity: Parity, name: str = "") -> str:
 
 
 def details(bundles: Sequence[Bundle]) -> str:
-    """What there is to open: comparisons, graphs and snippets of the bundles of a run."""
+    """Collapsible sections: comparisons, graphs and snippets of a run's bundles."""
     several = len(bundles) > 1
     parts = [_comparisons(made, made.manifest["net"] if several else "") for made in bundles]
-    graphs: dict[str, list[str]] = {}  # the nets of a run often share one
+    graphs: dict[str, list[str]] = {}  # nets of a run often have equal graphs
     for made in bundles:
         if (made.folder / layout.ONNX).exists():
             found = summary.summarize((made.folder / layout.ONNX).read_bytes())
@@ -103,7 +103,7 @@ def _comparisons(made: Bundle, name: str) -> str:
 
 
 def _rank(case: Case) -> tuple[bool, bool]:
-    """What failed first, then the ONNX file, where alone there is something to see."""
+    """Sort key: failures first, then the ONNX file, the only one with rounding errors."""
     return case.passed, case.file != layout.ONNX
 
 
@@ -156,7 +156,7 @@ def _snippet(snippet: Snippet) -> str:
 
 
 def copyable(source: str, language: str) -> str:
-    """Code with a button that copies it."""
+    """Highlighted code with a button to copy it."""
     button = (
         f'<button type="button" class="copy" data-copy><span>{html.words(_COPY)}</span>'
         f"<span hidden>{html.words(_COPIED)}</span></button>"

@@ -1,4 +1,4 @@
-"""The tab of the trained nets that are shipped: each with its plot, its figures, a check made here, and its files."""
+"""The Checkpoints tab: the shipped nets with plot, metrics, verdict of this server, and files."""
 
 import asyncio
 import json
@@ -52,12 +52,12 @@ _SUMMARY = Text(
 )
 _BUSY = Text("Checking the files and comparing the nets with torch …", "正在核对文件，并把网络与 torch 比较……")
 _NOT_NOW = Text(
-    "The processes that check are starting anew. Please look again in a minute.",
+    "The worker processes are restarting. Please open this tab again in a minute.",
     "检查文件的进程正在重新启动。请过一分钟再看。",
 )
-_NOT_LISTED = Text("The folder of the nets cannot be read.", "存放网络的文件夹无法读取。")
-_LOST = "ended the process that checked it"
-MOST_LOST = 2  # times that a bundle is tried whose check has ended the process
+_NOT_LISTED = Text("The checkpoints folder cannot be read.", "存放网络的文件夹无法读取。")
+_LOST = "killed the process that verified it"
+MOST_LOST = 2  # attempts to verify a bundle whose check kills the worker
 _CHECKED = Text("{n} comparisons agree", "{n} 项比较全部一致")
 _FAILED = Text("{n} of {all} comparisons fail", "{all} 项比较中有 {n} 项不一致")
 _OPEN = Text("Open in its lesson", "在课程里打开")
@@ -73,7 +73,7 @@ _FILES = Text("Files", "文件")
 _SETTINGS = Text("Settings", "设置")
 _METRICS = Text("Metrics", "指标")
 _ON, _OFF = Text("on", "开"), Text("off", "关")
-_PLAIN = {"loss": LOSS, "test loss": TEST_LOSS}  # under a net's own title, which need not say whose
+_PLAIN = {"loss": LOSS, "test loss": TEST_LOSS}  # names of metrics on a card, which shows one net
 _WHAT = {
     "net.onnx": Text("for onnxruntime and other runtimes", "供 onnxruntime 等运行环境使用"),
     "net_params.pkl": Text("the weights, as a state_dict", "权重（state_dict）"),
@@ -92,10 +92,10 @@ Found = Bundle | BrokenFileError | NonFiniteError
 
 
 class CheckpointsTab:
-    """Builds the tab in the Blocks it is made in. What it shows comes when it is first seen, and is made just once."""
+    """Adds the tab to the current Blocks. Its content is created once, when a visitor first opens it."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Found] = {}  # by the path of the folder
+        self._found: dict[str, Found] = {}  # by folder
         self._details: dict[str, str] = {}
         self._lost: Counter[str] = Counter()
         self._checking = asyncio.Lock()
@@ -112,7 +112,7 @@ class CheckpointsTab:
         self.cards.click(limited(self.choose, COMPUTING), None, self.detail, **EVENT)
 
     async def first_view(self) -> AsyncIterator[str]:
-        """The cards of all bundles, each checked by now; whatever is wrong with one, the others are shown."""
+        """Verify all bundles, then show their cards; a bundle with an error does not hide the others."""
         if not self._found:
             yield f"<p role=status>{html.words(_BUSY)}</p>"
         try:
@@ -122,14 +122,14 @@ class CheckpointsTab:
             yield _failed(_NOT_LISTED)
             return
         unchecked = ""
-        async with self._checking:  # whoever comes meanwhile waits for the same
+        async with self._checking:  # concurrent visitors wait for the same result
             for folder in folders:
                 name = _name(folder)
                 if name in self._found:
                     continue
                 try:
                     self._found[name] = await self._checked(name, folder)
-                except NoWorkerError:  # the rest is checked when somebody looks again
+                except NoWorkerError:  # the next visitor has the rest verified
                     unchecked = _failed(_NOT_NOW)
                     break
                 except LostError:
@@ -141,7 +141,7 @@ class CheckpointsTab:
         yield "".join([*(_card(name, self._found[name]) for name in known), unchecked])
 
     async def choose(self, event: gr.EventData) -> str:
-        """All about one bundle."""
+        """Show the details of the bundle that was clicked."""
         name = gradio_adapter.sent_with(event, "checkpoint")
         found = self._found.get(name) if isinstance(name, str) else None
         match found:
@@ -161,12 +161,12 @@ class CheckpointsTab:
             raise
         except (BrokenFileError, NonFiniteError) as error:
             return error
-        except Exception as error:  # noqa: BLE001  # sealed well, and not by `python -m export` of this version
+        except Exception as error:  # noqa: BLE001  # hashes are right, but another version wrote it
             return _odd(name, error)
         return found
 
     async def _detail(self, found: Bundle, name: str) -> str:
-        """The same for all, so made just once."""
+        """The details of a bundle, cached."""
         if name not in self._details:
             try:
                 self._details[name] = await asyncio.to_thread(_detail, found, name)
@@ -184,11 +184,11 @@ def _failed(told: Words) -> str:
     return f'<p class="verdict failed" role="status">{html.words(told)}</p>'
 
 
-_archives: dict[str, bytes] = {}  # by the path of the folder of a bundle that was checked
+_archives: dict[str, bytes] = {}  # zips of verified bundles, by folder
 
 
 async def _download(request: Request) -> Response:
-    """A bundle as a zip; nothing that a visitor sends is made a path."""
+    """A bundle as a zip. The name is looked up, and never used as a path."""
     name = request.path_params["name"]
     if name not in _archives:
         return PlainTextResponse("Not Found", 404)
@@ -196,19 +196,19 @@ async def _download(request: Request) -> Response:
     return Response(_archives[name], media_type="application/zip", headers=named)
 
 
-ROUTES = [  # for the app, below which the page's addresses of checkpoints lie
+ROUTES = [  # relative to the app's root
     Route("/checkpoints/{name:path}.zip", _download),
     Mount("/checkpoints", StaticFiles(directory=CHECKPOINTS)),
 ]
 
 
 def _name(folder: Path) -> str:
-    """The path of a bundle's folder, as it can be sent; "." for files that lie about in the folder of all."""
+    """The folder of a bundle relative to CHECKPOINTS; "." for files directly in it."""
     return folder.relative_to(CHECKPOINTS).as_posix().encode(errors="replace").decode()
 
 
 def _place(folder: Path) -> tuple[int, str]:
-    """Where a bundle comes: by its lesson, in the tutorial's order."""
+    """Sort key: the order of the lessons, then the folder name."""
     lesson = _name(folder).partition("/")[0]
     return [*TRAININGS, lesson].index(lesson), folder.name
 
@@ -218,7 +218,7 @@ def _url(path: Path) -> str:
 
 
 def _title(described: Manifest) -> Words:
-    """Its lesson, and the net where the lesson has several."""
+    """The lesson's title, with the net's label if the lesson has several."""
     title = TRAININGS[described["lesson"]].title
     return joined([title, Text(**described["label"])], " · ") if len(described["nets"]) > 1 else title
 
@@ -243,7 +243,7 @@ def _verdict(parity: Parity) -> Text:
 
 
 def _figures(described: Manifest) -> list[Words]:
-    """The net's own metrics, as people read them."""
+    """The net's metrics, formatted."""
     names = TRAININGS[described["lesson"]].metrics
     figures = []
     for name, value in described["metrics"].items():
@@ -286,7 +286,7 @@ def _detail(made: Bundle, name: str) -> str:
 
 
 def address(key: str, settings: Mapping[str, Any]) -> str:
-    """The end of an address that opens a lesson with these settings; page.js reads it."""
+    """The URL fragment that opens a lesson with these settings; page.js parses it."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
     return f"#{key}?{urlencode(texts)}"
 

@@ -1,4 +1,4 @@
-"""The tab of a lesson that trains nothing: what it shows follows its controls."""
+"""The tab of a lesson without training: it shows the result for the current settings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from tabs.lesson_tab import CHECKED, EVENT, REFUSED, LessonTab, Updates
 
 
 class ComputationTab(LessonTab):
-    """Every change of a control computes anew; nothing of a visitor is kept."""
+    """Every change of a control computes the result again; the server keeps no state."""
 
     lesson: Computation
 
@@ -37,18 +37,18 @@ class ComputationTab(LessonTab):
         return self.controls
 
     async def changed(self, *values: object) -> dict[str, Any]:
-        """`show`, and the verdict on each number that was typed."""
+        """The result, and whether each typed number is valid."""
         return self._with_verdicts(await self.show(*values), values)
 
     async def show(self, *values: object) -> str:
-        """What these settings give."""
+        """The result for these settings."""
         try:
             return live.computed(await preview(self.lesson, self._config(values)))
         except REFUSED as error:
             return self._problem(error)
 
     async def try_idea(self, event: gr.EventData) -> Updates:
-        """What the settings of an idea give, and the settings."""
+        """The result for an idea's settings, and these settings."""
         try:
             config, values = self._tried(event)
             return [live.computed(await preview(self.lesson, config)), *values]
@@ -56,7 +56,7 @@ class ComputationTab(LessonTab):
             return self._refused(error)
 
     async def open_with(self, event: gr.EventData) -> Updates:
-        """What the settings give that the page's address asks for, and the settings."""
+        """The result for the settings in the page's URL, and these settings."""
         try:
             config = self.lesson.config.read(gradio_adapter.sent_with(event, "settings"))
             return [live.computed(await preview(self.lesson, config)), *self._values(config)]

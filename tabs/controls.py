@@ -1,4 +1,4 @@
-"""A lesson's controls on the page, the speed beside them, and what is said of settings that break a rule."""
+"""Gradio components for settings and speed, and messages about invalid values."""
 
 import json
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ SPEED_INFO = Text(
 SPEED_VALUES = [1, 2, 5, 20, FULL_SPEED]
 SLIDER = Text("Slider: {label}", "滑块：{label}")
 
-# Template strings of JavaScript and Handlebars, which Gradio takes the HTML for, give these a meaning of their own.
-_AS_THEY_ARE = {ord(letter): f"&#{ord(letter)};" for letter in "`$\\{}"}
+# Gradio parses the HTML as a JavaScript template string and a Handlebars template, where these are special.
+_ESCAPES = {ord(letter): f"&#{ord(letter)};" for letter in "`$\\{}"}
 
 
 def component(lesson: Lesson, name: str, control: Control) -> Any:
-    """What the page offers the setting with."""
+    """The Gradio component of a setting."""
     if isinstance(control, Number | Numbers):
         return _box(f"{lesson.key}-{name}", name, control)
     common: dict[str, Any] = {"label": label(control.label), "info": label(control.info), "interactive": True}
@@ -40,7 +40,7 @@ def component(lesson: Lesson, name: str, control: Control) -> Any:
             return gr.Checkbox(**common)
         case Choice():
             offered = _options(control.options)
-            if len(offered) <= 4:  # they fit, and show what there is
+            if len(offered) <= 4:  # few enough to show all of them
                 return gr.Radio(offered, **common)
             return gr.Dropdown(offered, filterable=False, **common)
         case Choices():
@@ -50,14 +50,14 @@ def component(lesson: Lesson, name: str, control: Control) -> Any:
 
 
 def value_of(control: Control, value: Any) -> Any:
-    """A setting's value as its component shows it."""
+    """A setting's value in the form that its component takes."""
     if isinstance(control, Numbers):
         return control.typed(value)
     return list(value) if isinstance(control, Choices) else value
 
 
 def _box(identity: str, name: str, control: Number | Numbers) -> gr.HTML:
-    """A box to type in, and beside it a slider where the control has a step.
+    """A text box and, if the control has a step, a slider.
 
     Not Gradio's: an `<input type=number>` drops or changes what it does not take for a number, such as a decimal comma,
     before any script sees it. This box sends what was typed, and the server reads it; see numbers.js.
@@ -66,7 +66,7 @@ def _box(identity: str, name: str, control: Number | Numbers) -> gr.HTML:
     if isinstance(control, Number):
         attributes = f'data-step="{control.step or (1 if control.whole else 0.01)}"'
         attributes += f' data-minimum="{control.minimum}" data-maximum="{control.maximum}"'
-        if control.minimum >= 0:  # keypads of phones have no minus
+        if control.minimum >= 0:  # numeric keypads of phones have no minus key
             attributes += f' inputmode="{"numeric" if control.whole else "decimal"}"'
         if control.step is not None:
             named = " ".join(
@@ -98,21 +98,21 @@ def _box(identity: str, name: str, control: Number | Numbers) -> gr.HTML:
         value=value,
         enabled=True,
         apply_default_css=False,
-        html_template=made.translate(_AS_THEY_ARE),
+        html_template=made.translate(_ESCAPES),
         js_on_load="window.liveNets.number(element, props, watch);",
         elem_classes=f"setting setting-{name}",
     )
 
 
 def enabled(component: Any, on: bool) -> dict[str, Any]:
-    """What to update of a setting's component to let it be changed or not."""
+    """Update that enables or disables a setting's component."""
     return {"enabled" if isinstance(component, gr.HTML) else "interactive": on}
 
 
 def judged(lesson: Lesson, values: Mapping[str, object]) -> str:
-    """What the server makes of each number that was typed, for numbers.js.
+    """How the server read each typed number, for numbers.js.
 
-    That is what it is read as, or why it is refused, and whether it matters beside the other settings.
+    JSON with, for each name, the value or the error message, and whether the setting has an effect with the others.
     """
     verdicts = {}
     try:
@@ -139,7 +139,7 @@ def _label(words: Words) -> Any:
 
 
 def speed(pace: int) -> gr.Radio:
-    """The choice of speed."""
+    """The radio buttons for the speed."""
     offered = [(str(each), each) for each in SPEED_VALUES if each != FULL_SPEED]
     return gr.Radio(
         [*offered, (label(FULL), FULL_SPEED)],
@@ -152,7 +152,7 @@ def speed(pace: int) -> gr.Radio:
 
 
 def speed_of(value: object) -> int:
-    """The speed that was chosen. Raises SettingError."""
+    """The selected speed. Raises SettingError."""
     if isinstance(value, bool) or not isinstance(value, int) or value not in SPEED_VALUES:
         names = ", ".join(map(str, SPEED_VALUES))
         raise SettingError("speed", Text(f"one of {names}", f" {names} 之一"), value)
@@ -160,7 +160,7 @@ def speed_of(value: object) -> int:
 
 
 def told(error: SettingError, lesson: Lesson) -> Text:
-    """The error as the page says it: with the label instead of the name."""
+    """The error message with the setting's label in place of its name."""
     known = lesson.config.controls()
     name = known[error.name].label if error.name in known else error.name.capitalize()
     if error.value is None or error.value == [] or (isinstance(error.value, str) and not error.value.strip()):

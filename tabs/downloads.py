@@ -1,4 +1,4 @@
-"""What a run leaves to take away: the bundle, its files, and how they compared with the net."""
+"""Downloads of a finished run: the bundle, its files, and the parity report."""
 
 import shutil
 from pathlib import Path
@@ -44,7 +44,7 @@ Updates = list[Any]
 
 
 class Downloads:
-    """The part of a tab below the chart, hidden until a run is done."""
+    """The section below the chart, hidden until a run is done."""
 
     def __init__(self, lesson: Training) -> None:
         self.lesson = lesson
@@ -56,25 +56,25 @@ class Downloads:
         self.components = [self.report, self.archive, *self.files, self.details]
 
     def skipped(self) -> Updates:
-        """All as it is."""
+        """Change nothing."""
         return [gr.skip()] * len(self.components)
 
     def busy(self) -> Updates:
-        """The check is going on."""
+        """Show that the files are being written and compared."""
         return self._told(f"<p role=status>{html.words(_BUSY)}</p>")
 
     def refused(self, message: Words) -> Updates:
-        """Nothing can be offered, and why."""
+        """Offer nothing, and show why."""
         return self._told(f'<p class="verdict failed" role="status">{html.words(message)}</p>')
 
     def _told(self, text: str) -> Updates:
         return [gr.update(value=text, visible=True), *[gr.update(visible=False)] * (len(self.components) - 1)]
 
     def offered(self, bundles: list[Bundle], zipped: bytes, folder: Path) -> Updates:
-        """The report and every file that passed, copied into `folder` under names that tell them apart."""
+        """Show the report and offer each file that passed, copied to `folder` under a name with the lesson's key."""
         archive = folder / f"live-nets-{self.lesson.key}.zip"
         archive.write_bytes(zipped)
-        # Single files are for lessons of one net; several nets are told apart by their folders in the zip.
+        # Single files only for lessons with one net; the zip has a folder for each of several nets.
         files = [_offer(bundles, name, folder) for name in LABELS]
         report = gr.update(value=_report(bundles), visible=True)
         details = gr.update(value=bundle_view.details(bundles), visible=True)
@@ -87,7 +87,7 @@ def _button(text: Any, variant: Any = "secondary") -> gr.DownloadButton:
 
 def _offer(bundles: list[Bundle], name: str, folder: Path) -> Any:
     made = bundles[0]
-    if len(bundles) > 1 or not (made.folder / name).exists():  # withheld: its report says why
+    if len(bundles) > 1 or not (made.folder / name).exists():  # it failed; the report says why
         return gr.update(visible=False)
     named = folder / f"{made.name}-{name}"
     shutil.copyfile(made.folder / name, named)

@@ -1,8 +1,7 @@
-"""The page's two languages: labels of Gradio's components by its own I18n, all else as HTML that holds both.
+"""The two languages of the page: Gradio's I18n for labels of its components, HTML with both texts for all else.
 
-Gradio finds the browser's language itself, but its fallbacks differ: zh-CN and zh-TW are known to it, zh alone is
-not, and would end as English. So all three are supplied, and page.js asks for zh-CN whenever the language is a
-Chinese one.
+Gradio detects the browser's language. It knows zh-CN and zh-TW, but falls back from zh to English. Translations are
+therefore given for all three, and page.js selects zh-CN for every Chinese language tag.
 """
 
 from typing import Any
@@ -16,20 +15,20 @@ _keys: dict[Text, str] = {}
 
 
 def label(text: Text) -> Any:
-    """The text for a label, an info, a choice or a button's value of a component."""
+    """The translated text for a component's label, info, choice or value."""
     key = _keys.setdefault(text, f"live-nets-{len(_keys)}")
     return gr.I18n()(key)
 
 
 def translations() -> gr.I18n:
-    """All that `label` was asked for, to launch the page with once it is built."""
+    """All texts that `label` was called with; call it after the page is built."""
     english = {key: text.en for text, key in _keys.items()}
     chinese = {key: text.zh for text, key in _keys.items()}
     return gr.I18n(**{"en": english, "zh": chinese, "zh-CN": chinese, "zh-TW": chinese})
 
 
 def language_of(value: object) -> Language:
-    """The page's language, as page.js has it in `data-spoken`. Raises SettingError."""
+    """The language for a value of `data-spoken`, which page.js sets. Raises SettingError."""
     if value == "zh-CN":
         return "zh"
     if value not in LANGUAGES:
@@ -37,5 +36,5 @@ def language_of(value: object) -> Language:
     return value
 
 
-# What page.js puts in place of the first input of an event that has to know the language.
+# JavaScript that replaces the first input of an event by the page's language.
 SEND_LANGUAGE = "(language, ...values) => [document.documentElement.dataset.spoken, ...values]"

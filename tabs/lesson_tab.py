@@ -1,4 +1,4 @@
-"""What every lesson's tab has: its words, its controls, its chart, things to try, and the code that runs."""
+"""Base class of the lesson tabs: text, controls, chart, ideas, and the code that runs."""
 
 import inspect
 import logging
@@ -29,7 +29,7 @@ FIGURE = Text("Figure", "图片")
 SAVE_FIGURE = Text("Save figure", "保存图片")
 NOT_SAVED = Text("The figure could not be written. Please try again.", "图片没有写成。请再试一次。")
 BUSY = Text(
-    "The processes that compute are starting anew. Nothing is lost: please try again.",
+    "The worker processes are restarting. Nothing is lost; please try again.",
     "计算进程正在重新启动。什么也没有丢：请再试一次。",
 )
 NO_CHART = Text("This lesson has no chart to save.", "本课没有可以保存的图。")
@@ -39,24 +39,24 @@ DEFAULTS = Idea(
 
 
 class GoneError(RuntimeError):
-    """A run that the page still shows, and that is no longer kept; `told` says why."""
+    """The page still shows a run that has ended; `told` says why it ended."""
 
     def __init__(self, told: Text) -> None:
         super().__init__(told.en)
         self.told = told
 
 
-REFUSED = (SettingError, LostError, FullError, GoneError)  # what a handler tells the visitor, and goes no further
+REFUSED = (SettingError, LostError, FullError, GoneError)  # errors that handlers show to the visitor
 
 _log = logging.getLogger(__name__)
 
-# preprocess=False: values arrive as they were sent, and Config alone judges them, in its own words.
+# preprocess=False: values arrive as sent, so that Config validates them and words the errors.
 EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 CHECKED: dict[str, Any] = {**EVENT, "preprocess": False}
 
 
 class LessonTab(ABC):
-    """Builds the tab in the Blocks it is made in, and handles its events; subclasses say what runs.
+    """Adds the tab to the current Blocks and handles its events.
 
     `language` is the component that stands for the page's language.
     """
@@ -78,7 +78,7 @@ class LessonTab(ABC):
             )
             with gr.Column(elem_classes="lesson-run"):
                 self._build_run()
-            # These two, and the chart, come when the tab is seen first: the page would open later for all tabs' text.
+            # Filled with the chart when the tab is first opened: the texts of all tabs would delay the page.
             self.text = gr.HTML(elem_classes="lesson-text")
             self.code = gr.HTML(elem_classes="lesson-code")
         self.chart.submit(limited(self.first_view), None, [self.chart, self.text, self.code], **EVENT)
@@ -92,10 +92,10 @@ class LessonTab(ABC):
 
     @abstractmethod
     def _build_run(self) -> None:
-        """Make the column of the chart, with `_build_chart` in it."""
+        """Create the column of the chart; calls `_build_chart`."""
 
     def _build_chart(self, speed: gr.Radio | None = None) -> None:
-        """Make the chart, and below it the speed and what saves a figure."""
+        """Create the chart, and below it the speed and the button that saves a figure."""
         self.chart = live.component(self.lesson)
         with gr.Row(elem_classes="lesson-pace"):
             if speed is not None:
@@ -106,10 +106,10 @@ class LessonTab(ABC):
 
     @abstractmethod
     def _inputs(self) -> list[Any]:
-        """The components whose values the handlers are given; the controls are the last of them."""
+        """The input components of the handlers; the controls come last."""
 
     async def first_view(self) -> Updates:
-        """The chart, the text and the code of a tab that is seen first: the same for every visitor."""
+        """Chart, text and code of a tab that is opened for the first time; equal for all visitors."""
         try:
             return [await live.first_view(self.lesson), *self._reading]
         except LostError as error:
@@ -117,16 +117,16 @@ class LessonTab(ABC):
 
     @cached_property
     def _reading(self) -> list[str]:
-        """The lesson's text and its code, highlighted: made just once."""
+        """The lesson's text and highlighted code, cached."""
         code = f"<h3>{html.words(CODE)}</h3>{''.join(map(html.code, self._sources()))}"
         return [html.markdown(self.lesson.prose.text), code]
 
     @abstractmethod
     async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
-        """What the page shows as files, by their kind. Raises what REFUSED has."""
+        """The current chart as image files, by format. Raises the errors in REFUSED."""
 
     def _problem(self, error: Exception) -> str:
-        """What is said of one of REFUSED: a frame that changes no picture."""
+        """The frame that shows one of the errors in REFUSED and leaves the chart unchanged."""
         match error:
             case SettingError():
                 return live.problem(controls.told(error, self.lesson))
@@ -141,10 +141,10 @@ class LessonTab(ABC):
         return [textwrap.dedent(inspect.getsource(source)) for source in self.lesson.sources]
 
     async def save_figure(self, request: gr.Request, language: object, *values: object) -> tuple[Any, Any]:
-        """The chart on show as files, in the page's language."""
+        """Offer the current chart as image files, in the page's language."""
         try:
             drawn = await self._drawn(request, values, language_of(language))
-            if not drawn:  # the page offers no such button, but a request need not come from it
+            if not drawn:  # the page has no such button, but a request may come from elsewhere
                 return live.problem(NO_CHART), gr.skip()
             with temporary_files.new_folder() as (folder, _):
                 made = [folder / f"{self.lesson.key}.{kind}" for kind in drawn]
@@ -158,7 +158,7 @@ class LessonTab(ABC):
         return gr.skip(), gr.update(value=[str(file) for file in made], visible=True)
 
     def _config(self, values: tuple[object, ...]) -> Config:
-        """The settings of the controls, which are the last of `values`. Raises SettingError."""
+        """The settings of the controls, the last of `values`. Raises SettingError."""
         return self.lesson.config.read(self._named(values))
 
     def _named(self, values: tuple[object, ...]) -> dict[str, object]:
@@ -166,12 +166,12 @@ class LessonTab(ABC):
         return dict(zip(names, values[len(values) - len(names) :], strict=True))
 
     def _with_verdicts(self, update: Any, values: tuple[object, ...]) -> dict[str, Any]:
-        """The update of the chart, and with it what the server makes of what was typed."""
+        """The update of the chart, with the server's reading of typed numbers."""
         shown = gr.update(value=update) if isinstance(update, str) else update
         return {**shown, "judged": controls.judged(self.lesson, self._named(values))}
 
     def _tried(self, event: gr.EventData) -> tuple[Config, Updates]:
-        """The settings of the idea that was clicked, and each control's value for it. Raises SettingError."""
+        """The settings of the clicked idea, and the value of each control. Raises SettingError."""
         number = gradio_adapter.sent_with(event, "idea")
         if type(number) is not int or number not in range(len(self._known_ideas)):
             raise SettingError("idea", Text("the number of one of this lesson", "本课里的编号"), number)
@@ -179,7 +179,7 @@ class LessonTab(ABC):
         return config, self._values(config)
 
     def _values(self, config: Config) -> Updates:
-        """What each control shows for these settings."""
+        """The value of each control for these settings."""
         known, values = self.lesson.config.controls().items(), config.by_name()
         return [controls.value_of(control, values[name]) for name, control in known]
 

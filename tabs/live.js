@@ -1,12 +1,12 @@
-// Draws a lesson's live chart. Gradio calls this once for each chart, when its tab is first seen, with `element`,
+// Draws a lesson's live chart. Gradio calls this once for each chart, when its tab is first opened, with `element`,
 // `props`, `watch` and `trigger`.
-// props.structure: the Bokeh documents, arrays apart. props.base: a run's first frame, with all arrays.
-// props.value: a later frame, with the arrays that differ from the base. Any frame may be skipped, since none
-// builds on the one before it; one of another run than the base's comes late, and is not shown.
+// props.structure: the Bokeh documents without arrays. props.base: a run's first frame, with all arrays.
+// props.value: a later frame, with the arrays that differ from the base. Any frame may be dropped, since each refers to
+// the base only. A frame of another run than the base's is outdated and ignored.
 
 window.liveNets ??= {};
 window.liveNets.chart = (element, props, watch, trigger) => {
-  const SPOKEN_EVERY = 3000; // ms between two readings aloud; more would drown the listener
+  const SPOKEN_EVERY = 3000; // ms between two announcements of a screen reader
 
   const live = element.querySelector(".live");
   const panels = element.querySelector(".live-panels");
@@ -14,20 +14,20 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   const spoken = element.querySelector(".live-spoken");
   const notes = element.querySelector(".live-notes");
 
-  let structure = null; // the text that `figures` were built from
-  let figures = []; // one a panel: {model, scales, labels, tooltips, legend}
+  let structure = null; // the JSON that `figures` were built from
+  let figures = []; // one for each panel: {model, scales, labels, tooltips, legend}
   let base = { text: null, run: -1, arrays: {}, blocks: "" };
-  let shown = null; // the text of the last frame
-  let told = null; // the last frame itself, for when the page changes its language
+  let shown = null; // the JSON of the last frame
+  let told = null; // the last frame, for a change of language
   let spokenAt = -Infinity;
-  let speaking = null; // the timer of what is still to be said
+  let speaking = null; // timer of the pending announcement
 
-  // One script for all charts of the page, and this code may run before it has loaded.
+  // All charts share one script, which may not have loaded yet.
   window.bokehLoading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = live.dataset.bokeh;
     script.onload = () => {
-      window.Bokeh.set_log_level("error"); // it would warn of every chart that has no data yet
+      window.Bokeh.set_log_level("error"); // it warns about every chart without data
       resolve(window.Bokeh);
     };
     script.onerror = () => {
@@ -46,7 +46,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     return Object.fromEntries(Object.entries(encoded).map(([name, text]) => [name, decode(name, text)]));
   }
 
-  // A heat map's numbers from one byte each, as the array of two dimensions that Bokeh's image wants.
+  // A heat map's values, one byte each, as the 2D array that Bokeh's image glyph takes.
   function image(bytes, [rows, columns], { low, high }) {
     const { ndarray } = window.Bokeh.require("core/util/ndarray");
     const values = Float32Array.from(bytes, (byte) => low + (byte / 255) * (high - low));
@@ -67,8 +67,8 @@ window.liveNets.chart = (element, props, watch, trigger) => {
       heading.innerHTML = rest.title;
       legend.className = "live-legend";
       legend.append(...rest.legend.map(entry));
-      legend.hidden = rest.legend.length < 2; // a title says what a lone mark is
-      plot.className = "live-plot notranslate"; // numbers, and words that Bokeh draws
+      legend.hidden = rest.legend.length < 2; // a single mark is named by the title
+      plot.className = "live-plot notranslate"; // Bokeh draws its text, so it must not be translated
       plot.translate = false;
       plot.setAttribute("role", "img");
       section.append(heading, legend, plot);
@@ -79,7 +79,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     structure = text;
     paint();
     word();
-    dispatchEvent(new Event("live-nets-open")); // what was asked of this lesson before it was seen
+    dispatchEvent(new Event("live-nets-open")); // a link may have asked for settings before the tab was opened
   }
 
   function entry({ mark, html, sign }) {
@@ -90,7 +90,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     return item;
   }
 
-  // The page's language: all else is HTML that holds both.
+  // Texts of the chart in the page's language; all other texts are HTML in both.
   const language = () => document.documentElement.dataset.spoken;
 
   function word() {
@@ -105,7 +105,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     }
   }
 
-  // The page's own colors, light or dark.
+  // The page's colors, light or dark.
   function paint() {
     const style = getComputedStyle(document.body);
     const color = (name) => style.getPropertyValue(name).trim();
@@ -172,16 +172,16 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     spokenAt = performance.now();
   }
 
-  // Train and Pause are switched off once pressed, and a browser then drops the focus of whoever uses the keyboard.
+  // Train and Pause are disabled when pressed, and browsers then drop the keyboard focus.
   const bar = live.closest(".lesson")?.querySelector(".lesson-buttons");
-  let held = false; // whether the focus is on one of them, or was until it was dropped
+  let held = false; // whether one of them has the focus or has lost it that way
   document.addEventListener("focusin", ({ target }) => (held = bar?.contains(target)));
 
   function keepFocus(tries = 40) {
     const active = document.activeElement;
     if (!held || tries === 0) return;
     if (active === document.body) bar.querySelector("button:enabled")?.focus();
-    else if (active.disabled) setTimeout(keepFocus, 50, tries - 1); // the browser has yet to drop it
+    else if (active.disabled) setTimeout(keepFocus, 50, tries - 1); // the browser has not dropped the focus yet
   }
 
   if (bar) {
@@ -189,7 +189,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     new MutationObserver(later).observe(bar, { subtree: true, attributes: true, attributeFilter: ["disabled"] });
   }
 
-  // Only where something changed, so that a reader's selection and scroll last through frames.
+  // Only changed elements, so that selection and scroll position survive frames.
   const placed = new Map();
   function replace(place, html) {
     if (placed.get(place) === html) return;
@@ -209,24 +209,24 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   }
 
   async function update() {
-    const { structure: wanted, base: beginning, value } = props; // as they are now: waiting lets them change
-    if (!wanted) return; // nothing has come yet
+    const { structure: wanted, base: beginning, value } = props; // copied: they may change during an await
+    if (!wanted) return; // no data yet
     if (wanted !== structure) await build(wanted);
     if (beginning !== base.text) {
       const frame = JSON.parse(beginning);
       if (frame.run >= base.run) {
         base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays), blocks: frame.blocks };
         show(frame, base.arrays);
-      } // else it is a preview that was overtaken by the run on show
+      } // else it is an outdated preview
     }
     if (!value || value === shown) return;
     shown = value;
     const frame = JSON.parse(value);
-    const only = frame.run === null; // a message that changes no picture
+    const only = frame.run === null; // a message without a chart
     if (only || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays ?? {}) });
   }
 
-  // One at a time and always the newest: building takes a while, and frames keep coming.
+  // One update at a time, always with the newest frame: building a chart takes longer than a frame interval.
   let updating = false;
   let pending = false;
   async function newest() {
@@ -256,7 +256,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   else trigger("submit");
 };
 
-// What there is to try: a click tells which. The page's address may ask the lesson to open with settings.
+// The ideas: a click sends the number of an idea. The URL may ask the lesson to open with settings.
 window.liveNets.ideas = (element, trigger, key) => {
   const lesson = element.closest(".lesson");
   element.addEventListener("click", ({ target }) => {
@@ -264,10 +264,10 @@ window.liveNets.ideas = (element, trigger, key) => {
     if (!idea) return;
     trigger("click", { idea: Number(idea) });
     const run = lesson.querySelector(".lesson-run");
-    if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // it may be screens above
+    if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // on a phone it is far above
   });
   const take = () => {
-    // Not before the lesson shows its defaults, which would come on top.
+    // After the first view, which would overwrite the settings.
     if (window.liveNets.asked?.lesson !== key || !lesson.querySelector(".live-panels")?.dataset.count) return;
     const { settings } = window.liveNets.asked;
     window.liveNets.asked = undefined;
@@ -276,7 +276,7 @@ window.liveNets.ideas = (element, trigger, key) => {
   addEventListener("live-nets-open", take);
 };
 
-// The shipped nets: their cards come when the tab is seen, and a click tells which one is wanted.
+// The shipped nets: their cards are loaded when the tab is opened; a click sends the name of one.
 window.liveNets.checkpoints = (element, trigger) => {
   element.addEventListener("click", ({ target }) => {
     const card = target.closest("[data-checkpoint]");
@@ -287,7 +287,7 @@ window.liveNets.checkpoints = (element, trigger) => {
   trigger("submit");
 };
 
-// All about one of them, below the cards: to be seen, and read on from, once it is there.
+// The details of one net below the cards: scrolled into view and focused when they are loaded.
 window.liveNets.checkpoint = (element, watch) => {
   watch("value", () =>
     requestAnimationFrame(() => {

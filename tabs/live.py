@@ -1,4 +1,4 @@
-"""The live chart: a component of the page, and the frames that it is fed."""
+"""The live chart component, and the frames that update it."""
 
 import json
 import math
@@ -25,7 +25,7 @@ _HTML = """
 </div>
 """
 
-BLOCKS = '<div class="live-blocks"></div>'  # where live.js puts a frame's blocks, in the same column as the chart
+BLOCKS = '<div class="live-blocks"></div>'  # live.js inserts the blocks of a frame here, below the chart
 
 _PHRASES = {
     State.IDLE: Text("Ready: {steps} steps", "准备就绪：共 {steps} 步"),
@@ -40,19 +40,19 @@ _DONE = Text("Done, {steps} steps", "完成，共 {steps} 步")
 _STOPPED = Text("Stopped at step {step} of {steps}", "停在第 {step} 步，共 {steps} 步")
 _NOT_FINITE = Text("not a finite number", "不是有限的数")
 
-COMPUTED = 1  # in place of a run's number, for what is computed
+COMPUTED = 1  # run id in the frames of a lesson without training
 
 
 def component(lesson: Lesson) -> gr.HTML:
-    """The chart on the page, empty; as soon as its tab is seen it submits, to be given its first frame.
+    """The empty chart. It triggers `submit` when its tab is first opened, to request its first frame.
 
-    Feed it `first_view` or `start` for that, and then what `frame` makes of a run's frames, or `computed`.
+    Update it with `first_view` or `start`, and then with `frame` for each frame of a run, or with `computed`.
     """
     return gr.HTML(
         value="",
         base="",
         structure="",
-        judged="",  # beside the frames, of which any may be skipped
+        judged="",  # not part of a frame, since frames may be dropped
         html_template=_HTML.format(key=lesson.key, bokeh=BOKEH_JS.name),
         js_on_load="window.liveNets.chart(element, props, watch, trigger);",
         elem_classes="live-view",
@@ -60,7 +60,7 @@ def component(lesson: Lesson) -> gr.HTML:
 
 
 def start(lesson: Training, beginning: ChartSetup) -> dict[str, Any]:
-    """The update that brings a run onto the page: the chart's structure, and the run's first frame as its base."""
+    """The update that shows a run: the chart's structure, and the run's first frame as base."""
     return gr.update(value="", base=frame(lesson, beginning.frame), structure=beginning.structure)
 
 
@@ -68,7 +68,7 @@ _first_views: dict[str, dict[str, Any]] = {}
 
 
 async def first_view(lesson: Lesson) -> dict[str, Any]:
-    """The update for a tab that is seen first: the lesson with its defaults, the same for all, so made just once."""
+    """The update for a tab that is opened for the first time: the lesson with its defaults, cached."""
     if lesson.key not in _first_views:
         shown = await preview(lesson, lesson.config())
         if isinstance(lesson, Training):
@@ -80,21 +80,21 @@ async def first_view(lesson: Lesson) -> dict[str, Any]:
 
 
 def computed(shown: ChartSetup) -> str:
-    """The frame of a lesson that trains nothing, whole: its chart's structure never changes."""
+    """The complete frame of a lesson without training, whose chart structure never changes."""
     told: dict[str, Any] = {"run": COMPUTED, "step": 0, "state": State.IDLE, "text": both("")}
     return _joined(told, shown.frame.encoded.body)
 
 
 def problem(message: Text) -> str:
-    """A frame that changes no picture and says what is wrong."""
-    # The same words twice are two messages: the nonce keeps the page from taking the second for the first.
+    """A frame that shows an error message and leaves the chart unchanged."""
+    # The nonce makes a repeated message a new value, which the page would otherwise ignore.
     nonce = secrets.token_hex(4)
     told: dict[str, Any] = {"run": None, "step": None, "state": State.ERROR, "text": both(message), "nonce": nonce}
     return json.dumps(told)
 
 
 def frame(lesson: Training, now: Frame, note: Words = "") -> str:
-    """The frame for the page, and a note to add to its words; a string, since the queue compares it in one."""
+    """The frame as JSON, with a note in its status line; a string, which Gradio's queue compares quickly."""
     names = {key: lesson.metrics[key] for key in lesson.headline or lesson.metrics}
     parts: list[Words] = [describe(now, names), note]
     text = both(joined([part for part in parts if part], " "))
@@ -102,7 +102,7 @@ def frame(lesson: Training, now: Frame, note: Words = "") -> str:
 
 
 def waiting(now: Frame, rank: int) -> str:
-    """The same for a run that waits for a place to train."""
+    """The frame of a run that waits in line."""
     return _told(now, both(_WAITING.format(rank=rank)))
 
 
@@ -111,12 +111,12 @@ def _told(now: Frame, text: dict[Language, str]) -> str:
 
 
 def _joined(head: dict[str, Any], body: str) -> str:
-    """One JSON object of two, the second as it came from where the net trains: a frame is read by the page alone."""
+    """Merge two JSON objects; the second is already encoded, by the worker."""
     return f"{json.dumps(head)[:-1]}, {body[1:]}"
 
 
 def describe(frame: Frame, names: Mapping[str, Words]) -> Text:
-    """The frame in a line of words: step and the metrics that `names` has, or why the run ended badly."""
+    """The status line: step and the metrics in `names`, or why the run failed."""
     if frame.message is not SILENT:
         return frame.message
     step, steps = frame.encoded.step, frame.steps
@@ -130,7 +130,7 @@ def describe(frame: Frame, names: Mapping[str, Words]) -> Text:
 
 
 def number(name: str, value: float) -> Words:
-    """A metric as people read it."""
+    """A metric, formatted."""
     if not math.isfinite(value):
         return _NOT_FINITE
     if name == "accuracy":

@@ -1,17 +1,17 @@
-// A setting that is a number, or a matrix of them: a box to type in, and for some a slider. Gradio calls this once for
-// each, with `element`, `props` and `watch`. props.value is what was typed, as it was typed, or a number of the slider's
-// or the server's. The server alone reads texts: its verdict comes back with the chart ("judged").
+// A setting that is a number or a matrix: a text box and, for some, a slider. Gradio calls this once for each, with
+// `element`, `props` and `watch`. props.value is the typed text, or a number set by the slider or the server. Only the
+// server parses text; its reading arrives with the chart as "judged".
 window.liveNets ??= {};
 window.liveNets.number = (element, props, watch) => {
-  const LONGEST = 501; // characters that are sent of a text; the server refuses more than 500
+  const LONGEST = 501; // characters sent of a text; the server refuses more than 500
   const KEYS = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 }; // in steps
-  const PLAIN = /^-?\d*\.?\d+$/; // what every reader takes for the same number
+  const PLAIN = /^-?\d*\.?\d+$/; // unambiguous numbers, which need no server
 
   const box = element.querySelector("input[type=text]");
   const slider = element.querySelector("input[type=range]");
   const wrong = element.querySelector(".number-wrong");
   const name = element.querySelector("[data-setting]").dataset.setting;
-  let shown = null; // the text that stands for `number` in the box
+  let shown = null; // the text in the box that stands for `number`
   let number = null;
 
   function put(value) {
@@ -32,14 +32,14 @@ window.liveNets.number = (element, props, watch) => {
     if (!Number.isFinite(from)) return;
     event.preventDefault();
     const { step: size, minimum, maximum } = box.dataset;
-    const to = Number((from + steps * size).toPrecision(12)); // 0.1 + 0.2 is 0.3 here
+    const to = Number((from + steps * size).toPrecision(12)); // avoids 0.30000000000000004
     move(Math.min(Math.max(to, minimum), maximum));
   }
 
   function judge({ detail }) {
     const verdict = detail[name];
     element.closest(".setting").hidden = !verdict.matters;
-    if (String(verdict.typed ?? "") !== String(props.value ?? "")) return; // something else was typed since
+    if (String(verdict.typed ?? "") !== String(props.value ?? "")) return; // the text has changed since
     const { refused, value } = verdict;
     if (!refused && box.value === String(verdict.typed)) put(value);
     box.setAttribute("aria-invalid", String(Boolean(refused)));

@@ -1,10 +1,10 @@
-// What belongs to the whole page: its language, its tabs' groups, the keys that move between tabs, and links to one.
+// The page as a whole: language, groups of tabs, keyboard navigation between tabs, and links to a lesson.
 window.liveNets ??= {};
 (() => {
   const REMEMBERED = "live-nets-language";
   const root = document.documentElement;
 
-  // A browser may refuse a page its storage, within another page's frame above all: then nothing is remembered.
+  // Storage may be unavailable, for example in a frame of another site; then the language is not remembered.
   function remembered() {
     try {
       return localStorage.getItem(REMEMBERED);
@@ -17,15 +17,15 @@ window.liveNets ??= {};
     try {
       localStorage.setItem(REMEMBERED, language);
     } catch {
-      // The switch works all the same, until the page is closed.
+      // The language lasts until the page is closed.
     }
   }
 
-  // A Chinese of any kind is zh-CN here, whatever Gradio would fall back to.
+  // Every Chinese language tag is treated as zh-CN; Gradio's own fallback is English.
   const wanted = remembered() ?? navigator.language ?? "en";
   speak(wanted.startsWith("zh") ? "zh-CN" : "en");
 
-  // A browser that translates the page sets `lang` to the language that it translates to; `data-spoken` stays ours.
+  // A browser that translates the page changes `lang`; `data-spoken` keeps the page's own language.
   function speak(language) {
     root.lang = language;
     root.dataset.spoken = short(language);
@@ -35,8 +35,8 @@ window.liveNets ??= {};
     return language === "en" ? "en" : "zh";
   }
 
-  // Gradio finds the language of its components from the browser's, and changes it only in its settings dialog: by
-  // this function of its own. A version of Gradio that has moved it shows the choice when the page is loaded again.
+  // Gradio takes the language of its components from the browser and changes it only in its settings dialog, with this
+  // function. If a version of Gradio has moved it, the new language shows after a reload.
   async function tellGradio() {
     const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
     const core = loaded.find((name) => /\/assets\/core-[^/]+\.js$/.test(name));
@@ -53,7 +53,7 @@ window.liveNets ??= {};
   let words = null;
   const bar = () => document.querySelector("#lessons [role=tablist]");
 
-  // The headings are the last in the bar and are put into their places by `order`: Gradio keeps its own in order.
+  // The group headings are last in the tab bar and are positioned by CSS `order`, since Gradio reorders its own tabs.
   function groupTabs() {
     const groups = Object.keys(words.groups);
     for (const [index, group] of groups.entries()) {
@@ -70,7 +70,7 @@ window.liveNets ??= {};
     }
   }
 
-  // Gradio words its tabs once and for all. A text node that is its own may be a translator's by now.
+  // Gradio sets the tab titles once. A text node of a title may have been replaced by the browser's translation.
   function wordOf(tab) {
     const worded = tab.querySelector(":scope > .tab-word");
     if (worded) return worded;
@@ -94,14 +94,14 @@ window.liveNets ??= {};
     }
   }
 
-  // One stop for the Tab key, and arrows within: https://www.w3.org/WAI/ARIA/apg/patterns/tabs/
+  // One tab stop, and arrow keys within: https://www.w3.org/WAI/ARIA/apg/patterns/tabs/
   function markStops() {
     for (const tab of bar().querySelectorAll("[role=tab]")) {
       tab.tabIndex = tab.getAttribute("aria-selected") === "true" ? 0 : -1;
     }
   }
 
-  // Gradio may still be about to select its own first tab.
+  // Gradio may select its first tab only later.
   function open(key, tries = 40) {
     const tab = document.getElementById(`${key}-button`);
     if (!tab || tries === 0 || tab.getAttribute("aria-selected") === "true") return;
@@ -109,9 +109,9 @@ window.liveNets ??= {};
     setTimeout(open, 50, key, tries - 1);
   }
 
-  // On Hugging Face the page stands in a frame, and the address that people copy is the outer page's. That hands its own
-  // query and hash in as it loads, and takes back a hash: https://huggingface.co/docs/hub/spaces-handle-url-parameters.
-  // The query stays its own. No other page is told where its visitor is.
+  // On Hugging Face the page is in a frame, and people copy the URL of the outer page. The outer page passes its query and
+  // hash to the frame and accepts a new hash: https://huggingface.co/docs/hub/spaces-handle-url-parameters.
+  // Other outer pages are sent nothing.
   const SPACES = "https://huggingface.co";
   let told = location.hash;
 
@@ -126,15 +126,15 @@ window.liveNets ??= {};
     tellFrame();
   }
 
-  // An address names a lesson, and may ask for settings: #regression?seed=7&steps=300. The lesson's own code takes
-  // them as soon as it is there; the server reads and judges them.
+  // A hash names a lesson and may give settings: #regression?seed=7&steps=300. The lesson's script takes them when it is
+  // loaded; the server parses and validates them.
   const keyOf = (hash) => hash.slice(1).split("?")[0];
 
   function follow() {
     const key = keyOf(location.hash);
     const query = location.hash.split("?")[1];
     if (query) {
-      const settings = Object.fromEntries(new URLSearchParams(query)); // texts, as they stand
+      const settings = Object.fromEntries(new URLSearchParams(query)); // unparsed
       window.liveNets.asked = { lesson: key, settings };
     }
     open(key);
@@ -142,9 +142,9 @@ window.liveNets ??= {};
     dispatchEvent(new Event("live-nets-open"));
   }
 
-  // A browser that translates the page puts a <font> into a text node's place. Svelte goes on writing to the node, which
-  // nobody sees any more: the node comes back once it says something new, to be translated anew.
-  const translated = new WeakMap(); // a text node -> what stands in its place
+  // A browser that translates the page replaces text nodes by <font> elements. Svelte keeps writing to the detached node.
+  // It is put back when its text changes, so that the new text is shown and translated.
+  const translated = new WeakMap(); // text node -> its replacement
   const written = new MutationObserver((records) => {
     for (const { target } of records) {
       translated.get(target)?.replaceWith(target);
@@ -198,7 +198,7 @@ window.liveNets ??= {};
     try {
       await navigator.clipboard.writeText(code.innerText);
     } catch {
-      // Within another page's frame or without https, a browser may refuse: what is selected can be copied by hand.
+      // In a frame or without https the clipboard may be unavailable; the selected text can be copied by hand.
       getSelection().selectAllChildren(code);
       return;
     }
@@ -208,7 +208,7 @@ window.liveNets ??= {};
   }
   addEventListener("hashchange", follow);
 
-  // The page is there when its tabs are.
+  // The page is complete when its tabs exist.
   const arriving = new MutationObserver(() => {
     const described = document.getElementById("lesson-words");
     if (!described || !bar()?.querySelector("[role=tab]")) return;

@@ -21,7 +21,7 @@ from tabs import api, checkpoints_tab, language, live
 from tabs.computation_tab import ComputationTab
 from tabs.training_tab import TrainingTab
 
-# Gradio's themes fetch their fonts from the network. Each system has its own font with Chinese.
+# Gradio's own themes load fonts from the network. Every system has a font with Chinese.
 CHINESE = ("PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC")
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", *CHINESE, "sans-serif")
 MONO_FONTS = ("ui-monospace", "Consolas", "Liberation Mono", *CHINESE, "monospace")
@@ -36,11 +36,11 @@ WELCOME = Text(
 )
 
 
-TAKE_AWAY = Text("Take away", "带走")  # the group of the tab after the lessons
+TAKE_AWAY = Text("Take away", "带走")  # group of the Checkpoints tab
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's soft theme with plain labels, in fonts that are there already."""
+    """Gradio's Soft theme with plain labels and system fonts."""
     soft = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=MONO_FONTS)
     return soft.set(
         block_title_background_fill="none",
@@ -51,7 +51,7 @@ def theme() -> gr.themes.Base:
         block_padding="10px 12px",
         button_large_text_weight="600",
         button_large_text_size="*text_md",
-        # Edges in light mode, and text and buttons that reach a contrast of 4.5 (WCAG 2.2, 1.4.3).
+        # Borders in light mode; text and buttons with a contrast of at least 4.5 (WCAG 2.2, 1.4.3).
         body_text_color_subdued="*neutral_600",
         block_info_text_color="*neutral_600",
         button_primary_background_fill="*primary_600",
@@ -72,16 +72,16 @@ def build() -> gr.Blocks:
     """The page of all lessons."""
     delete_cache = temporary_files.SWEEP_SECONDS, temporary_files.FILE_AGE
     with gradio_adapter.StatelessBlocks(title="Live Nets", analytics_enabled=False, delete_cache=delete_cache) as demo:
-        # Handlers only wait for the thread that trains; Gradio's own default lets them wait for each other. Asked for
-        # while the page is still empty, since this goes through all of it.
+        # Handlers wait for workers and not for each other, as with Gradio's default. Called while the page is empty,
+        # because it iterates over all components.
         demo.queue(default_concurrency_limit=None, max_size=1000)
-        api.build()  # first: its names are promised, and handlers of the page would take them
+        api.build()  # first, so that its endpoint names are not taken by handlers of the page
         gr.HTML(_header(), elem_classes="welcome")
-        spoken = gr.Textbox("en", visible=False)  # stands for the page's language among an event's inputs
+        language_input = gr.Textbox("en", visible=False)  # input component for the page's language
         with gr.Tabs(selected=FIRST, overflow_behavior="wrap", elem_id="lessons"):
             for lesson in LESSONS.values():
                 with gr.Tab(language.label(lesson.title), id=lesson.key, elem_id=lesson.key):
-                    _build_tab(lesson, spoken)
+                    _build_tab(lesson, language_input)
             with gr.Tab(language.label(checkpoints_tab.TITLE), id=checkpoints_tab.KEY, elem_id=checkpoints_tab.KEY):
                 checkpoints_tab.CheckpointsTab()
 
@@ -94,18 +94,18 @@ def build() -> gr.Blocks:
     return demo
 
 
-def _build_tab(lesson: Lesson, spoken: gr.Textbox) -> None:
+def _build_tab(lesson: Lesson, language_input: gr.Textbox) -> None:
     match lesson:
         case Training():
-            TrainingTab(lesson, spoken)
+            TrainingTab(lesson, language_input)
         case Computation():
-            ComputationTab(lesson, spoken)
+            ComputationTab(lesson, language_input)
         case _:
             raise TypeError(f"{lesson.key} neither trains nor computes")
 
 
 def _header() -> str:
-    """The welcome, the switch between languages, and for page.js the words and groups of the tabs."""
+    """The header: welcome text, language switch, and the titles and groups of the tabs for page.js."""
     tabs: dict[str, Any] = {
         key: {"title": both(lesson.title), "group": lesson.group} for key, lesson in LESSONS.items()
     }
@@ -125,7 +125,7 @@ def _header() -> str:
 
 
 def create_application(blocks: gr.Blocks) -> FastAPI:
-    """The web application that serves the page `build` made."""
+    """The web application that serves the page returned by `build`."""
     here = Path(__file__).parent
     scripts = [(here / name).read_text(encoding="utf-8") for name in SCRIPTS]
     bokeh = Route(f"/{live.BOKEH_JS.name}", _bokeh)

@@ -1,13 +1,13 @@
-// Keeps the stream of answers that Gradio reads open while an answer is due.
+// Keeps Gradio's event stream open while an event has no answer.
 //
-// The server closes a page's stream when no event is pending. If the page sends one more event before it has read the
-// close, Gradio's client takes the closing stream for an open one, and nobody reads the answer. Here a close is passed
-// on only when nothing is due; otherwise the next stream continues this one.
+// The server closes a page's stream when no event is pending. If the page sends another event before it has read the end
+// of the stream, Gradio's client believes the stream to be open and never reads the answer. This wrapper of fetch reports
+// the end of the stream only when all events are answered; otherwise it opens a new stream and continues with it.
 (() => {
   const send = window.fetch;
-  const sending = new Set(); // requests for events that the server has not accepted yet
-  const due = new Set(); // the ids of events that have no answer
-  const early = new Set(); // of events that were answered before their id was known here
+  const sending = new Set(); // submissions that the server has not accepted yet
+  const due = new Set(); // ids of events without an answer
+  const early = new Set(); // ids of events answered before their submission returned
 
   async function join(input, init) {
     const request = send(input, init);
@@ -16,7 +16,7 @@
       const { event_id: id } = await response.clone().json();
       if (!early.delete(id)) due.add(id);
     });
-    const settled = accepted.catch(() => {}).finally(() => sending.delete(settled)); // the caller has the error
+    const settled = accepted.catch(() => {}).finally(() => sending.delete(settled)); // the caller handles the error
     sending.add(settled);
     await settled;
     return request;
@@ -34,7 +34,7 @@
     let reader = first.body.getReader();
     let rest = "";
 
-    // A stream does not pull again by itself after a pull that brought nothing: returns whether this one did.
+    // Returns whether it has enqueued a chunk: a stream does not call pull again after a pull without one.
     async function pull(controller) {
       const { done, value } = await reader.read();
       if (done) {
@@ -68,7 +68,7 @@
         while (!(await pull(controller)));
       } catch (error) {
         due.clear();
-        throw error; // Gradio's client says that the connection is lost
+        throw error; // Gradio's client reports the lost connection
       }
     }
     return new ReadableStream({ pull: next, cancel: (reason) => reader.cancel(reason) });

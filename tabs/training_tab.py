@@ -1,4 +1,4 @@
-"""The tab of a lesson that trains: the buttons that drive a run, its live chart, and what there is to take away."""
+"""The tab of a lesson that trains: buttons, live chart and downloads."""
 
 import asyncio
 import inspect
@@ -38,13 +38,13 @@ SLOWED = Text(
     "· Training from your address has used its {limit} seconds of processor time a minute: it goes on more slowly.",
     "· 来自你这个地址的训练已用完每分钟 {limit} 秒的处理器时间：训练会继续，但会变慢。",
 )
-LOOK_SECONDS = 1  # in the line, how often it is looked whether the run is still to start
+LINE_POLL_SECONDS = 1  # interval at which a run in the line checks whether it was paused
 
 NOT_WRITTEN = Text(
-    "The files could not be written, so none is offered. Train again.", "文件没有写成，因此不提供下载。请再训练一次。"
+    "The files could not be written. Please train again.", "文件没有写成，因此不提供下载。请再训练一次。"
 )
 
-# As labels already: Gradio is given all of them at launch.
+# Registered as translated labels at import: the application needs all of them when it is created.
 TRAIN, CONTINUE = label(Text("Train", "训练")), label(Text("Continue", "继续"))
 PAUSE, STEP = label(Text("Pause", "暂停")), label(Text("Step", "单步"))
 STOP, RESET = label(Text("Stop", "停止")), label(Text("Reset", "重置"))
@@ -52,7 +52,7 @@ STOP, RESET = label(Text("Stop", "停止")), label(Text("Reset", "重置"))
 
 @dataclass(frozen=True)
 class Buttons:
-    """The buttons that drive a run."""
+    """The buttons that control a run."""
 
     train: gr.Button
     pause: gr.Button
@@ -97,8 +97,8 @@ class TrainingTab(LessonTab):
         outputs = [self.chart, *self.buttons.all(), *self.controls, *files]
         settings = self._inputs()
 
-        # Frames go out through one output alone, and as strings: Gradio spends a millisecond on every update of a
-        # component, even one that changes nothing, and a tab has twenty.
+        # Frames have a single output, and are strings: Gradio takes a millisecond for each updated component, even an
+        # unchanged one, and a tab has twenty.
         trained = self._follow(
             self.buttons.train.click(limited(self.train, COMPUTING), settings, outputs, **CHECKED), outputs
         )
@@ -123,13 +123,13 @@ class TrainingTab(LessonTab):
         gr.on(changes, limited(self.changed, COMPUTING), settings, self.chart, trigger_mode="always_last", **CHECKED)
 
     def _follow(self, event: Any, outputs: list[Any]) -> Any:
-        """After an event that may have started a run: show its frames, and then how it rests."""
+        """After an event that may have started a run: stream its frames, then update the buttons."""
         return event.then(limited(self.stream), None, self.chart, **EVENT).then(
             limited(self.rest), None, outputs, **EVENT
         )
 
     async def train(self, request: gr.Request, speed: object, *values: object) -> Updates:
-        """Start a run, or go on with one that is paused; `stream` shows it."""
+        """Start a new run or continue a paused one; `stream` shows it."""
         try:
             chosen = controls.speed_of(speed)
             run, new = await self._run_to_go_on(request, values)
@@ -141,12 +141,12 @@ class TrainingTab(LessonTab):
         return self._shown(live.start(self.lesson, run.chart_setup) if new else gr.skip(), State.RUNNING, clear=new)
 
     async def stream(self, request: gr.Request) -> AsyncIterator[Any]:
-        """The frames of the run that is on, until it rests."""
+        """Stream the frames of the running run until it pauses or ends."""
         run = self._current(request)
         shown: Any = gr.skip()  # a generator that ends without a yield would blank its outputs
         if run is not None and run.state is State.RUNNING:
             try:
-                # Closed at once when the visitor goes: a run that nobody watches rests.
+                # Closed when the client disconnects, which pauses the run.
                 async with aclosing(self._frames(run, address_of(request))) as frames:
                     async for shown in frames:
                         yield shown
@@ -158,12 +158,12 @@ class TrainingTab(LessonTab):
             yield shown
 
     async def _in_line(self, run: Run, place: Place) -> AsyncIterator[Any]:
-        """How long the line is before the run, whenever that changes, until it is its turn or it is paused or ended."""
+        """Stream the run's position in the line until it may train, or is paused or ended."""
         while place.rank and run.state is State.RUNNING:
             yield gr.update(value=live.waiting(run.frame, place.rank))
             place.moved.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(LINE_POLL_SECONDS):
                     await place.moved.wait()
         if run.state is State.PAUSED:
             yield gr.update(value=live.frame(self.lesson, run.frame))
@@ -177,22 +177,22 @@ class TrainingTab(LessonTab):
                 on_show = run.chart_setup.frame.run
                 async with aclosing(run.frames()) as frames:
                     async for frame in frames:
-                        if frame.run != on_show:  # it is looked at in another way since
+                        if frame.run != on_show:  # the view was changed
                             on_show = frame.run
                             yield live.start(self.lesson, run.chart_setup)
                         yield gr.update(value=live.frame(self.lesson, frame, note(frame, whose)))
         finally:
             run.watchers -= 1
             if not run.watchers:
-                run.pause()  # the visitor may have gone while it was in the line
+                run.pause()  # the client may have disconnected while it was in the line
 
     async def rest(self, request: gr.Request) -> Updates:
-        """The buttons and controls that go with the state that the run has come to."""
+        """Update buttons and controls to the state of the run."""
         run = self._current(request)
         return self._shown(gr.skip(), None if run is None else run.state)
 
     async def step(self, request: gr.Request, speed: object, *values: object) -> Updates:
-        """Take one step, of a new run if there is none to go on with."""
+        """Take one step, of a new run if none can be continued."""
         try:
             run, new = await self._run_to_go_on(request, values)
         except REFUSED as error:
@@ -201,18 +201,18 @@ class TrainingTab(LessonTab):
             return self._shown(gr.skip())
         frame = await run.step()
         if run is not self._current(request) or frame.state is State.RUNNING:
-            return self._shown(gr.skip())  # another click has overtaken this one, and shows what came of it
+            return self._shown(gr.skip())  # a later click has changed the run and shows it
         chart = live.start(self.lesson, run.chart_setup) if new else {}
         return self._shown({**chart, **gr.update(value=live.frame(self.lesson, frame))}, frame.state, clear=new)
 
     async def pause(self, request: gr.Request) -> None:
-        """Hold the run; whoever shows its frames sees it and shows the last."""
+        """Pause the run; `stream` sends its last frame."""
         run = self._current(request)
         if run is not None:
             run.pause()
 
     async def stop(self, request: gr.Request) -> Updates:
-        """End the run with what it has learned."""
+        """End the run at its current step."""
         run = self._current(request)
         if run is None:
             return self._shown(gr.skip())
@@ -222,14 +222,14 @@ class TrainingTab(LessonTab):
         return self._shown(live.frame(self.lesson, frame), frame.state)
 
     async def reset(self, request: gr.Request, speed: object, *values: object) -> Updates:
-        """Forget the run, and show the untrained net of the settings as they stand; bad settings keep the run."""
+        """Discard the run and show the untrained net of the current settings; invalid settings keep the run."""
         try:
             return await self._begin_anew(request, self._config(values))
         except REFUSED as error:
             return self._shown(self._problem(error))
 
     async def open_with(self, request: gr.Request, event: gr.EventData) -> Updates:
-        """Forget the run, and show the untrained net of the settings that the page's address asks for, and these."""
+        """Discard the run and show the untrained net of the settings in the page's URL, and these settings."""
         try:
             config = self.lesson.config.read(gradio_adapter.sent_with(event, "settings"))
             return await self._begin_anew(request, config, self._values(config))
@@ -243,15 +243,15 @@ class TrainingTab(LessonTab):
             return self._shown(live.start(self.lesson, untrained), State.IDLE, clear=True, values=values)
 
     async def changed(self, request: gr.Request, speed: object, *values: object) -> dict[str, Any]:
-        """`preview`, and the verdict on each number that was typed."""
+        """`preview`, with the server's reading of typed numbers."""
         return self._with_verdicts(await self.preview(request, speed, *values), values)
 
     async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
-        """Show the untrained net of other settings; beside a run that is over, only say that they are others."""
+        """Show the untrained net of the new settings; if a run is shown, only say that settings have changed."""
         run = self._current(request)
         if run is None:
             untrained = await self._untrained(values)
-            if self._current(request) is None:  # and none has begun meanwhile
+            if self._current(request) is None:  # no run was started meanwhile
                 return untrained
             return gr.skip()
         try:
@@ -269,7 +269,7 @@ class TrainingTab(LessonTab):
         return live.frame(self.lesson, run.frame, note=note)
 
     async def change_speed(self, request: gr.Request, speed: object) -> Any:
-        """Set the pace of the run that is on."""
+        """Set the speed of the current run."""
         run = self._current(request)
         try:
             chosen = controls.speed_of(speed)
@@ -280,7 +280,7 @@ class TrainingTab(LessonTab):
         return gr.skip()
 
     async def take_away(self, request: gr.Request, language: object) -> AsyncIterator[Updates]:
-        """Once a run is done: write its files, in the page's language, read them back, compare, and offer them."""
+        """When the run is done: write its files in the page's language, load and compare them, and offer them."""
         try:
             spoken = language_of(language)
         except SettingError as error:
@@ -298,11 +298,11 @@ class TrainingTab(LessonTab):
                     shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
         except (NonFiniteError, ExportError) as error:
             shown = self.downloads.refused(error.told)
-        except Exception:  # noqa: BLE001  # a full disk, a lost worker, an export that torch refuses: told, and no hang
+        except Exception:  # noqa: BLE001  # a full disk, a dead worker, a failed export: show a message instead of waiting forever
             if run is self._current(request):
                 _log.exception("export failed lesson=%s", self.lesson.key)
             shown = self.downloads.refused(NOT_WRITTEN)
-        # The files of a run that was reset meanwhile are not shown.
+        # Files of a run that was discarded meanwhile are not offered.
         if run is self._current(request):
             yield [gr.update(value=live.frame(self.lesson, run.frame)), *shown]
         else:
@@ -320,7 +320,7 @@ class TrainingTab(LessonTab):
             raise GoneError(run.frame.message) from error
 
     async def try_idea(self, request: gr.Request, event: gr.EventData, speed: object) -> Updates:
-        """Start a run with the settings of an idea, and show them."""
+        """Start a run with an idea's settings, and show these settings."""
         try:
             chosen = controls.speed_of(speed)
             config, values = self._tried(event)
@@ -337,7 +337,7 @@ class TrainingTab(LessonTab):
         return registry.current(session_of(request), self.lesson.key)
 
     async def _run_to_go_on(self, request: gr.Request, values: tuple[object, ...]) -> tuple[Run, bool]:
-        """The visitor's run if it is not over, or else a new one, and whether it is new. Raises what REFUSED has."""
+        """The visitor's unfinished run or a new one, and whether it is new. Raises the errors in REFUSED."""
         async with registry.lock(session_of(request), self.lesson.key):
             run = self._current(request)
             if run is not None and run.state in (State.IDLE, *ACTIVE):
@@ -355,7 +355,7 @@ class TrainingTab(LessonTab):
     def _shown(
         self, chart: Any, state: State | None = None, *, clear: bool = False, values: Updates | None = None
     ) -> Updates:
-        """Updates of all that a run changes: the chart, and with a state the buttons and controls too."""
+        """Updates of the chart and, if a state is given, of buttons and controls."""
         buttons = [gr.skip()] * 5 if state is None else _buttons(state)
         settings = [gr.skip()] * len(self.controls) if state is None else self._settings(state, values)
         files = gr.update(visible=False) if clear else gr.skip()
@@ -365,7 +365,7 @@ class TrainingTab(LessonTab):
         return [chart, *buttons, *settings, *files_of_all]
 
     def _settings(self, state: State, values: Updates | None) -> Updates:
-        """Updates of the controls: while a run is on, only views can be changed."""
+        """Updates of the controls: during a run, only views can be changed."""
         made = []
         for number, control in enumerate(self.lesson.config.controls().values()):
             update = controls.enabled(self.controls[number], control.view or state not in ACTIVE)
@@ -376,7 +376,7 @@ class TrainingTab(LessonTab):
 
 
 def note(frame: Frame, whose: str) -> Words:
-    """Why frames of that address's run come less often, or training is slower, if that is so."""
+    """Note for the status line if frames are less frequent or training is slower, or an empty text."""
     if frame.state is not State.RUNNING:
         return ""
     if turns.training.is_spent(whose):

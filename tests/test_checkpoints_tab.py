@@ -274,9 +274,9 @@ def test_a_bundle_whose_check_ends_the_process_hides_no_other_and_is_given_up(
     monkeypatch.setattr(checkpoints_tab, "verified", lost)
     first, second, third = (go(cards_of(tab)) for _ in range(3))
     assert "52 comparisons agree" in first
-    assert "Please look again in a minute" in first
-    assert "classification ended the process that checked it" in second
-    assert "classification ended the process that checked it" in third
+    assert "Please open this tab again in a minute" in first
+    assert "classification killed the process that verified it" in second
+    assert "classification killed the process that verified it" in third
     assert asked.count("classification") == 2
 
 
@@ -288,7 +288,7 @@ def test_while_no_worker_is_there_to_check_the_tab_says_so_and_checks_later(
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints_tab, "verified", lost)
-        assert "Please look again in a minute" in go(cards_of(tab))
+        assert "Please open this tab again in a minute" in go(cards_of(tab))
     assert "52 comparisons agree" in go(cards_of(tab))
 
 

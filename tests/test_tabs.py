@@ -197,7 +197,7 @@ def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
     assert all(offered[label]["visible"] for label in ("zip", "state_dict", "safetensors", "Pickle"))
     report = offered["report"]["value"]
     assert "1 of 4 files do not agree with the net: net.onnx" in report
-    assert "What does not agree is not offered." in report
+    assert "Files that do not agree are not offered." in report
     details = offered["details"]["value"]
     assert "worst at x = (" in details
     assert "The ONNX graph" not in details
