@@ -1,13 +1,13 @@
-"""Trained nets as files that are proven to work elsewhere: formats, parity, bundle, command line."""
+"""Export of trained nets to files checked for use in other runtimes: formats, parity, bundles, command line."""
 
 import os
 
 import environment
 
-VERSION = "0.7.0"  # of the program; a manifest names the one that wrote its texts
+VERSION = "0.7.0"  # of the program; recorded in each manifest
 
-# Before onnxruntime is imported, which only then heeds it: without it, each process would write an identity of its
-# machine to disk and report to its maker (onnxruntime's Privacy.md). Nothing leaves this machine.
+# Must be set before onnxruntime is imported. Otherwise each process writes a machine ID to disk and sends telemetry
+# (onnxruntime's Privacy.md).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-environment.fix_arithmetic()  # before a module here imports torch
+environment.fix_arithmetic()  # before any module of this package imports torch

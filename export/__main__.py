@@ -1,10 +1,10 @@
-"""The command line: `python -m export run LESSON ... --out DIR`, `verify DIR`,
-`inspect FILE.onnx|DIR` and `publish DIR --repo NAME`.
+"""Command line: `python -m export run LESSON ... --out DIR`, `verify DIR`, `inspect FILE.onnx|DIR` and
+`publish DIR --repo NAME`.
 """
 
 import os
 
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before huggingface_hub is: the Hub is told what is published, no more
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before huggingface_hub is imported
 
 import argparse
 import sys
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from lab.training import Trainer
 
 
-MOST_LETTERS = 40  # of a word of the command line, in a message
+MAX_ARGUMENT_LENGTH = 40  # characters of an argument quoted in a message
 
 
 class UsageError(ValueError):
-    """Words on the command line that break a rule; the message is one sentence."""
+    """Invalid command-line arguments. The message is one sentence."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, which ends with 2 on bad usage, where here 2 says that parity failed, and guesses shortened options."""
+    """ArgumentParser that raises UsageError (argparse would exit with 2, here "parity failed"); no abbreviations."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
@@ -45,11 +45,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code says how it ended."""
-    words = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in words
+    """Run the command and return its exit code."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in argv
     try:
-        options = _parser(_lessons() if "run" in words else "").parse_args(words)
+        options = _parser(_lessons() if "run" in argv else "").parse_args(argv)
         with terminal.progress() as progress:
             if options.command == "run":
                 results = _run(options, progress)
@@ -85,7 +85,7 @@ def _refuse(message: str, code: Exit, as_json: bool) -> Exit:
 
 
 def _lessons() -> str:
-    from nets import TRAININGS  # with torch, which only `run` needs here
+    from nets import TRAININGS  # imports torch, which only `run` needs in this process
 
     return ", ".join(TRAININGS)
 
@@ -93,9 +93,9 @@ def _lessons() -> str:
 def _parser(lessons: str) -> Parser:
     parser = Parser(
         prog="python -m export",
-        description="Train a lesson's nets and carry them elsewhere.",
-        epilog="Ends with 0: ok, 1: bad usage, 2: parity failed, 3: broken or altered file, 4: non-finite weights,"
-        " 5: the Hub refused or could not be reached.",
+        description="Train the nets of a lesson; export, verify, inspect and publish them.",
+        epilog="Exit codes: 0 ok, 1 bad usage, 2 parity failed, 3 broken or altered file, 4 non-finite weights,"
+        " 5 the Hub refused the request or could not be reached.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|verify|inspect|publish")
     run = commands.add_parser("run", help="train a lesson and write its bundles")
@@ -106,21 +106,25 @@ def _parser(lessons: str) -> Parser:
         action="append",
         default=[],
         metavar="STEP:NAME=VALUE",
-        help="a setting, or a weight such as net.hidden.weight.3.0, that changes once STEP steps are taken; repeatable",
+        help="change a setting, or a weight such as net.hidden.weight.3.0, after STEP steps; repeatable",
     )
-    run.add_argument("--stop", metavar="STEP", help="end the run after so many steps")
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the bundles go")
+    run.add_argument("--stop", metavar="STEP", help="stop the run after STEP steps")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder for the bundles")
     run.add_argument("--lang", choices=LANGUAGES, default="en", help="the language of README.md, try.html and plot.png")
-    check = commands.add_parser("verify", help="re-check every bundle under a folder")
+    check = commands.add_parser("verify", help="verify every bundle in a folder")
     check.add_argument("folder", type=Path, metavar="DIR")
-    check.add_argument("--retrain", action="store_true", help="train each run again, to check its plot as well")
-    look = commands.add_parser("inspect", help="tell what an ONNX file or a bundle holds; of a file, run its own test")
+    check.add_argument("--retrain", action="store_true", help="also repeat each training run, to check its plot")
+    look = commands.add_parser(
+        "inspect", help="show the contents of an ONNX file or a bundle, and run the test in its metadata"
+    )
     look.add_argument("path", type=Path, metavar="FILE.onnx|DIR")
-    send = commands.add_parser("publish", help="send a bundle to the Hugging Face Hub, once it is verified")
+    send = commands.add_parser("publish", help="verify a bundle and upload it to the Hugging Face Hub")
     send.add_argument("folder", type=Path, metavar="DIR")
-    send.add_argument("--repo", required=True, metavar="NAME", help="a model repo: USER/NAME, or NAME for your own")
-    send.add_argument("--private", action="store_true", help="if the repo is created, let nobody else see it")
-    send.add_argument("--dry-run", action="store_true", help="tell what would be sent, and send nothing")
+    send.add_argument(
+        "--repo", required=True, metavar="NAME", help="model repo: USER/NAME, or NAME in your own account"
+    )
+    send.add_argument("--private", action="store_true", help="make the repo private if it is created")
+    send.add_argument("--dry-run", action="store_true", help="show what would be uploaded, and upload nothing")
     for command in (run, check, look, send):
         command.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
@@ -157,7 +161,7 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 def _shown(text: str) -> str:
-    return repr(text) if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]!r} and so on"
+    return repr(text) if len(text) <= MAX_ARGUMENT_LENGTH else f"{text[:MAX_ARGUMENT_LENGTH]!r} and so on"
 
 
 def _train(trainer: "Trainer", title: str, progress: Progress) -> None:
@@ -174,23 +178,23 @@ def _verify(folder: Path, retrain: bool, progress: Progress) -> list[Result]:
 
 
 def _inspect(path: Path, progress: Progress) -> list[Result]:
-    """An ONNX file, or each bundle under a folder: its hashes first, then its ONNX file."""
+    """Inspect an ONNX file, or every bundle under a folder: first its hashes, then its ONNX file."""
     if path.is_dir():
         return _ask("inspect", path, progress)
     if not path.is_file():
         raise UsageError(f"FILE.onnx|DIR must be a file or a folder, not {str(path)!r}.")
-    return [Result(path, _ask_of("inspect", path))]
+    return [Result(path, _ask_one("inspect", path))]
 
 
 def _ask(command: str, folder: Path, progress: Progress) -> list[Result]:
-    """What the command finds in each bundle under a folder."""
+    """Results of the command for each bundle under a folder."""
     found = find(folder)
     if not found:
-        return [Result(folder, BrokenFileError(layout.MANIFEST, "is missing: there is no bundle here"))]
-    return [Result(each, _ask_of(command, each)) for each in progress.track(found, description="Reading")]
+        return [Result(folder, BrokenFileError(layout.MANIFEST, "is missing: the folder contains no bundle"))]
+    return [Result(each, _ask_one(command, each)) for each in progress.track(found, description="Reading")]
 
 
-def _ask_of(command: str, path: Path) -> Found:
+def _ask_one(command: str, path: Path) -> Found:
     try:
         found = child.ask(command, path)
     except (BrokenFileError, NonFiniteError) as error:
@@ -201,23 +205,23 @@ def _ask_of(command: str, path: Path) -> Found:
 def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Progress) -> list[Result]:
     endpoint = os.environ.get("HF_ENDPOINT")
     if endpoint is not None and not publish.is_address(endpoint):
-        raise UsageError(f"HF_ENDPOINT must be an address with http:// or https://, not {_shown(endpoint)}.")
+        raise UsageError(f"HF_ENDPOINT must be an http:// or https:// URL, not {_shown(endpoint)}.")
     if not publish.is_repo_name(repo):
         raise UsageError(
-            "--repo must be USER/NAME or NAME, each of up to 96 letters, digits, '-', '_' and '.', without '-' or '.'"
-            f" at an end, '--', '..', or '.git' at the last, not {_shown(repo)}."
+            "--repo must be USER/NAME or NAME, each of up to 96 letters, digits, '-', '_' and '.', must not start or"
+            f" end with '-' or '.', contain '--' or '..', or end with '.git', not {_shown(repo)}."
         )
     found = find(folder)
     if found and found != [folder]:
-        raise UsageError(f"DIR must be one bundle, not a folder that has {', '.join(map(str, found))}.")
+        raise UsageError(f"DIR must be one bundle, but contains {', '.join(map(str, found))}.")
     if not folder.is_dir():
         raise UsageError(f"DIR must be a folder, not {str(folder)!r}.")
     if not found:
-        return [Result(folder, BrokenFileError(layout.MANIFEST, "is missing: there is no bundle here"))]
+        return [Result(folder, BrokenFileError(layout.MANIFEST, "is missing: the folder contains no bundle"))]
     progress.add_task("Verifying", total=None)
     try:
         checked = child.ask("publish", folder)
-        if not checked["files"]:  # which says why
+        if not checked["files"]:  # failed parity
             return [Result(folder, Checked.from_dict(checked))]
         publication = publish.prepare(checked, repo, private)
         progress.add_task(f"Publishing {repo}", total=None)
@@ -227,7 +231,7 @@ def _publish(folder: Path, repo: str, private: bool, dry_run: bool, progress: Pr
 
 
 def command() -> int:
-    """`main`, for a terminal: an output that cannot be written and Ctrl-C end it without a traceback."""
+    """Run `main` for a terminal, without a traceback on Ctrl-C or when stdout cannot be written."""
     environment.set_up_console()
     try:
         code = main()
@@ -235,8 +239,8 @@ def command() -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more goes there, not even at exit
-        return _refuse(f"the report cannot be written: {error.strerror}.", Exit.USAGE, as_json=False)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail
+        return _refuse(f"cannot write the report: {error.strerror}.", Exit.USAGE, as_json=False)
     return code
 
 

@@ -1,6 +1,6 @@
-"""What comparisons of a bundle's files came to, and the errors that a file or a net can end in.
+"""Results of comparing a bundle's files with its net, and the errors of files and nets.
 
-Imports no torch: the command line uses it in the process that no file from elsewhere is opened in.
+Must not import torch: the command line uses it in the process that opens no untrusted files.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +11,8 @@ from typing import Any
 
 from charts.text import Text, Words, said, visible
 
-MARGIN = 16.0  # over 50 seeds of each lesson the largest ratio is 4.5; soon after batch norm's start it was 8.4
-FAR = 1000.0  # times the training range
+MARGIN = 16.0  # the largest ratio over 50 seeds of each lesson is 4.5; 8.4 in the first steps of batch norm
+FAR = 1000.0  # scale of the "far" inputs, relative to the training range
 RULE = (
     "Weights equal to the last bit. Pickles and safetensors: outputs equal to the last bit. ONNX: each output at most"
     f" {MARGIN:g} times as far from the net in float64 as float32 has to be. That is torch's own largest distance over"
@@ -20,7 +20,7 @@ RULE = (
     " whichever is larger. NaN and infinities in the same places; the same classes from a classifier, but where"
     " float32's own error leaves them open."
 )
-MOST_TOLD = 300  # letters of a reason
+MAX_REASON_LENGTH = 300  # characters
 
 _AGREE = Text(
     "All {files} files, read back from disk, agree with the net in all {cases} comparisons.",
@@ -37,19 +37,19 @@ _LARGEST = Text(
 
 
 class BrokenFileError(ValueError):
-    """A file that does not hold what its name promises; `file` is its name, the message says why."""
+    """Missing, altered or invalid file. The message is `file`, its name, followed by the reason `why`."""
 
     def __init__(self, file: str, why: str) -> None:
-        # Parsers quote what they stumble over: it may not take up a page, nor pass for a sentence of ours.
-        self.file, self.why = file, why if len(why) <= MOST_TOLD else f"{why[:MOST_TOLD]} …"
+        # Parser messages quote the file: limit their length, and escape control characters, which could forge output.
+        self.file, self.why = file, why if len(why) <= MAX_REASON_LENGTH else f"{why[:MAX_REASON_LENGTH]} …"
         super().__init__(visible(f"{file} {self.why}"))
 
     def __reduce__(self) -> tuple[type["BrokenFileError"], tuple[str, str]]:
-        return type(self), (self.file, self.why)  # or it could not leave the process that read the file
+        return type(self), (self.file, self.why)  # needed to unpickle it in another process
 
 
 class ExportError(RuntimeError):
-    """A net that cannot be written faithfully; the message says which and why, `told` in both languages."""
+    """Net that cannot be exported. The message gives the reason, `told` is the message in both languages."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -59,37 +59,37 @@ class ExportError(RuntimeError):
 
 
 class ForeignFolderError(ValueError):
-    """A file in the place of a bundle that is no part of one, and so is not replaced."""
+    """File that does not belong to a bundle, in a folder that a bundle would replace."""
 
 
 class NonFiniteError(ValueError):
-    """A net with weights or metrics that are not finite numbers."""
+    """Net with NaN or infinite weights or metrics; `told` is the message in both languages."""
 
     def __init__(self, told: Words) -> None:
         super().__init__(said(told, "en"))
         self.told = told
 
 
-_told: ContextVar[Callable[[str], None]] = ContextVar("_told", default=lambda file: None)
+_parse_hook: ContextVar[Callable[[str], None]] = ContextVar("_parse_hook", default=lambda file: None)
 
 
 @contextmanager
-def telling(tell: Callable[[str], None]) -> Iterator[None]:
-    """Within, `tell` is called with the name of each file that is about to be parsed: it may end the process."""
-    token = _told.set(tell)
+def parse_hook(hook: Callable[[str], None]) -> Iterator[None]:
+    """Context in which `hook` is called with the name of each file before it is parsed, which may end the process."""
+    token = _parse_hook.set(hook)
     try:
         yield
     finally:
-        _told.reset(token)
+        _parse_hook.reset(token)
 
 
 @contextmanager
-def blaming(file: str, what: str) -> Iterator[None]:
-    """Whatever is raised within becomes a BrokenFileError of that file.
+def wrap_errors(file: str, what: str) -> Iterator[None]:
+    """Context in which any exception is reraised as a BrokenFileError of `file`, with `what` before its message.
 
-    A file from elsewhere can make a parser, torch or onnxruntime trip in any way; it is the file that is wrong.
+    An untrusted file can cause any kind of exception in a parser, torch or onnxruntime.
     """
-    _told.get()(file)
+    _parse_hook.get()(file)
     try:
         yield
     except (BrokenFileError, NonFiniteError):
@@ -101,14 +101,14 @@ def blaming(file: str, what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Case:
-    """One file on one batch of inputs.
+    """Comparison of one file with the net on one batch of inputs.
 
-    `max_abs` is the largest difference from the live net's outputs. At the output that is worst by its own bound,
-    `measured` is the distance from what must be met, and `bound` is how large it may be: the distance from the net
-    in float64 for ONNX, that from the net itself, and 0, for the other files. All three are None where outputs cannot
-    be subtracted, and for the cases that compare no outputs: "tensors", the weights in the file, byte for byte;
-    "mode", whether a whole model was saved in eval mode; "metadata", what an ONNX file says of itself.
-    `why` is the reason for the verdict, in words.
+    `max_abs` is the largest absolute difference from the net's outputs. `measured` and `bound` are the error and its
+    limit at the output with the largest ratio of the two: for ONNX the distance from the net in float64, for other
+    files the distance from the net itself, with limit 0. All three are None if outputs cannot be subtracted, and
+    for the cases that compare no outputs: "tensors", the weights in the file, byte for byte; "mode", whether a whole
+    model was saved in eval mode; "metadata", the metadata_props of an ONNX file.
+    `why` is the reason for the verdict.
     """
 
     file: str
@@ -121,23 +121,23 @@ class Case:
     why: str
 
     @classmethod
-    def of_words(cls, file: str, case: str, wrong: str, right: str = "") -> "Case":
-        """A case that compares no outputs: `wrong` says what is wrong with it, and if that is empty, `right` holds."""
+    def from_check(cls, file: str, case: str, wrong: str, right: str = "") -> "Case":
+        """Case that compares no outputs. It fails with the reason `wrong`, or passes with `right` if that is empty."""
         return cls(file, case, (), None, None, None, not wrong, wrong or right)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Case":
-        """The case that `asdict` made JSON of."""
+        """Create a case from its JSON, as `asdict` returns it."""
         return cls(**{**values, "shape": tuple(values["shape"])})
 
     @property
     def share(self) -> float:
-        """How much of its bound the case takes up; 0 if there is nothing to measure."""
+        """Ratio of `measured` to `bound`; 0 if either is 0 or None."""
         return self.measured / self.bound if self.measured and self.bound else 0.0
 
 
 def grouped(unchecked: Mapping[str, str]) -> str:
-    """The files that could not be checked, by the reason, in a line."""
+    """One line with the unchecked files, grouped by reason."""
     reasons: dict[str, list[str]] = {}
     for name, why in sorted(unchecked.items()):
         reasons.setdefault(why, []).append(name)
@@ -146,7 +146,7 @@ def grouped(unchecked: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparisons of a net's files."""
+    """All comparisons of a net's files."""
 
     cases: tuple[Case, ...]
 
@@ -157,17 +157,17 @@ class Parity:
 
     @property
     def failed_files(self) -> list[str]:
-        """The files with a comparison that did not pass."""
+        """Names of the files with a failed comparison."""
         return list(dict.fromkeys(case.file for case in self.cases if not case.passed))
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """Verdict in one line."""
         return self.summary_text.en
 
     @property
     def summary_text(self) -> Text:
-        """`summary` in both languages; the reason for a failure is in English."""
+        """`summary` in both languages; reasons of failures are in English."""
         files = len({case.file for case in self.cases})
         if self.passed:
             return _AGREE.format(files=files, cases=len(self.cases))
@@ -177,7 +177,7 @@ class Parity:
 
     @property
     def differences(self) -> str:
-        """The largest differences that were measured, in a line."""
+        """Largest differences in one line."""
         return self.differences_text.en
 
     @property
@@ -186,12 +186,12 @@ class Parity:
         return _LARGEST.format(train=self.worst("train"), far=self.worst("far"), times=f"{FAR:g}")
 
     def worst(self, group: str) -> str:
-        """The largest difference in the cases of a group: "train" or "far"."""
+        """Largest difference in the cases of a group, "train" or "far", as a string."""
         worst = max((case.max_abs or 0.0 for case in self.cases if case.case.startswith(group)), default=0.0)
         return f"{worst:.1e}" if worst else "0"
 
     def to_dict(self) -> dict[str, Any]:
-        """The report for parity.json."""
+        """Content of parity.json."""
         return {
             "passed": self.passed,
             "summary": self.summary,

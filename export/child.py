@@ -1,8 +1,8 @@
-"""The process that opens files from elsewhere, seen from the one that asks it to.
+"""Client of the process that opens untrusted files, `export.confined`.
 
-Parsers of torch, numpy, onnx and onnxruntime are large, and a file may make one crash, or take all memory or time.
-That then ends another process (`export.confined`), whose limits the operating system keeps; here it is one sentence.
-Imports no torch: what is started here is all that needs it.
+A malicious file may crash the parsers of torch, numpy, onnx or onnxruntime, or exhaust memory or time. They run in a
+child process with limits set by the operating system; here the failure becomes an error message.
+Must not import torch: only the child process needs it.
 """
 
 import atexit
@@ -18,13 +18,13 @@ from charts.text import Text
 from export.cases import BrokenFileError, NonFiniteError
 
 ROOT = Path(__file__).parents[1]
-# s of a processor for each command. Ours take a fifth of a second, and training a run again at most a minute.
+# CPU seconds by command. Our own bundles take 0.2 s; retraining a run takes at most 60 s.
 SECONDS = {"inspect": 10, "verify": 60, "retrain": 300, "publish": 300}
-PATIENCE = 4.0  # times as long by the clock, on a machine that has other work
+WALL_FACTOR = 4.0  # wall-clock limit divided by the CPU limit, for busy machines
 
 
 class Child:
-    """A process of `export.confined`, which answers one request after another until one ends it."""
+    """Child process that runs `export.confined` and answers requests one at a time."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -41,19 +41,19 @@ class Child:
             raise RuntimeError(f"the process that reads files could not start (exit code {code})")
 
     def ask(self, command: str, path: Path) -> dict[str, Any]:
-        """What the command found in the file or folder. Raises BrokenFileError and NonFiniteError.
+        """Return the result of the command for a file or folder. Raises BrokenFileError and NonFiniteError.
 
-        A file that ends the process is a BrokenFileError too; after it, this object is of no more use.
+        A file that ends the process raises BrokenFileError as well; the object cannot be used afterwards.
         """
         seconds = SECONDS[command]
-        late = threading.Timer(PATIENCE * seconds, self._process.kill)
-        late.start()
+        timer = threading.Timer(WALL_FACTOR * seconds, self._process.kill)
+        timer.start()
         try:
-            return self._ask(command, path, seconds, late)
+            return self._ask(command, path, seconds, timer)
         finally:
-            late.cancel()
+            timer.cancel()
 
-    def _ask(self, command: str, path: Path, seconds: int, late: threading.Timer) -> dict[str, Any]:
+    def _ask(self, command: str, path: Path, seconds: int, timer: threading.Timer) -> dict[str, Any]:
         assert self._process.stdin
         assert self._process.stdout
         reading = path.name
@@ -63,22 +63,22 @@ class Child:
             for line in self._process.stdout:
                 answer = json.loads(line)
                 if "reading" not in answer:
-                    return _found(answer)
+                    return _parse_answer(answer)
                 reading = answer["reading"]
         except BrokenPipeError:
-            pass  # it has ended, and its exit code says how
+            pass  # the process has ended; its exit code tells the reason
         code = self._process.wait()
-        raise BrokenFileError(reading, _ended(code, seconds, late.finished.is_set()))
+        raise BrokenFileError(reading, _exit_reason(code, seconds, timer.finished.is_set()))
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process."""
         self._process.kill()
-        with self._process:  # which closes its pipes and waits
+        with self._process:  # closes its pipes and waits
             pass
 
 
@@ -86,8 +86,8 @@ _child: Child | None = None
 
 
 def ask(command: str, path: Path) -> dict[str, Any]:
-    """Have "verify", "retrain", "inspect" or "publish" look at a path, in a process of its own. See `Child.ask`."""
-    global _child  # starting one takes a second and a half, so that many bundles share it
+    """Run "verify", "retrain", "inspect" or "publish" on a path in the shared child process. See `Child.ask`."""
+    global _child  # shared, since starting a process takes 1.5 s
     if _child is None:
         _child = Child()
         atexit.register(close)
@@ -100,7 +100,7 @@ def ask(command: str, path: Path) -> dict[str, Any]:
 
 
 def close() -> None:
-    """End the process, if there is one."""
+    """Kill the shared child process, if it is running."""
     global _child
     if _child:
         atexit.unregister(close)
@@ -108,7 +108,7 @@ def close() -> None:
         _child = None
 
 
-def _found(answer: dict[str, Any]) -> dict[str, Any]:
+def _parse_answer(answer: dict[str, Any]) -> dict[str, Any]:
     match answer:
         case {"broken": str(file), "why": str(why)}:
             raise BrokenFileError(file, why)
@@ -117,11 +117,11 @@ def _found(answer: dict[str, Any]) -> dict[str, Any]:
         case {"found": dict(found)}:
             return found
         case _:
-            raise RuntimeError(f"the child answers {answer!r}")
+            raise RuntimeError(f"unexpected answer of the child process: {answer!r}")
 
 
-def _ended(code: int, seconds: int, late: bool) -> str:
-    if late or code == -getattr(signal, "SIGXCPU", 0):
+def _exit_reason(code: int, seconds: int, timed_out: bool) -> str:
+    if timed_out or code == -getattr(signal, "SIGXCPU", 0):
         return f"takes more than {seconds} s to read"
     why = signal.strsignal(-code) if code < 0 else f"exit code {code}"
     return f"ended the process that read it: {why}"

@@ -1,7 +1,7 @@
-"""The process that opens files from elsewhere: `python -m export.confined`, which `export.child` starts and asks.
+"""Process that opens untrusted files: `python -m export.confined`, started by `export.child`.
 
-Reads requests as lines of JSON on stdin, and answers on stdout: the name of each file that is about to be parsed, and
-then what was found. Nothing that it is sent or sends is a pickle.
+Reads requests as JSON lines from stdin. Writes to stdout, also as JSON lines, the name of each file before it is
+parsed, and then the result. Pickle is not used in either direction.
 """
 
 import base64
@@ -16,41 +16,41 @@ from typing import Any, TextIO
 from charts.text import both
 from export import inspection
 from export.bundle import Bundle
-from export.cases import BrokenFileError, NonFiniteError, blaming, telling
+from export.cases import BrokenFileError, NonFiniteError, parse_hook, wrap_errors
 from export.manifest import settings
 from export.verify import publishable, verify
 
-MEMORY = 2**30  # bytes beyond what the libraries take; a bundle of ours needs a tenth
+MEMORY = 2**30  # bytes, in addition to the imported libraries; a bundle of ours needs a tenth
 
 Found = dict[str, Any]
 
 
 def main() -> None:
-    """Answer until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks, which ends this one
+    """Answer requests until stdin is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and ends this one
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # From here on, what a library prints must be taken neither for an answer nor for a word of ours.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.dup2(nowhere, sys.stderr.fileno())
+    # Output that libraries print must not be mistaken for answers or for our own messages.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, sys.stderr.fileno())
     limit_memory()
     send(answers, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         limit_seconds(request["seconds"])
-        with telling(lambda file: send(answers, {"reading": file})):
+        with parse_hook(lambda file: send(answers, {"reading": file})):
             send(answers, answer(request["command"], Path(request["path"])))
 
 
 def send(answers: TextIO, value: Found) -> None:
-    """Send a line."""
+    """Write an answer as a JSON line."""
     print(json.dumps(value), file=answers, flush=True)
 
 
 def answer(command: str, path: Path) -> Found:
-    """What became of a request."""
+    """Run a command and return its result or error."""
     try:
-        with blaming(path.name, "cannot be checked"):
+        with wrap_errors(path.name, "cannot be checked"):
             return {"found": COMMANDS[command](path)}
     except BrokenFileError as error:
         return {"broken": error.file, "why": error.why}
@@ -94,7 +94,7 @@ COMMANDS: dict[str, Callable[[Path], Found]] = {
 
 
 def limit_memory() -> None:
-    """Take MEMORY beyond what is in use, and leave no core. Linux alone keeps such a limit."""
+    """Limit the address space to the current use plus MEMORY, and disable core dumps. Linux only."""
     if sys.platform == "linux":
         import resource
 
@@ -106,7 +106,7 @@ def limit_memory() -> None:
 
 
 def limit_seconds(seconds: int) -> None:
-    """Take so many more seconds of a processor; where no system keeps that, the process that asks keeps time."""
+    """Limit CPU time to `seconds` from now. Not on Windows, where the parent process's timer is the only limit."""
     if sys.platform != "win32":
         import resource
 

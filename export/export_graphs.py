@@ -1,4 +1,4 @@
-"""`python -m export.export_graphs`: write the ONNX graphs of all lessons' nets to `graphs/`."""
+"""Export the ONNX graphs of all lessons' nets to `graphs/`: `python -m export.export_graphs`."""
 
 import copy
 import itertools
@@ -17,8 +17,8 @@ from lab.training import Trainer
 from nets import TRAININGS
 
 
-def open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without its weights and sizes, for all nets of its architecture."""
+def without_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy of the graph without weights and sizes, valid for all nets of its architecture."""
     model = copy.deepcopy(model)
     for tensor in model.graph.initializer:
         empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[ANY] * len(tensor.dims))
@@ -30,7 +30,7 @@ def open_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def export_graphs(folder: Path = GRAPHS) -> None:
-    """Write the graph of every net of every lesson, whatever is chosen and switched, in place of those before."""
+    """Replace all graphs in `folder`, with one for every architecture that the lessons' settings can produce."""
     for path in folder.glob("*.onnx"):
         path.unlink()
     written: set[str] = set()
@@ -41,7 +41,7 @@ def export_graphs(folder: Path = GRAPHS) -> None:
                 if key in written:
                     continue
                 written.add(key)
-                model = open_sizes(export(learner.net, trainer.experiment.train.x))
+                model = without_sizes(export(learner.net, trainer.experiment.train.x))
                 onnx.helper.set_model_props(model, {ARCHITECTURE: key})
                 name = "-".join([lesson.key, learner.name, *chosen])
                 (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -49,7 +49,7 @@ def export_graphs(folder: Path = GRAPHS) -> None:
 
 
 def trainers(lesson: Training) -> Iterator[tuple[list[str], Trainer]]:
-    """A trainer of the lesson for every combination of what can be chosen and switched, and what differs from default.
+    """Yield a trainer for each combination of the lesson's choices and switches, with the non-default ones as text.
 
     The defaults come first.
     """

@@ -1,7 +1,7 @@
-"""The model files of a net: how each is written, and how it is read back into something that predicts.
+"""Writing the model files of a net, and reading them back as functions that predict.
 
-Files are written through memory, since torch.save to a path stores the file's name: equal nets give
-equal bytes. Only files that this program has made itself are unpickled.
+Files are serialized in memory, because torch.save to a path stores the file's name and equal nets must give equal
+bytes. Only files that this program wrote itself are unpickled.
 """
 
 import copy
@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from export import graph
-from export.cases import blaming
+from export.cases import wrap_errors
 from export.graph import inference_state, onnx_bytes
 from export.layout import ONNX
 from export.parity import Float32, Predict
@@ -31,7 +31,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model file that was read: what it predicts, its tensors, and what an ONNX file says of itself."""
+    """Model file that was read: its prediction function, its tensors, and the metadata_props of an ONNX file."""
 
     predict: Predict
     state: State
@@ -40,11 +40,11 @@ class Opened:
 
 
 def write(file: str, net: nn.Module, x: Tensor, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The model file of that name. `x` (N, features) is any input of the net's kind. Raises ExportError.
+    """Return the content of the model file named `file`. `x` (N, features) is any example input. Raises ExportError.
 
-    `metadata` is what an ONNX file says of itself; the other formats have no place for it.
+    `metadata` is stored in the metadata_props of net.onnx; the other formats ignore it.
     """
-    graph.refuse_what_cannot_be_saved(net, x)
+    graph.refuse_unsupported(net, x)
     net = copy.deepcopy(net).eval()
     for parameter in net.parameters():
         parameter.grad = None
@@ -59,28 +59,28 @@ def write(file: str, net: nn.Module, x: Tensor, metadata: Mapping[str, str] | No
         case "net.onnx":
             return onnx_bytes(net, x, metadata)
         case _:
-            raise ValueError(f"no such model file in a bundle: {file}")
+            raise ValueError(f"unknown model file: {file}")
 
 
 def saved(value: object) -> bytes:
-    """What torch.save writes."""
+    """Return `value` serialized with torch.save."""
     file = io.BytesIO()
     torch.save(value, file)
     return file.getvalue()
 
 
 def read(file: str, content: bytes, architecture: nn.Module) -> Opened:
-    """A model file that this program has made itself, ready to predict. Raises BrokenFileError.
+    """Open a model file that this program wrote itself. Raises BrokenFileError.
 
-    `architecture` is a net of the same classes and shapes; its weights are not used. Never to be called with a file
-    from elsewhere: a pickle can run any code, whatever classes are allowed. See `export.pickles` for those.
+    `architecture` is a net of the same classes and shapes; its weights are not used. Never call this with an untrusted
+    file: a pickle can run any code, whatever classes are allowed. See `export.pickles` for untrusted files.
     """
-    with blaming(file, "cannot be read"):
+    with wrap_errors(file, "cannot be read"):
         match file:
             case "net.pkl":
                 net = _unpickled(content, {type(module) for module in architecture.modules()})
                 if type(net) is not type(architecture):
-                    raise TypeError(f"it holds {type(net).__name__} and not {type(architecture).__name__}")
+                    raise TypeError(f"it contains a {type(net).__name__}, not a {type(architecture).__name__}")
                 training = any(module.training for module in net.modules())
                 return Opened(_torch_predict(net), net.state_dict(), training)
             case "net_params.pkl":
@@ -90,32 +90,32 @@ def read(file: str, content: bytes, architecture: nn.Module) -> Opened:
             case "net.onnx":
                 return read_onnx(content)
             case _:
-                raise ValueError("no such model file in a bundle")
-        # The state as it is in the file: the net would make float32 of whatever it is given.
+                raise ValueError("it is not a known model file")
+        # Keep the state as it is in the file: load_state_dict would convert its dtypes.
         return Opened(_torch_predict(_with_state(architecture, state).eval()), state)
 
 
-def same_tensors(file: str, found: State, wanted: State) -> str:
-    """Empty if the file's tensors have the names, dtypes, shapes and bytes of `wanted`; else the first difference."""
+def tensor_difference(file: str, found: State, wanted: State) -> str:
+    """Message with the first difference in names, dtypes, shapes or bytes of the tensors; empty if they are equal."""
     if file == ONNX:
         wanted = inference_state(wanted)
     if {*found} != {*wanted}:
-        return f"holds the tensors {list(found)} and not {list(wanted)}"
+        return f"contains the tensors {list(found)}, not {list(wanted)}"
     for name, tensor in wanted.items():
         got = found[name]
         if got.dtype != tensor.dtype or got.shape != tensor.shape:
-            return f"{name} is {got.dtype} {tuple(got.shape)} and not {tensor.dtype} {tuple(tensor.shape)}"
+            return f"{name} is {got.dtype} {tuple(got.shape)}, not {tensor.dtype} {tuple(tensor.shape)}"
         if got.numpy().tobytes() != tensor.detach().numpy().tobytes():
-            return f"{name} holds other numbers than the net"
+            return f"{name} differs from the net's values"
     return ""
 
 
-def refuse_packed(content: bytes) -> None:
-    """Raise ValueError for a zip that unpacks to more than it is: torch and numpy pack nothing, and a bomb would."""
+def refuse_compressed(content: bytes) -> None:
+    """Raise ValueError for a zip that unpacks to more than its size: torch and numpy store without compression."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > len(content):
-        raise ValueError(f"it unpacks to {size} bytes, more than it has")
+        raise ValueError(f"it unpacks to {size} bytes, more than its size")
 
 
 def _unpickled(content: bytes, classes: set[type[nn.Module]]) -> Any:
@@ -139,17 +139,17 @@ def _torch_predict(net: nn.Module) -> Predict:
 
 
 def read_onnx(content: bytes) -> Opened:
-    """An ONNX file of whatever net, ready to predict. Raises what its parser, onnxruntime and `parsed` raise."""
+    """Open the ONNX file of any net. Raises the errors of onnx, onnxruntime and `parsed`."""
     model = parsed(content)
     options = onnxruntime.SessionOptions()
-    # Else it looks at the bytes, and may read another model in them than onnx does.
+    # Otherwise onnxruntime detects the format from the bytes, and may read a different model than onnx does.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.intra_op_num_threads = 1  # small nets: threads cost more than they give
-    options.log_severity_level = 4  # what is wrong is raised
+    options.intra_op_num_threads = 1  # for small nets threads cost more time than they save
+    options.log_severity_level = 4  # errors are raised, not logged
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     ports = [[(port.name, port.type) for port in side] for side in (session.get_inputs(), session.get_outputs())]
     if ports != [[("x", "tensor(float)")], [("y", "tensor(float)")]]:
-        raise ValueError(f"it must take x and give y, both of float32, not {ports}")
+        raise ValueError(f"its input must be x and its output y, both of float32, not {ports}")
     state = _tensors(model)
 
     def predict(x: Float32) -> Float32:
@@ -160,30 +160,30 @@ def read_onnx(content: bytes) -> Opened:
 
 
 def tensors(content: bytes) -> State:
-    """The tensors of an ONNX file, of which nothing is run. Raises BrokenFileError."""
-    with blaming(ONNX, "cannot be read"):
+    """Return the tensors of an ONNX file without running it. Raises BrokenFileError."""
+    with wrap_errors(ONNX, "cannot be read"):
         return _tensors(parsed(content))
 
 
 def _tensors(model: onnx.ModelProto) -> State:
-    # numpy_helper's arrays may be read-only views, which torch would warn of.
+    # Copied, because torch warns about read-only arrays, which numpy_helper may return.
     return {
         tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor))) for tensor in model.graph.initializer
     }
 
 
-def words(content: bytes) -> dict[str, str]:
-    """What an ONNX file says of itself, in its metadata_props."""
+def metadata(content: bytes) -> dict[str, str]:
+    """Return the metadata_props of an ONNX file."""
     return {each.key: each.value for each in parsed(content).metadata_props}
 
 
-def other_graph(content: bytes, ours: bytes) -> str:
-    """Empty if an ONNX file is, but for weights and words, what the net exports to; else what is wrong with it.
+def graph_difference(content: bytes, ours: bytes) -> str:
+    """Message if an ONNX file differs from the net's export in more than weights and metadata; empty if it does not.
 
-    Outputs alone cannot tell: operators may be added that act only where nobody compares.
+    Comparing outputs is not sufficient: an added operator may act only on inputs that are not compared.
     """
     found, wanted = (_bare(each) for each in (content, ours))
-    return "" if found == wanted else "has other operators, versions or axes than the net exports to"
+    return "" if found == wanted else "differs from the export of the net in operators, versions or axes"
 
 
 def _bare(content: bytes) -> bytes:
@@ -196,51 +196,53 @@ def _bare(content: bytes) -> bytes:
     return bare
 
 
-def refuse_strangers(content: bytes) -> None:
-    """Raise ValueError for an ONNX file with an operator that no net of the lessons has: not to be run.
+def refuse_unknown_operators(content: bytes) -> None:
+    """Raise ValueError for an ONNX file with an operator that no net of the lessons uses, before it is run.
 
-    Others may draw random numbers, or make gigabytes of a few bytes.
+    Other operators may draw random numbers, or allocate gigabytes.
     """
-    strangers = {node.op_type for node in parsed(content).graph.node} - graph.known_operators()
-    if strangers:
-        raise ValueError(f"it needs {', '.join(sorted(strangers))}, which no net of the lessons has")
+    unknown = {node.op_type for node in parsed(content).graph.node} - graph.known_operators()
+    if unknown:
+        raise ValueError(f"it needs {', '.join(sorted(unknown))}, which no net of the lessons uses")
 
 
 def parsed(content: bytes) -> onnx.ModelProto:
-    """An ONNX file as its parts, of which nothing has been run. Raises ValueError for one that is not plain.
+    """Parse an ONNX file without running it. Raises ValueError if the model is not plain.
 
-    Plain is one file of operators that every runtime has: none of another domain than ai.onnx, none that is defined
-    in the file, holds a graph of its own or is in train mode; and no tensor that lies in another file or is an input.
-    Every byte is one that onnx reads: in others, another runtime may read another model.
+    A plain model runs in every runtime. All its operators are in the domain ai.onnx and not defined in the file, have
+    no subgraph and are not in train mode; none of its tensors is external or an input.
+    onnx must know all fields in the file, because another runtime might read a different model from unknown ones.
     """
     if content[4:8] == b"ORTM":
-        raise ValueError("it bears the mark of onnxruntime's own format, ORTM, and may be read as another model")
+        raise ValueError("it has the identifier ORTM of onnxruntime's own format and may be read as another model")
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise ValueError("it is no ONNX file") from error
+        raise ValueError("it is not an ONNX file") from error
     known = onnx.ModelProto()
     known.CopyFrom(model)
     known.DiscardUnknownFields()
     if known.ByteSize() != len(content):
-        raise ValueError(f"onnx reads {known.ByteSize()} of its {len(content)} bytes; the rest is of no known field")
+        raise ValueError(f"onnx reads {known.ByteSize()} of its {len(content)} bytes; the rest are unknown fields")
     main = model.graph
     for node in main.node:
         if node.domain not in ("", "ai.onnx"):
-            raise ValueError(f"it needs the operator {node.op_type} of {node.domain}, which is not plain ai.onnx")
+            raise ValueError(
+                f"it needs the operator {node.op_type} of {node.domain}, which is not in the domain ai.onnx"
+            )
         if any(each.HasField("g") or each.graphs for each in node.attribute):
-            raise ValueError(f"its operator {node.op_type} holds a graph of its own, which is not plain ai.onnx")
-        # Not left to the outputs: onnxruntime takes dropout out even where it is on, and other runtimes do not.
+            raise ValueError(f"its operator {node.op_type} contains a subgraph, which is not supported")
+        # Comparing outputs would miss this: onnxruntime removes active dropout, other runtimes do not.
         trains = any(each.name == "training_mode" and each.i for each in node.attribute)
         if trains or (node.op_type == "Dropout" and len(node.input) > 2):
             raise ValueError(f"its operator {node.op_type} is in train mode")
     if model.functions or main.sparse_initializer or model.training_info:
-        raise ValueError("it has operators, sparse tensors or a training of its own, which is not plain ai.onnx")
+        raise ValueError("it has local functions, sparse tensors or training info, which are not supported")
     if {port.name for port in main.input} & {tensor.name for tensor in main.initializer}:
-        raise ValueError("its weights are inputs too, and so no weights to rely on")
+        raise ValueError("its weights are also inputs, so a caller could replace them")
     constants = [tensor for node in main.node for each in node.attribute for tensor in (each.t, *each.tensors)]
     for tensor in (*main.initializer, *constants):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ValueError(f"its tensor {tensor.name} lies in another file, and is not looked for")
-    onnx.checker.check_model(model)  # for what is left out or makes no sense
+            raise ValueError(f"its tensor {tensor.name} is stored in another file, which is not supported")
+    onnx.checker.check_model(model)  # for missing or invalid parts
     return model

@@ -1,4 +1,4 @@
-"""What an ONNX file, or a bundle's, holds: `python -m export inspect`."""
+"""Contents of an ONNX file or a bundle: `python -m export inspect`."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,30 +9,30 @@ from export.cases import BrokenFileError, Case
 from export.manifest import Manifest
 from export.summary import Summary
 
-MOST_BYTES = 2**26  # of a lone file, which may be of a net that is none of ours
+MAX_BYTES = 2**26  # of a single ONNX file, which may contain any net
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What an ONNX file holds, how its own test ended if it carries one, and the manifest that it came with, if any."""
+    """Summary of an ONNX file, the result of the test in its metadata if any, and the manifest of its bundle if any."""
 
     summary: Summary
     test: Case | None
     manifest: Manifest | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The inspection for JSON."""
+        """The inspection as JSON-serializable data."""
         test = self.test and asdict(self.test)
         return {"onnx": self.summary.to_dict(), "test": test, "manifest": self.manifest}
 
 
 def inspect_file(path: Path) -> Inspection:
-    """An ONNX file of whatever name. Raises BrokenFileError."""
-    return _inspected(layout.read_file(path, path.name, most=MOST_BYTES), path.name, None)
+    """Inspect an ONNX file of any name. Raises BrokenFileError."""
+    return _inspected(layout.read_file(path, path.name, max_bytes=MAX_BYTES), path.name, None)
 
 
 def inspect_bundle(folder: Path) -> Inspection:
-    """A bundle, whose hashes are checked before its ONNX file is read. Raises BrokenFileError."""
+    """Inspect a bundle: check its hashes, then read its ONNX file. Raises BrokenFileError."""
     described, contents = manifest.read(folder)
     if layout.ONNX not in contents:
         raise BrokenFileError(layout.ONNX, f"is not among the files that {layout.MANIFEST} lists")

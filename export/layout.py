@@ -1,6 +1,6 @@
-"""What a bundle's folder holds, where to find one, and how to read a file that may be anything.
+"""File names in a bundle, the search for bundles in a folder, and safe reading of untrusted files.
 
-Imports no torch: the command line uses it in the process that no file from elsewhere is opened in.
+Must not import torch: the command line uses it in the process that opens no untrusted files.
 """
 
 import json
@@ -17,19 +17,19 @@ MANIFEST, GOLDEN, REPORT, PLOT = "manifest.json", "golden.npz", "parity.json", "
 README, SOURCE, PAGE = "README.md", "net.py", "try.html"
 FILES = {*MODEL_FILES, MANIFEST, GOLDEN, REPORT, PLOT, README, SOURCE, PAGE}
 
-MOST_BYTES = 2**24  # of a file; the largest that we write is a plot of a hundredth of them
+MAX_BYTES = 2**24  # of a file; the largest that we write, a plot, takes a hundredth of this
 
 
 def place(lesson: str, net: str, nets: list[str]) -> str:
-    """Where the bundle of that net belongs: KEY, or KEY/NET for a lesson of several nets."""
+    """Relative path of the bundle of a net: KEY, or KEY/NET for a lesson of several nets."""
     return lesson if len(nets) == 1 else f"{lesson}/{net}"
 
 
 def find(root: Path) -> list[Path]:
-    """The folders of the bundles under `root`, in order, `root` itself among them.
+    """Sorted folders of the bundles under `root`, including `root` itself.
 
-    A folder with a model file counts, so that a lost manifest is noticed, and so does a link to a folder:
-    what lies deeper behind it is not looked for. Hidden folders do not count: those of bundles being written are.
+    A folder with a model file counts as a bundle, so that a missing manifest is reported. So does a symbolic link to
+    a folder, which is not searched. Hidden folders are skipped: they hold bundles that are being written.
     """
     marks = {MANIFEST, *MODEL_FILES}
     paths = list(root.rglob("*"))
@@ -40,17 +40,17 @@ def find(root: Path) -> list[Path]:
     )
 
 
-def read_file(path: Path, name: str, size: int | None = None, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file, which is told of as `name`. Raises BrokenFileError.
+def read_file(path: Path, name: str, size: int | None = None, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file. Raises BrokenFileError, with `name` as the file's name.
 
-    Its size is compared with `size`, if given, and with `most` before a byte is read. A pipe would never end, nor
-    would some files of /proc, whose size is 0.
+    The file's size is compared with `size`, if given, and with `max_bytes` before it is read. Other kinds of files
+    are refused: reading a pipe, or some files in /proc whose size is 0, might never end.
     """
     try:
-        # Nothing that opening would wait for. A link is followed: the Hub's own cache consists of links.
+        # Non-blocking, because opening a pipe would wait. Links are followed: the Hub's cache consists of links.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
-            content = _read(descriptor, name, size, most)
+            content = _read(descriptor, name, size, max_bytes)
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
@@ -60,14 +60,14 @@ def read_file(path: Path, name: str, size: int | None = None, most: int = MOST_B
     return content
 
 
-def _read(descriptor: int, name: str, size: int | None, most: int) -> bytes:
+def _read(descriptor: int, name: str, size: int | None, max_bytes: int) -> bytes:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
-        raise BrokenFileError(name, "is no file")
+        raise BrokenFileError(name, "is not a regular file")
     if size is not None and found.st_size != size:
         raise BrokenFileError(name, f"has {found.st_size} bytes and not {size}")
-    if found.st_size > most:
-        raise BrokenFileError(name, f"has {found.st_size} bytes and may have {most}")
+    if found.st_size > max_bytes:
+        raise BrokenFileError(name, f"has {found.st_size} bytes, more than the maximum of {max_bytes}")
     content = b""
     while len(content) < found.st_size and (more := os.read(descriptor, found.st_size - len(content))):
         content += more
@@ -77,28 +77,29 @@ def _read(descriptor: int, name: str, size: int | None, most: int) -> bytes:
 
 
 def from_json(content: bytes | str) -> Any:
-    """The value of a JSON text as the standard has it (RFC 8259), of which json.loads takes more. Raises ValueError.
+    """Parse JSON by RFC 8259, more strictly than json.loads. Raises ValueError.
 
-    No key may come twice: readers differ in which one counts. No number may be one that JSON or float64 does not have.
+    Duplicate keys are refused, because parsers differ in which one they use. So are numbers that JSON or float64
+    cannot represent.
     """
     text = content.decode("utf-8") if isinstance(content, bytes) else content
-    return json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_constant, parse_float=_finite)
+    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite)
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f"the key {twice!r} comes twice")
+        raise ValueError(f"the key {twice!r} is a duplicate")
     return made
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{text} is larger than a number can be")
+        raise ValueError(f"{text} is out of range for float64")
     return value

@@ -1,4 +1,4 @@
-"""A bundle's manifest.json: what the net is, and the size and hash of every file. No dates, no paths."""
+"""A bundle's manifest.json: description of the net, and size and hash of every file. No timestamps, no paths."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from charts.text import Language, both
 from export import VERSION, layout
-from export.cases import BrokenFileError, blaming
+from export.cases import BrokenFileError, wrap_errors
 from export.graph import inference_state
 from export.parity import Reference
 from lab.experiment import Learner, Scaling
@@ -29,12 +29,12 @@ from lab.training import Trainer
 from nets import TRAININGS, read_recipe
 
 NAME = layout.MANIFEST
-FORMAT = 3  # what is written; OLDER is read as well
-OLDER = 2  # has settings and seed in place of a recipe
-SAMPLE = "train_17"  # the golden case that the manifest and net.onnx hold, so that either can be tested by itself
+FORMAT = 3  # of manifests that are written; OLDER can be read as well
+OLDER = 2  # with settings and seed instead of a recipe
+SAMPLE = "train_17"  # golden case that is included in the manifest and in net.onnx, to test them without other files
 
-MOST_FILES = 100
-MOST_LETTERS = 300  # of a file's name; disks take fewer
+MAX_FILES = 100
+MAX_NAME_LENGTH = 300  # of a file; file systems allow fewer characters
 
 Manifest = dict[str, Any]
 
@@ -46,9 +46,9 @@ def describe(
     sample: Reference,
     language: Language = "en",
 ) -> Manifest:
-    """All but the files. `sample` is what the net says to SAMPLE's inputs, and how far another runtime may be off.
+    """The manifest without its files and digest. `sample` holds inputs, outputs and tolerances of the case SAMPLE.
 
-    `version` and `language` are those of the texts that lie beside the model files.
+    `version` and `language` describe the text files of the bundle.
     """
     net, lesson, experiment = learner.net, trainer.lesson, trainer.experiment
     return {
@@ -97,7 +97,7 @@ def describe(
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
             "numpy": np.__version__,
-            "matplotlib": version("matplotlib"),  # whose import takes long
+            "matplotlib": version("matplotlib"),  # not imported, because that is slow
         },
         "sample": {
             "x": sample.x.tolist(),
@@ -108,7 +108,7 @@ def describe(
 
 
 def recipe(described: Manifest) -> Recipe:
-    """The recipe of the run, of a manifest of any format. Raises BrokenFileError."""
+    """Recipe of the run, from a manifest of any format. Raises BrokenFileError."""
     try:
         if described["format"] == FORMAT:
             made = read_recipe(described["recipe"])
@@ -124,13 +124,13 @@ def recipe(described: Manifest) -> Recipe:
 
 
 def settings(described: Manifest) -> Mapping[str, Any]:
-    """The settings of the run by name, of a manifest of any format."""
+    """Settings of the run by name, from a manifest of any format."""
     made: Mapping[str, Any] = described["settings"] if described["format"] == OLDER else described["recipe"]["settings"]
     return made
 
 
-def as_older(described: Manifest) -> Manifest:
-    """The same as a manifest of format OLDER has it."""
+def to_older_format(described: Manifest) -> Manifest:
+    """Convert a manifest to format OLDER."""
     older = {key: value for key, value in described.items() if key != "recipe"}
     own = settings(described)
     return {**older, "format": OLDER, "settings": own, "seed": own["seed"]}
@@ -141,13 +141,13 @@ def _scaling(scaling: Scaling | None) -> dict[str, Any] | None:
 
 
 def own_metrics(net: str, nets: int, metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of the net itself: of a run of several, those that begin with its name."""
+    """Metrics of one net: in a run of several nets, those whose names start with the net's name."""
     prefix = f"{net} " if nets > 1 else ""
     return {name: value for name, value in metrics.items() if name.startswith(prefix)}
 
 
 def metadata(described: Manifest) -> dict[str, str]:
-    """What net.onnx says of itself in its metadata_props: all that `describe` gives, texts as they are, else JSON."""
+    """The metadata_props of net.onnx: all values of `describe`, strings unchanged and others as JSON."""
     rest = {key: value for key, value in described.items() if key not in ("files", "digest")}
     return {key: each if isinstance(each, str) else _compact(each) for key, each in rest.items()}
 
@@ -157,7 +157,7 @@ def _compact(value: object) -> str:
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """One hash of the tensors that a prediction depends on: names, dtypes, shapes and bytes."""
+    """SHA-256 hash of the names, dtypes, shapes and bytes of the tensors used in inference."""
     digest = hashlib.sha256()
     for name, tensor in sorted(inference_state(state).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -166,7 +166,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def write(manifest: Manifest, folder: Path) -> Manifest:
-    """Seal the folder: manifest.json with the size and hash of every file that is in it, and its own digest."""
+    """Write manifest.json with the size and hash of every file in the folder and its own digest, and return it."""
     contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     files = {name: {"size": len(content), "sha256": _sha256(content)} for name, content in contents.items()}
     sealed = {**manifest, "files": files}
@@ -176,20 +176,20 @@ def write(manifest: Manifest, folder: Path) -> Manifest:
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
-    """JSON for people and programs: indented, UTF-8, with nothing that JSON does not have."""
+    """Indented UTF-8 JSON. Raises ValueError for NaN and infinity."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
-    """The hash of all that a manifest says, but for this hash itself."""
+    """SHA-256 hash of a manifest without its digest."""
     rest = {key: value for key, value in manifest.items() if key != "digest"}
     return _sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode())
 
 
 def read(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """The folder's manifest, and the content of each file that it lists. Raises BrokenFileError.
+    """Return the folder's manifest and the content of each file that it lists. Raises BrokenFileError.
 
-    No content is given out before its size and hash are right, and none that the manifest does not list.
+    The size and hash of each file are verified first. Files that the manifest does not list are refused.
     """
     manifest = _parse(layout.read_file(folder / NAME, NAME))
     contents = {name: _checked(folder, name, entry) for name, entry in manifest["files"].items()}
@@ -200,15 +200,15 @@ def read(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
 
 
 def _parse(content: bytes) -> Manifest:
-    with blaming(NAME, "is no manifest"):
+    with wrap_errors(NAME, "is not a manifest"):
         manifest = layout.from_json(content)
         if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
             raise BrokenFileError(NAME, "was altered: its digest does not match its content")
     if type(manifest.get("format")) is not int or manifest["format"] not in (OLDER, FORMAT):
         raise BrokenFileError(NAME, f"must be of format {OLDER} or {FORMAT}, not {manifest.get('format')!r}")
     files = manifest.get("files")
-    if not isinstance(files, dict) or len(files) > MOST_FILES or not all(map(_is_entry, files.items())):
-        raise BrokenFileError(NAME, "must list files as plain names, each with its size and sha256")
+    if not isinstance(files, dict) or len(files) > MAX_FILES or not all(map(_is_entry, files.items())):
+        raise BrokenFileError(NAME, "must list files as plain names, each with size and sha256")
     if "golden.npz" not in files or not {*layout.MODEL_FILES} & {*files}:
         raise BrokenFileError(NAME, "must list golden.npz and a model file")
     if not isinstance(manifest.get("metrics"), dict):
@@ -218,9 +218,9 @@ def _parse(content: bytes) -> Manifest:
 
 def _is_entry(item: tuple[str, Any]) -> bool:
     name, entry = item
-    # No path, and nothing that only some systems take for one: backslash, drive letter, NUL.
+    # No path on any system: no backslash, no drive letter, no NUL.
     plain = Path(name).name == name and name not in ("", "..", NAME) and not {*name} & {*"\\:\0"}
-    plain = plain and name.isprintable() and len(name) <= MOST_LETTERS
+    plain = plain and name.isprintable() and len(name) <= MAX_NAME_LENGTH
     listed = isinstance(entry, dict) and type(entry.get("size")) is int and isinstance(entry.get("sha256"), str)
     return plain and listed
 
@@ -228,31 +228,31 @@ def _is_entry(item: tuple[str, Any]) -> bool:
 def _checked(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
     content = layout.read_file(folder / name, name, entry["size"])
     if _sha256(content) != entry["sha256"]:
-        raise BrokenFileError(name, "was altered: its sha256 is not that of the manifest")
+        raise BrokenFileError(name, "was altered: its sha256 does not match the manifest")
     return content
 
 
-# What the program's texts call things: another version may have other words, and of them nothing is claimed.
-_WORDS = {"version", "title", "label", "architecture", "features", "unit"}
-_NO_CLAIMS = {"files", "digest", "versions", "sample"}  # checked by themselves
+# Keys of texts, which are not checked in manifests of other versions, since their wording may differ.
+_TEXT_KEYS = {"version", "title", "label", "architecture", "features", "unit"}
+_CHECKED_SEPARATELY = {"files", "digest", "versions", "sample"}
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,40}")
 
 
 def check(found: Manifest, made: Manifest) -> bool:
-    """Hold what a manifest claims against `made`, which was described anew; whether its words could be checked too.
+    """Compare a manifest with the regenerated one, `made`, and return whether its texts were compared as well.
 
-    Raises BrokenFileError. A manifest of another version is held to what is no matter of words. Numbers may be off by
-    another processor's rounding.
+    Raises BrokenFileError. Texts are skipped if the manifest is of another version. Numbers may differ by the rounding
+    of other processors.
     """
     if found["format"] == OLDER:
-        made = as_older(made)
-    version = found.get("version", "")  # 0.5.0 and older do not give it
+        made = to_older_format(made)
+    version = found.get("version", "")  # missing in 0.5.0 and older
     if not isinstance(version, str) or not re.fullmatch(f"({_VERSION.pattern})?", version):
         raise BrokenFileError(NAME, f"must give a version, not {str(version)[:40]!r}")
     same: bool = version == made["version"] and found["format"] == FORMAT
-    wrong = _difference(found, made, _NO_CLAIMS if same else _NO_CLAIMS | _WORDS, exactly=same)
+    wrong = _difference(found, made, _CHECKED_SEPARATELY if same else _CHECKED_SEPARATELY | _TEXT_KEYS, exactly=same)
     if wrong:
-        raise BrokenFileError(NAME, f"claims another {wrong} than its lesson, settings and weights have")
+        raise BrokenFileError(NAME, f"gives a value of {wrong} that does not match its lesson, settings and weights")
     versions = found.get("versions")
     if not isinstance(versions, dict) or not all(map(_is_version, versions.items())):
         raise BrokenFileError(NAME, "must give the version of each library")
@@ -266,7 +266,7 @@ def _is_version(item: tuple[str, Any]) -> bool:
 
 
 def _difference(found: Any, made: Any, skipped: Set[str], *, exactly: bool, where: str = "") -> str:
-    """Where two values of JSON differ, as a dotted path; empty if nowhere. `exactly` allows for no further keys."""
+    """Dotted path of the first difference between two JSON values, or empty. `exactly` refuses additional keys."""
     if isinstance(made, Mapping):
         if not isinstance(found, Mapping):
             return where
@@ -283,7 +283,7 @@ def _difference(found: Any, made: Any, skipped: Set[str], *, exactly: bool, wher
         pairs = zip(found, made, strict=True)
         return next(filter(None, (_difference(*pair, skipped, exactly=exactly, where=where) for pair in pairs)), "")
     if isinstance(made, float):
-        # What a processor rounds otherwise adds up in a metric, but hardly in the data.
+        # Rounding differences between processors accumulate in metrics, but hardly in the data.
         relative = 1e-3 if where.startswith("metrics.") else 1e-5
         alike = type(found) is float and math.isclose(found, made, rel_tol=relative, abs_tol=1e-6)
         return "" if alike else where

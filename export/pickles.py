@@ -1,8 +1,8 @@
-"""What a file of torch.save holds, told without unpickling it: its operations are held against those of our own.
+"""Reading files of torch.save without unpickling: their pickle operations are compared with those of our own file.
 
-A pickle is a program. That torch.load(weights_only=True) runs only what it allows does not make one harmless: with a
-net's classes allowed, functions of torch's own list set attributes of torch itself, and end in code of the file's
-choice. So no file from elsewhere is unpickled. One that torch.save wrote of the same value has the same operations.
+A pickle is a program, and torch.load(weights_only=True) does not make it harmless: if a net's classes are allowed,
+functions that torch allows by default can set attributes of torch itself, and then run arbitrary code. Untrusted files
+are therefore never unpickled. A file that torch.save wrote from an equal value has the same operations.
 """
 
 import io
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What may be another than in our own file: a tensor's numbers, and of which kind they are.
+# Storage types, which may differ from our own file, as may the values of tensors.
 STORAGES = {
     "torch DoubleStorage": torch.float64,
     "torch FloatStorage": torch.float32,
@@ -23,28 +23,28 @@ STORAGES = {
     "torch IntStorage": torch.int32,
 }
 _MEMO = {"PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # the names that pickles of protocol 2 write
-_MOST = 4096  # bytes that a pickle may be longer than our own
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # module names in pickles of protocol 2
+_MAX_EXTRA_BYTES = 4096  # by which a pickle may exceed the length of our own
 
 Operation = tuple[str, Any]
 _NONE: Operation = ("", None)
 
 
-class OtherOperationsError(ValueError):
-    """A pickle of other operations than torch.save writes here; the message says where they differ."""
+class OperationMismatchError(ValueError):
+    """Pickle whose operations differ from those that torch.save writes here; the message gives the difference."""
 
 
 def tensors(content: bytes, ours: bytes, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors in a file of torch.save, by the names of `state`, with the dtypes that the file has.
+    """Return the tensors in a file of torch.save, under the names of `state` and with the dtypes of the file.
 
-    `ours` is what torch.save makes here of a value of the same classes and shapes, and `state` its tensors, in order.
-    Raises OtherOperationsError, and ValueError for a file that is not of torch.save at all.
+    `ours` is a file that torch.save writes here for a value of the same classes and shapes; `state` is its state_dict.
+    Raises OperationMismatchError, and ValueError if torch.save cannot have written the file.
     """
     found, own = _records(content), _records(ours)
     kinds = _same_operations(found.get("data.pkl", b""), own["data.pkl"])
     if {*own} != {*found}:
         differing = sorted({*own} ^ {*found})
-        raise OtherOperationsError(f"it holds other records than torch.save writes: {', '.join(differing)}")
+        raise OperationMismatchError(f"its records differ from those that torch.save writes: {', '.join(differing)}")
     made = {}
     for number, (name, tensor) in enumerate(state.items()):
         key = f"data/{number}"
@@ -58,50 +58,50 @@ def tensors(content: bytes, ours: bytes, state: Mapping[str, Tensor]) -> dict[st
 
 
 def _records(content: bytes) -> dict[str, bytes]:
-    """The records that loading depends on, as torch.load's own reader finds them: two readers of zip may differ."""
-    if content[:4] != b"PK\x03\x04":  # else torch.load takes the file for a bare pickle
-        raise ValueError("it is no zip archive, as torch.save writes them")
+    """Records used in loading, read by torch.load's own zip reader, because other readers may find different ones."""
+    if content[:4] != b"PK\x03\x04":  # otherwise torch.load treats the file as a bare pickle
+        raise ValueError("it is not a zip archive as written by torch.save")
     reader = torch._C.PyTorchFileReader(io.BytesIO(content))
     names = [name for name in reader.get_all_records() if not name.startswith(".") and name != "version"]
     if sum(map(reader.get_record_size, names)) > len(content):
-        raise ValueError("it unpacks to more bytes than it has")
+        raise ValueError("it unpacks to more bytes than its size")
     records = {name: reader.get_record(name) for name in names}
     if records.pop("byteorder", b"little") != b"little":
-        raise ValueError("its numbers are of another byte order")
+        raise ValueError("its byte order is not little-endian")
     return records
 
 
 def _same_operations(found: bytes, ours: bytes) -> dict[torch.dtype, torch.dtype]:
-    """By dtype in our own pickle, that in the other. Raises OtherOperationsError at the first other difference."""
-    if len(found) > len(ours) + _MOST:
-        raise OtherOperationsError(f"its pickle has {len(found)} bytes, where torch.save writes {len(ours)}")
+    """Map each dtype in our pickle to that in the other. Raises OperationMismatchError for any other difference."""
+    if len(found) > len(ours) + _MAX_EXTRA_BYTES:
+        raise OperationMismatchError(f"its pickle has {len(found)} bytes, where torch.save writes {len(ours)}")
     allowed = {argument for name, argument in _operations(ours) if name == "GLOBAL"}
     kinds: dict[torch.dtype, torch.dtype] = {}
-    memo: dict[int, int] = {}  # by number in ours: the numbers are free, as long as each stands for the same
-    taken: dict[int, int] = {}
+    memo: dict[int, int] = {}  # from our memo index to theirs: any one-to-one mapping is valid
+    inverse: dict[int, int] = {}
     other = _operations(found)
     for number, (name, argument) in enumerate(_operations(ours), 1):
         theirs, value = next(other, _NONE)
         if theirs == "GLOBAL" and value not in allowed | STORAGES.keys():
             module, _, attribute = value.partition(" ")
             named = f"{_PYTHON_2.get(module, module)}.{attribute}"
-            raise OtherOperationsError(f"it names {named}, which is no part of the net")
+            raise OperationMismatchError(f"it names {named}, which does not belong to the net")
         if theirs == name == "GLOBAL" and {argument, value} <= STORAGES.keys():
             kinds[STORAGES[argument]] = STORAGES[value]
         elif theirs == name and name in _MEMO:
             a, b = int(argument), int(value)
-            if memo.setdefault(a, b) != b or taken.setdefault(b, a) != a:
-                raise OtherOperationsError(f"operation {number} of its pickle takes another value from the memo")
+            if memo.setdefault(a, b) != b or inverse.setdefault(b, a) != a:
+                raise OperationMismatchError(f"operation {number} of its pickle uses another memo entry")
         elif (theirs, value) != (name, argument):
-            other_than = "has another argument" if theirs == name else f"is {theirs or 'missing'}, and not {name}"
-            raise OtherOperationsError(f"operation {number} of its pickle {other_than}")
+            why = "has another argument" if theirs == name else f"is {theirs or 'missing'}, not {name}"
+            raise OperationMismatchError(f"operation {number} of its pickle {why}")
     if next(other, None) is not None:
-        raise OtherOperationsError("its pickle does not end where torch.save ends it")
+        raise OperationMismatchError("its pickle is longer than that of torch.save")
     return kinds
 
 
 def _operations(pickle: bytes) -> Iterator[Operation]:
-    """The operations of a pickle and their arguments, none of which is run; the last is STOP, at the end of it."""
+    """Yield the operations of a pickle as (opcode name, argument) without running them; _NONE for data after STOP."""
     end = 0
     for code, argument, position in pickletools.genops(pickle):
         yield code.name, argument

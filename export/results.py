@@ -1,4 +1,4 @@
-"""What became of a command, bundle by bundle: its exit code, as JSON, and in words and tables for people."""
+"""Results of a command by bundle: exit code, JSON, and text for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,11 +12,11 @@ from export import terminal
 from export.cases import BrokenFileError, Case, NonFiniteError, Parity, grouped
 from export.publish import Publication
 
-MOST_LETTERS = 200  # of a text in a file, in a table
+MAX_CELL_LENGTH = 200  # characters of a text from a file, in a table
 
 
 class Exit(IntEnum):
-    """How the command ends. HUB: the Hub, or the way to it, did not do what `publish` asked."""
+    """Exit codes. HUB: a request to the Hub failed."""
 
     OK = 0
     USAGE = 1
@@ -28,7 +28,7 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Checked:
-    """A bundle's metrics, how its files compare with the net, and by file, why some could not be checked."""
+    """Metrics of a bundle, the comparison of its files with the net, and unchecked files with the reasons."""
 
     metrics: Mapping[str, float]
     parity: Parity
@@ -36,13 +36,13 @@ class Checked:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Checked":
-        """What `export.child` found."""
+        """Create from the result of `export.child`."""
         return cls(found["metrics"], Parity(tuple(map(Case.from_dict, found["cases"]))), found["unchecked"])
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What an ONNX file holds, how its own test ended if it carries one, and the manifest that it came with, if any."""
+    """Summary of an ONNX file, the result of the test in its metadata if any, and the manifest of its bundle if any."""
 
     onnx: Mapping[str, Any]
     test: Case | None
@@ -50,7 +50,7 @@ class Inspected:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Inspected":
-        """What `export.child` found."""
+        """Create from the result of `export.child`."""
         return cls(found["onnx"], found["test"] and Case.from_dict(found["test"]), found["manifest"])
 
 
@@ -59,14 +59,14 @@ Found = Checked | Publication | Inspected | BrokenFileError | NonFiniteError
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one bundle or file: what was found in it, what is published of it, or the error it ended in."""
+    """Result for one bundle or file: its contents, its upload, or an error."""
 
     folder: Path
     found: Found
 
     @property
     def exit(self) -> Exit:
-        """The exit code, if this were all."""
+        """Exit code of this result alone."""
         match self.found:
             case Checked():
                 return Exit.OK if self.found.parity.passed else Exit.PARITY
@@ -80,7 +80,7 @@ class Result:
                 return Exit.NON_FINITE
 
     def to_dict(self) -> dict[str, Any]:
-        """The result for JSON."""
+        """The result as JSON-serializable data."""
         report: dict[str, Any] = {"folder": str(self.folder), "exit": int(self.exit)}
         match self.found:
             case Checked(metrics=metrics, parity=parity, unchecked=unchecked):
@@ -94,19 +94,19 @@ class Result:
 
 
 def worst(results: Sequence[Result]) -> Exit:
-    """The exit code for all: what most needs a person first."""
+    """Exit code of several results: the most severe one."""
     order = (Exit.BROKEN, Exit.NON_FINITE, Exit.PARITY, Exit.OK)
     return min((result.exit for result in results), key=order.index)
 
 
 def print_all(results: Sequence[Result]) -> None:
-    """Each result in full."""
+    """Print each result with all details."""
     for result in results:
         _print(result)
 
 
 def print_overview(results: Sequence[Result]) -> None:
-    """Several bundles that were verified: a row each, and in full only what is wrong with them."""
+    """Print one row per verified bundle, and the reasons for failures."""
     columns = (Column("bundle", overflow="fold"), "comparisons", "max |difference|", "far", "of the bound", "verdict")
     rows = []
     for result in results:
@@ -121,17 +121,17 @@ def print_overview(results: Sequence[Result]) -> None:
     terminal.table(columns, rows)
     wrong = [result for result in results if result.exit is not Exit.OK]
     for result in wrong:
-        terminal.line(f"{result.folder}: {_told(result.found)}", style="red")
+        terminal.line(f"{result.folder}: {_message(result.found)}", style="red")
     terminal.line(f"{len(results) - len(wrong)} of {len(results)} bundles agree with their nets.")
     reasons: dict[str, list[Result]] = {}
     for result in results:
         if isinstance(result.found, Checked) and result.found.unchecked:
             reasons.setdefault(grouped(result.found.unchecked), []).append(result)
-    for told, alike in reasons.items():
-        terminal.line(f"Not checked in {len(alike)} of them: {told}.")
+    for reason, bundles in reasons.items():
+        terminal.line(f"Not checked in {len(bundles)} of them: {reason}.")
 
 
-def _told(found: Found) -> str:
+def _message(found: Found) -> str:
     return found.parity.summary if isinstance(found, Checked) else str(found)
 
 
@@ -179,21 +179,21 @@ def _print_inspected(found: Inspected) -> None:
     for each in onnx["operators"]:
         weights = _short(", ".join(f"{name} {_sizes(shape)}" for name, shape in each["weights"].items()))
         rows.append((each["operator"], weights or "-", str(each["parameters"] or "-"), _sizes(each["shape"])))
-    terminal.table(("operator", "weights", "parameters", "gives"), rows)
+    terminal.table(("operator", "weights", "parameters", "output"), rows)
     if onnx["metadata"]:
-        words = [(_short(key), _short(value)) for key, value in onnx["metadata"].items()]
-        terminal.table(("what it says of itself", ""), words)
+        entries = [(_short(key), _short(value)) for key, value in onnx["metadata"].items()]
+        terminal.table(("metadata", ""), entries)
     if found.test is None:
-        terminal.line("It carries no sample to test itself with.", indent=2)
+        terminal.line("The file contains no test sample.", indent=2)
     else:
         test = found.test
         verdict = "ok" if test.passed else "FAILED"
         measured = "" if test.measured is None else f", {test.measured:.2e} measured, {test.bound:.2e} allowed"
-        terminal.line(f"Its own test: {verdict}{measured}; {test.why}.", indent=2)
+        terminal.line(f"Test sample: {verdict}{measured}; {test.why}.", indent=2)
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} …"
+    return text if len(text) <= MAX_CELL_LENGTH else f"{text[:MAX_CELL_LENGTH]} …"
 
 
 def _sizes(shape: Sequence[int | str]) -> str:

@@ -1,8 +1,8 @@
-"""How to use each file of a bundle, as code that runs in its folder.
+"""Code snippets that use the files of a bundle; they run in its folder.
 
-Those for Python and Node.js print their largest difference from the golden outputs. Those for a classifier end with a
-class and its probability for each row of a batch: softmax of the scores, computed less the largest score, so that exp
-cannot overflow. Tests run all but C# and C++, which follow
+Snippets for Python and Node.js print the largest difference from the golden outputs. Snippets for a classifier print
+the class and its probability for each row of a batch: softmax of the scores minus the largest score, so that exp
+cannot overflow. Tests run all snippets except C# and C++, which follow
 https://onnxruntime.ai/docs/get-started/with-csharp.html and .../with-cpp.html.
 """
 
@@ -23,17 +23,17 @@ from export.try_page import ONNXRUNTIME_WEB, RUNTIME
 
 @dataclass(frozen=True)
 class Snippet:
-    """Code for one file of a bundle in one language: `install` gets what it needs, `note` is what to know before."""
+    """Code for one file of a bundle. `install` is the command that installs its dependencies; `note` precedes it."""
 
     title: Words
-    file: str  # of the bundle
-    language: str  # as Markdown names it
-    code: Words  # the same but for its comments
+    file: str  # name in the bundle
+    language: str  # of a Markdown code block
+    code: Words  # only its comments are translated
     install: str = ""
     note: Words = ""
 
 
-# Comments of the code. A reader of the code alone has to learn from them what `y` holds.
+# Comments in the code. They must explain `y` without the surrounding text.
 _OWN_INPUTS = Text("inputs of your own, a row each", "你自己的输入，一行一个样本")
 _BESIDE = Text("net.py, beside this file", "net.py，与本文件放在一起")
 _SCORES = Text(
@@ -138,8 +138,8 @@ const {{ y }} = await session.run({{ x }});
 console.log(Math.max(...sample.y.flat().map((golden, i) => Math.abs(y.data[i] - golden))));
 """
 
-# The probability of the class with the largest score is 1 / sum(exp(score - largest)): softmax, where the largest
-# score's own term is exp(0).
+# By softmax, the class with the largest score has probability 1 / sum(exp(score - largest)), since its own term is
+# exp(0).
 _JS_CLASSES = """
 // {scores}
 const classes = {json_classes};
@@ -232,12 +232,12 @@ _CPP_CLASSES = """
 
 
 def snippets(described: Mapping[str, Any], files: Collection[str]) -> list[Snippet]:
-    """The snippets for those files of the bundle that the manifest `described` describes, the most useful first."""
+    """Snippets for the given files of the bundle with manifest `described`, the most useful first."""
     values = _values(described)
     classifies = bool(described["classes"])
 
     def code(plain: str, classes: str = "", **more: Words) -> Text:
-        """Code, which for a classifier goes on with `classes`."""
+        """Fill in the code `plain`, followed by `classes` for a classifier."""
         whole = plain + (classes if classifies else "")
         return Text(whole, whole).format(**{**values, **more})
 
@@ -245,7 +245,7 @@ def snippets(described: Mapping[str, Any], files: Collection[str]) -> list[Snipp
         return code(start + _TORCH, _TORCH_CLASSES, **more)
 
     tensors = "import safetensors.torch\nimport torch"
-    own = not described["class"].startswith("torch.")  # a class that only this bundle has
+    own = not described["class"].startswith("torch.")  # a class that net.py defines
     allowed = ", ".join(map(_allowed, described["modules"]))
     break_line = ', document.createElement("br")'
     shown = code(_PAGE_CLASSES if classifies else _PAGE_SHOWS, show="output.append", more=break_line)
@@ -317,14 +317,14 @@ def snippets(described: Mapping[str, Any], files: Collection[str]) -> list[Snipp
 
 
 def _values(described: Mapping[str, Any]) -> dict[str, Words]:
-    """What is filled into the code: inputs as literals, the names of the classes, and the comments."""
+    """Values of the placeholders in the code: inputs as literals, class names, and comments."""
     classes = described["classes"]
     x, y = (np.array(described["sample"][axis], np.float32) for axis in "xy")
-    # A batch with the first recorded input of each class, or the first of all where there are none.
+    # A batch of the first recorded input of each class, or only the first input if there are no classes.
     rows = sorted(np.unique(y.argmax(axis=1), return_index=True)[1].tolist()) if classes else [0]
     x, y = x[rows], y[rows]
     gives = ", ".join(_answer(row, classes) for row in y.tolist()) if classes else " ".join(map(str, y[0]))
-    quoted = [json.dumps(name, ensure_ascii=False) for name in classes]  # a literal in C# and C++ as well
+    quoted = [json.dumps(name, ensure_ascii=False) for name in classes]  # also valid as a literal in C# and C++
     headers = ["array", "iostream", *(["algorithm", "cmath", "cstddef"] if classes else [])]
     return {
         "case": SAMPLE,
@@ -339,7 +339,7 @@ def _values(described: Mapping[str, Any]) -> dict[str, Words]:
         "outputs": str(y.shape[1]),
         "includes": "\n".join(f"#include <{name}>" for name in sorted(headers)),
         "python_classes": repr(list(classes)),
-        "json_classes": f"[{', '.join(quoted)}]".replace("<", "\\u003c"),  # a name cannot end the page's script
+        "json_classes": f"[{', '.join(quoted)}]".replace("<", "\\u003c"),  # a name cannot close the script element
         "quoted_classes": ", ".join(quoted),
         "gives": _TORCH_GIVES.format(y=gives),
         "golden_case": _GOLDEN_CASE.format(case=SAMPLE),
@@ -351,19 +351,19 @@ def _values(described: Mapping[str, Any]) -> dict[str, Words]:
 
 
 def _numbers(values: Float32) -> str:
-    """Each float32 as the shortest decimal that is it again."""
+    """Comma-separated shortest decimals that round to the same float32."""
     return ", ".join(map(str, values))
 
 
 def _answer(scores: Sequence[float], classes: Sequence[str]) -> str:
-    """The class with the largest score, and its probability, as the snippets print it."""
+    """Class with the largest score and its probability, as the snippets print it."""
     largest = max(scores)
     share = 1 / sum(math.exp(score - largest) for score in scores)
-    name = " ".join(classes[scores.index(largest)].split())  # in a comment, which a line break would end
+    name = " ".join(classes[scores.index(largest)].split())  # without line breaks, which would end the comment
     return f"{name}: {share:.1%}"
 
 
 def _allowed(name: str) -> str:
-    """A class, by its full name, as an argument of safe_globals."""
+    """Argument of safe_globals for a class, given by its full name."""
     short = name.rpartition(".")[2]
     return f"nn.{short}" if name.startswith("torch.nn.") else f'(net.{short}, "{name}")'

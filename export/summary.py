@@ -1,4 +1,4 @@
-"""What an ONNX file holds: its operators, their weights and shapes, and what it says of itself."""
+"""Summary of an ONNX file: its operators with weights and shapes, and its metadata."""
 
 import math
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ import onnx
 from charts.blocks import Graph, Node
 from charts.text import Text, Words, joined
 from export import formats, layout
-from export.cases import Case, blaming
+from export.cases import Case, wrap_errors
 from export.layout import ONNX
 
 SELF_TEST = "sample"
 
-Shape = tuple[int | str, ...]  # a name for a size that is free
+Shape = tuple[int | str, ...]  # strings are names of dynamic axes
 
 
 @dataclass(frozen=True)
 class Port:
-    """A value that goes into the graph, or comes out."""
+    """Input or output of the graph."""
 
     name: str
     dtype: str
@@ -30,7 +30,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Operator:
-    """A node: `inputs` are the values it takes from the graph's inputs or from other nodes, `weights` its tensors."""
+    """Node of the graph. `inputs` are inputs of the graph or outputs of other nodes; `weights` maps names to shapes."""
 
     name: str
     operator: str
@@ -43,7 +43,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that there is to see in an ONNX file but for the numbers in its tensors."""
+    """Contents of an ONNX file except the values of its tensors. `size` is in bytes."""
 
     size: int
     opset: int
@@ -55,17 +55,17 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned; batch norm's running statistics, which are measured, do not count."""
+        """Number of trained parameters, without the running statistics of batch norm."""
         return sum(each.parameters for each in self.operators)
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary for JSON."""
+        """The summary as JSON-serializable data."""
         return {**asdict(self), "parameters": self.parameters}
 
 
 def summarize(content: bytes, name: str = ONNX) -> Summary:
-    """The summary of the ONNX file of that name; nothing of it is run. Raises BrokenFileError if it is not plain."""
-    with blaming(name, "cannot be read"):
+    """Summarize an ONNX file, named `name` in errors, without running it. Raises BrokenFileError if it is not plain."""
+    with wrap_errors(name, "cannot be read"):
         model = formats.parsed(content)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
         graph = model.graph
@@ -106,29 +106,29 @@ def _operator(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]], shap
 
 
 def self_test(content: bytes, summary: Summary, name: str = ONNX) -> Case | None:
-    """What onnxruntime makes of the sample that the file carries against the recorded outputs; None without a sample.
+    """Run the sample in the file's metadata in onnxruntime and compare the outputs; None if there is no sample.
 
     Raises BrokenFileError.
     """
     if SELF_TEST not in summary.metadata:
         return None
-    with blaming(name, "cannot be tested"):
+    with wrap_errors(name, "cannot be tested"):
         sample = layout.from_json(summary.metadata[SELF_TEST])
         x, y = (np.array(sample[axis], np.float32) for axis in "xy")
         tolerance = np.array(sample["tolerance"], np.float64)
-        formats.refuse_strangers(content)
-        given = formats.read_onnx(content).predict(x)
-        if not given.shape == y.shape == tolerance.shape or not np.isfinite(given).all():
-            return Case.of_words(name, SELF_TEST, f"does not give finite numbers of shape {y.shape}, as torch did")
-        difference = np.abs(np.subtract(given, y, dtype=np.float64))
+        formats.refuse_unknown_operators(content)
+        found = formats.read_onnx(content).predict(x)
+        if not found.shape == y.shape == tolerance.shape or not np.isfinite(found).all():
+            return Case.from_check(name, SELF_TEST, f"does not return finite numbers of shape {y.shape}, as torch did")
+        difference = np.abs(np.subtract(found, y, dtype=np.float64))
         worst = np.unravel_index((difference / tolerance).argmax(), y.shape)
         measured, bound = float(difference[worst]), float(tolerance[worst])
-        why = f"{len(x)} recorded inputs, the worst output by its own bound"
+        why = f"{len(x)} recorded inputs; values of the output closest to its bound"
         return Case(name, SELF_TEST, x.shape, float(difference.max()), measured, bound, measured <= bound, why)
 
 
 def drawing(summary: Summary) -> Graph:
-    """The graph as boxes and arrows: what each operator holds, and the shape of what it gives."""
+    """The graph as a drawing: a box for each operator, with its weights and output shape, and arrows."""
     nodes = [Node(port.name, "leaf", (_sizes(port.shape),)) for port in summary.inputs]
     made_by = {port.name: number for number, port in enumerate(summary.inputs)}
     arrows = []

@@ -1,4 +1,4 @@
-"""Exchanging two folders in one step, so that whatever ends the process leaves one of them in the place."""
+"""Atomic exchange of two folders, so that a killed process never leaves a path without a folder."""
 
 import ctypes
 import errno
@@ -8,14 +8,14 @@ from pathlib import Path
 
 _AT_FDCWD = -100  # relative paths are relative to the working directory
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
-_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # of a file system or kernel that does not offer it
+_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # not supported by the kernel or file system
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Whether the two, on one file system, have taken each other's place. Raises OSError if they must not.
+    """Exchange two paths on one file system and return True. Raises OSError if it fails.
 
-    False where the operating system or the file system does not offer it (renameat2(2) of Linux, renamex_np(2) of
-    macOS, of which Python has neither): both are as they were.
+    Returns False and changes nothing if the operating system or file system does not support it. Calls renameat2(2) on
+    Linux and renamex_np(2) on macOS, which Python does not provide.
     """
     if sys.platform not in ("linux", "darwin"):
         return False

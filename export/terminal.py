@@ -1,6 +1,6 @@
-"""All that the command line prints. Text from elsewhere can neither give a terminal orders nor pass for a line of ours.
+"""Output of the command line. Untrusted text is escaped: it cannot control the terminal or forge a line.
 
-Nothing else in `export` prints, which a test sees to.
+No other module in `export` prints, as a test verifies.
 """
 
 import json
@@ -17,12 +17,12 @@ from charts.text import visible
 
 
 def line(text: str, *, indent: int = 0, style: str = "") -> None:
-    """Print one line, to which a terminal may give several rows."""
+    """Print one line, which the terminal may wrap."""
     _console().print(Text(" " * indent + visible(text), style), soft_wrap=True)
 
 
 def table(columns: Sequence[str | Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; a cell that is too long for its column is broken."""
+    """Print a table; long cells are wrapped."""
     made = Table(*columns)
     for row in rows:
         made.add_row(*(Text(visible(cell)) for cell in row))
@@ -30,17 +30,17 @@ def table(columns: Sequence[str | Column], rows: Sequence[Sequence[str]]) -> Non
 
 
 def as_json(value: Any) -> None:
-    """Print a value for programs, in ASCII."""
+    """Print a value as JSON, in ASCII."""
     print(json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def error(message: str) -> None:
-    """Print a sentence that says what is wrong to stderr."""
+    """Print an error message to stderr."""
     print(f"error: {visible(message)}", file=sys.stderr)
 
 
 def progress() -> Progress:
-    """A progress bar on stderr; nothing where that is no terminal."""
+    """Progress bar on stderr, disabled if that is not a terminal."""
     console = Console(stderr=True, markup=False)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 

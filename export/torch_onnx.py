@@ -1,4 +1,4 @@
-"""torch.onnx.export, in a process of its own: `python -m export.torch_onnx` takes a net and gives its graph.
+"""Process that runs torch.onnx.export: `python -m export.torch_onnx` reads a net from stdin and writes its graph.
 
 torch.onnx documentation: https://docs.pytorch.org/docs/stable/onnx.html
 """
@@ -19,29 +19,29 @@ from torch import Tensor, nn
 
 from export.cases import ExportError
 
-OPSET = 17  # what onnxruntime 1.15 and other runtimes of its age read
+OPSET = 17  # supported by onnxruntime 1.15 and other runtimes of that time
 IR_VERSION = 8
 
 
 def export(net: nn.Module, x: Tensor) -> onnx.ModelProto:
-    """The net in eval mode as an ONNX model; `x` (N, features) is any input of its kind. Raises ExportError.
+    """Export the net in eval mode to an ONNX model; `x` (N, features) is any example input. Raises ExportError.
 
-    Not to be called beside other threads that use torch.
+    Do not call it while other threads use torch.
     """
     net = copy.deepcopy(net).eval()
     with quiet():
         program = torch.onnx.export(
             net,
-            (torch.zeros(3, *x.shape[1:]),),  # any batch but 0 and 1, which torch.export takes as fixed
+            (torch.zeros(3, *x.shape[1:]),),  # torch.export treats batch sizes 0 and 1 as static
             dynamo=True,
-            optimize=False,  # so that initialisers keep the names of the state_dict
+            optimize=False,  # so that initializers keep the names of the state_dict
             input_names=["x"],
             output_names=["y"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
     if program is None:
-        raise ExportError("torch.onnx.export gave no program")
+        raise ExportError("torch.onnx.export returned no program")
     model = version_converter.convert_version(program.model_proto, OPSET)
     model.ir_version = IR_VERSION
     _strip(model)
@@ -51,7 +51,7 @@ def export(net: nn.Module, x: Tensor) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """torch.onnx without remarks that mean nothing here: on torchvision's operators, and on a function of its own."""
+    """Context that silences irrelevant warnings of torch.onnx, on torchvision's operators and a deprecated function."""
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
@@ -59,10 +59,10 @@ def quiet() -> Iterator[None]:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Take out what a file need not have: stack traces with paths, inferred shapes, how training would go on."""
+    """Remove what inference does not need: stack traces with paths, inferred shapes, training attributes."""
     del model.metadata_props[:], model.graph.value_info[:]
     model.graph.name = "net"
-    model.producer_version = model.producer_version.partition("+")[0]  # the same on machines with a GPU
+    model.producer_version = model.producer_version.partition("+")[0]  # without the suffix of CPU and GPU builds
     for part in (model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
         part.doc_string = ""
@@ -73,12 +73,12 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def main() -> None:
-    """Take (net, x) as torch.save writes it from stdin, and give the graph to stdout."""
+    """Read (net, x), written by torch.save, from stdin, and write the graph to stdout."""
     if hasattr(os, "nice"):
-        os.nice(10)  # runs that train beside it come first
-    # From the process that started this one, which has made it itself: as trustworthy as a pickle can be.
+        os.nice(10)  # lower priority than runs that train
+    # Trusted: the parent process wrote this pickle itself.
     net, x = torch.load(io.BytesIO(sys.stdin.buffer.read()), weights_only=False)
-    with contextlib.redirect_stdout(sys.stderr):  # whatever torch may print, the graph alone goes out
+    with contextlib.redirect_stdout(sys.stderr):  # output of torch must not mix with the graph
         made = export(net, x)
     sys.stdout.buffer.write(made.SerializeToString(deterministic=True))
 

@@ -1,8 +1,8 @@
-"""A bundle's try.html: the net in a browser, with its inputs to move and its outputs beside torch's.
+"""A bundle's try.html: a page that computes the net in the browser, with adjustable inputs, beside torch's outputs.
 
-The page is opened by a double click, on a plane too. A browser then lets it read no neighbour, so it carries net.onnx
-and the manifest's sample, and its own script computes the net. The network is asked only when the reader asks for a
-second opinion, that of onnxruntime-web.
+The page works from a file:// URL and offline. Such a page cannot read other files, so it embeds net.onnx and the
+manifest's sample, and its own script computes the net. It accesses the network only to load onnxruntime-web when the
+reader asks for a comparison.
 """
 
 import base64
@@ -29,7 +29,7 @@ TEMPLATE = Path(__file__).with_name("try_page.html")
 
 ONNXRUNTIME_WEB = "1.30.0"
 RUNTIME = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{ONNXRUNTIME_WEB}/dist/"
-# What the browser checks before it runs or compiles a file. Made, for each file of dist/ in the npm package, by
+# Subresource Integrity hashes of files in dist/ of the npm package, computed by
 # openssl dgst -sha384 -binary FILE | base64 -w0
 INTEGRITY = {
     "ort.wasm.min.js": "sha384-Bw6URI+Gvoadw0do7/QrSHUC9D1vCYYK5OSqChFyhyV5mzPL4oe2rOAFljAnS8Sq",
@@ -37,7 +37,7 @@ INTEGRITY = {
     "ort-wasm-simd-threaded.wasm": "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
 
-# The operators that the page's script computes, on matrices. For others it says that it needs onnxruntime-web.
+# Operators that the page's script implements, for matrices. Nets with others require onnxruntime-web.
 OPERATORS = {
     *("Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div"),
     *("Identity", "Dropout", "Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Softplus"),
@@ -46,14 +46,14 @@ HTML_LANG = {"en": "en", "zh": "zh-CN"}
 
 
 class _Page(Template):
-    delimiter = "@@"  # the script has its own use for $
+    delimiter = "@@"  # the script uses $
 
 
 def render(described: Mapping[str, Any], onnx_bytes: bytes) -> bytes:
-    """The page of a net, in the language that its manifest `described` names; `onnx_bytes` is its net.onnx."""
+    """Return try.html for a net, in the language of its manifest `described`; `onnx_bytes` is its net.onnx."""
     language: Language = described["language"]
     template = TEMPLATE.read_text(encoding="utf-8")
-    # A dynamic import cannot carry its own integrity; the import map does it for the runtime's second file.
+    # A dynamic import has no integrity attribute, so the import map provides it for the .mjs file of the runtime.
     imports = json.dumps({"integrity": {RUNTIME + name: value for name, value in INTEGRITY.items() if "mjs" in name}})
     (style,) = re.findall("<style>(.*?)</style>", template, re.DOTALL)
     scripts = re.findall("<script>(.*?)</script>", template, re.DOTALL)
@@ -80,7 +80,7 @@ def render(described: Mapping[str, Any], onnx_bytes: bytes) -> bytes:
 
 
 def _in(language: Language, described: Mapping[str, Any], words: str) -> str:
-    """Words of the manifest, which has them in English, as the lesson says them in that language."""
+    """Translate an English text of the manifest into `language` with the texts of its lesson."""
     lesson = TRAININGS.get(described["lesson"])
     known: list[Words] = [lesson.title, lesson.inputs.meaning, lesson.outputs.meaning] if lesson else []
     texts = [text for text in known if isinstance(text, Text) and text.en == words]
@@ -88,7 +88,7 @@ def _in(language: Language, described: Mapping[str, Any], words: str) -> str:
 
 
 def _policy(style: str, scripts: list[str]) -> str:
-    """The Content-Security-Policy: this page's own style and scripts, and the runtime; nothing else, from nowhere."""
+    """Content-Security-Policy that allows only this page's style and scripts, and the runtime."""
     own = " ".join(map(_source, scripts))
     return (
         f"default-src 'none'; style-src {_source(style)}; script-src {own} {RUNTIME} 'wasm-unsafe-eval';"
@@ -101,7 +101,7 @@ def _source(content: str) -> str:
 
 
 def _data(described: Mapping[str, Any], onnx_bytes: bytes, language: Language) -> str:
-    """What the page's script reads, as JSON that cannot end the element it stands in."""
+    """Data of the page's script, as JSON that cannot close its script element."""
     ports = {
         name: {
             **{key: value for key, value in described[name][0].items() if key in ("trained_from", "trained_to")},
@@ -125,27 +125,27 @@ def _data(described: Mapping[str, Any], onnx_bytes: bytes, language: Language) -
 
 
 def net_data(onnx_bytes: bytes) -> dict[str, Any]:
-    """The graph as the page's script computes it: operators in order, and where in the file each tensor lies.
+    """The graph for the page's script: operators in order, and the offset in bytes of each tensor in the file.
 
-    `missing` names the operators that it cannot compute.
+    `missing` lists the operators that the script does not implement.
     """
     graph = onnx.load_model_from_string(onnx_bytes).graph
-    tensors, strange = {}, set()
+    tensors, unsupported = {}, set()
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) > 2:
-            strange.add(tensor.name)
+            unsupported.add(tensor.name)
             continue
-        rows, columns = (1, 1, *tensor.dims)[-2:]  # a vector is a row
-        # Its numbers lie in the file as they are in memory. Where the same bytes come twice, either place will do.
+        rows, columns = (1, 1, *tensor.dims)[-2:]  # a vector becomes a row
+        # The file stores values as in memory, little-endian. If the same bytes occur twice, either offset is valid.
         offset = onnx_bytes.index(numpy_helper.to_array(tensor).astype("<f4").tobytes())
         tensors[tensor.name] = {"rows": rows, "columns": columns, "offset": offset}
     nodes = [_node(node) for node in graph.node]
-    missing = {each["op"] for each in nodes if not _is_computed(each) or strange & {*each["inputs"]}}
+    missing = {each["op"] for each in nodes if not _is_computed(each) or unsupported & {*each["inputs"]}}
     return {"nodes": nodes, "tensors": tensors, "missing": sorted(missing)}
 
 
 def _node(node: onnx.NodeProto) -> dict[str, Any]:
-    """An operator with its attributes, those that are not set at their defaults."""
+    """Operator with its numeric attributes, including the defaults of those that are not set."""
     given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
     if node.op_type in OPERATORS and not node.domain:
         schema = onnx.defs.get_schema(node.op_type)
@@ -161,5 +161,5 @@ def _node(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _is_computed(node: Mapping[str, Any]) -> bool:
-    unusual = ("transA", "training_mode")  # which no linear layer and no net in eval mode has
+    unusual = ("transA", "training_mode")  # not used by linear layers or in eval mode
     return node["op"] in OPERATORS and not any(node["attributes"].get(name) for name in unusual)

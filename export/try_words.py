@@ -1,4 +1,4 @@
-"""The words of try.html in both languages: those of its markup, and those that its script fills in."""
+"""Texts of try.html in both languages: MARKUP for its HTML, SCRIPT for its script."""
 
 from charts.text import Text
 

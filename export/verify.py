@@ -1,8 +1,8 @@
-"""Check a bundle on disk, which may have come from anywhere, by making it again.
+"""Verification of an untrusted bundle by regenerating its files.
 
-All that a bundle holds follows from its recipe and its weights. The weights are read without running
-anything, and whatever is made of them has to be what is there: the model files, the manifest's claims and the golden
-outputs; the texts, where this version of the program wrote them; the plot, where the run can be trained again.
+The recipe and the weights determine the content of a bundle. The weights are read without running any code, and the
+files regenerated from them must match the bundle: the model files, the manifest and the golden outputs; the texts, if
+this version of the program wrote them; the plot, if retraining gives the same weights.
 """
 
 import copy
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from charts.text import Language
 from export import bundle, formats, graph, layout, manifest, model_card, parity, pickles, try_page
 from export.bundle import Answers, Bundle, Draft
-from export.cases import MARGIN, BrokenFileError, Case, NonFiniteError, Parity, blaming
+from export.cases import MARGIN, BrokenFileError, Case, NonFiniteError, Parity, wrap_errors
 from export.layout import GOLDEN, ONNX, PAGE, PARAMS, PICKLE, PLOT, README, REPORT, SAFETENSORS, SOURCE
 from export.manifest import Manifest
 from lab.evaluation import is_finite
@@ -33,19 +33,19 @@ from lab.training import Trainer
 from nets import TRAININGS
 
 Contents = Mapping[str, bytes]
-Unchecked = dict[str, str]  # by file, why
-Measured = Mapping[str, list[Case]]  # by file, how our own compares with the net
+Unchecked = dict[str, str]  # reasons by file
+Measured = Mapping[str, list[Case]]  # by file, comparison of our own file with the net
 
-# The order in which the weights are looked for: the simplest format first.
+# Files with the weights in the order in which they are tried: the simplest format first.
 SOURCES = (SAFETENSORS, PARAMS, PICKLE, ONNX)
 
-RECIPE = "the recipe in manifest.json"  # whether it gives these weights
-SLACK = 4.0  # times: how far two processors may be apart in what rounding brings, which both measured
+RECIPE = "the recipe in manifest.json"  # unchecked unless retraining gives the same weights
+SLACK = 4.0  # maximum ratio between rounding errors measured on two processors
 
 
 @dataclasses.dataclass(frozen=True)
 class Rebuilt:
-    """What recipe and weights give: the trainer with its net, what the net answers, and its description."""
+    """Trainer and net created from recipe and weights, with the net's reference outputs and manifest."""
 
     trainer: Trainer
     learner: Learner
@@ -55,27 +55,27 @@ class Rebuilt:
 
 
 def verify(folder: Path, *, retrain: bool = False) -> Bundle:
-    """Make a bundle again, on this machine, and hold its files against what comes out. See `Bundle.unchecked`, too.
+    """Regenerate a bundle on this machine and compare its files with the result.
 
-    `retrain` also trains the run again, as long as it was trained, to check the plot.
+    `retrain` also repeats the training, to check the plot. `Bundle.unchecked` lists what could not be checked.
 
-    Raises BrokenFileError for a file that is missing, altered, unreadable or not what this program writes, before
-    anything in it is used; NonFiniteError for weights that are not finite. A model file or golden output of another
-    net than the manifest describes shows in `Bundle.parity`. Nothing from elsewhere is unpickled or run.
+    Raises BrokenFileError for a file that is missing, altered, unreadable or not one that this program writes, before
+    its content is used, and NonFiniteError for weights that are not finite. `Bundle.parity` reports model files and
+    golden outputs that do not match the manifest's net. Untrusted files are never unpickled or run.
     """
     described, contents = manifest.read(folder)
     return _check(folder, described, contents, retrain=retrain)[1]
 
 
 def _check(folder: Path, described: Manifest, contents: Contents, *, retrain: bool) -> tuple[Rebuilt, Bundle]:
-    strange = contents.keys() - layout.FILES
-    if strange:
-        raise BrokenFileError(min(strange), "is no part of a bundle")
+    unexpected = contents.keys() - layout.FILES
+    if unexpected:
+        raise BrokenFileError(min(unexpected), "does not belong to a bundle")
     rebuilt, same_version = rebuild(described, contents)
-    net, words = rebuilt.learner.net, manifest.metadata(described)
-    # One that failed when the bundle was written is not there.
-    there = [name for name in layout.MODEL_FILES if name in contents]
-    own = {name: formats.write(name, net, rebuilt.trainer.experiment.train.x, words) for name in there}
+    net, metadata = rebuilt.learner.net, manifest.metadata(described)
+    # Files that failed parity when the bundle was written are missing.
+    present = [name for name in layout.MODEL_FILES if name in contents]
+    own = {name: formats.write(name, net, rebuilt.trainer.experiment.train.x, metadata) for name in present}
     wrong = {
         name: _compare(name, contents[name], ours, net, described)
         for name, ours in own.items()
@@ -86,18 +86,18 @@ def _check(folder: Path, described: Manifest, contents: Contents, *, retrain: bo
         for name, ours in own.items()
     }
     cases: list[Case] = []
-    for name in there:
+    for name in present:
         if found := wrong.get(name):
             cases.append(found)
             continue
         if name == ONNX:
-            cases.append(Case.of_words(ONNX, "graph", "", "the operators that the net exports to"))
+            cases.append(Case.from_check(ONNX, "graph", "", "same operators as the export of the net"))
         cases += measured[name]
     cases += _compare_golden(contents[GOLDEN], rebuilt)
     if same_version:
         unchecked = _check_texts(described, contents, rebuilt, own, measured)
     else:
-        why = f"version {described.get('version', '0.5.0 or older')} wrote it"
+        why = f"written by version {described.get('version', '0.5.0 or older')}"
         unchecked = {name: why for name in (README, SOURCE, PAGE, REPORT) if name in contents}
     return rebuilt, Bundle(
         folder, described, Parity(tuple(cases)), {**unchecked, **_check_run(described, contents, rebuilt, retrain)}
@@ -105,7 +105,7 @@ def _check(folder: Path, described: Manifest, contents: Contents, *, retrain: bo
 
 
 def rebuild(described: Manifest, contents: Contents) -> tuple[Rebuilt, bool]:
-    """The lesson's net with the weights that the manifest describes, and whether this version described it.
+    """Create the lesson's net with the manifest's weights. Also returns whether this version wrote the manifest.
 
     Raises BrokenFileError and NonFiniteError.
     """
@@ -115,19 +115,21 @@ def rebuild(described: Manifest, contents: Contents) -> tuple[Rebuilt, bool]:
         trainer = Trainer(lesson, recipe)
         learner = next(each for each in trainer.learners if each.name == described["net"])
     except (KeyError, TypeError, StopIteration, SettingError) as error:
-        raise BrokenFileError(layout.MANIFEST, f"must name a run of its lesson, and a net of it: {error!r}") from error
+        raise BrokenFileError(
+            layout.MANIFEST, f"must describe a run of its lesson and name one of its nets: {error!r}"
+        ) from error
     _load(learner, trainer.experiment.train.x, described, contents)
-    with blaming(ONNX, "has nothing to be compared with"):
-        graph.prepare(learner.net, trainer.experiment.train.x)  # its operators are known by it
+    with wrap_errors(ONNX, "cannot be compared, because the export failed"):
+        graph.prepare(learner.net, trainer.experiment.train.x)  # so that known_operators includes its operators
     answers = parity.references(learner.net, parity.inputs(trainer.experiment.train.x), classifies=bool(lesson.classes))
     steps = trainer.steps if recipe.stop is None else recipe.stop
     language = described.get("language", "en")
     if type(described.get("steps")) is not int or described["steps"] != steps:
         raise BrokenFileError(
-            layout.MANIFEST, f"must give the steps of its run, {steps}, and gives {described.get('steps')!r}"
+            layout.MANIFEST, f"must give the number of steps of its run, {steps}, not {described.get('steps')!r}"
         )
     if language not in get_args(Language):
-        raise BrokenFileError(layout.MANIFEST, f"must name a language of {get_args(Language)}, and names {language!r}")
+        raise BrokenFileError(layout.MANIFEST, f"must name a language of {get_args(Language)}, not {language!r}")
     snapshot = dataclasses.replace(trainer.snapshot(), step=steps)
     made = manifest.describe(trainer, learner, snapshot, answers[manifest.SAMPLE], language)
     same_version = manifest.check(described, made)
@@ -137,43 +139,43 @@ def rebuild(described: Manifest, contents: Contents) -> tuple[Rebuilt, bool]:
 
 
 def _load(learner: Learner, x: Tensor, described: Manifest, contents: Contents) -> None:
-    """Give the net the weights that the manifest describes, from any file that has them."""
+    """Load weights that match the manifest's hash into the net, from the first file that contains them."""
     for name in filter(contents.__contains__, SOURCES):
-        with blaming(name, "cannot be read"):
+        with wrap_errors(name, "cannot be read"):
             try:
                 state = _tensors(name, contents[name], learner, x)
-            except pickles.OtherOperationsError:
-                if _is_of_this_torch(described):
+            except pickles.OperationMismatchError:
+                if _has_this_torch(described):
                     raise
                 continue
-        with blaming(name, "does not fit the lesson's net"):
+        with wrap_errors(name, "does not fit the lesson's net"):
             if manifest.weights_digest(state) != described.get("weights"):
                 continue
-            learner.net.load_state_dict(state, strict=name != ONNX)  # which leaves out what it does not need
+            learner.net.load_state_dict(state, strict=name != ONNX)  # net.onnx omits num_batches_tracked
         if not is_finite(learner.net):
-            raise NonFiniteError(f"{name} holds weights that are not finite numbers.")
+            raise NonFiniteError(f"{name} contains weights that are not finite.")
         return
-    raise BrokenFileError(layout.MANIFEST, "must have the digest of the weights of a file; it has that of none")
+    raise BrokenFileError(layout.MANIFEST, "must have the digest of the weights of a file, but no file matches")
 
 
 def _tensors(name: str, content: bytes, learner: Learner, x: Tensor) -> Mapping[str, Tensor]:
-    """The tensors in a model file, of which nothing is run. Raises ValueError, and what parsers raise."""
+    """Return the tensors in a model file without running it. Raises ValueError and the errors of parsers."""
     if name == ONNX:
         return formats.tensors(content)
     if name == SAFETENSORS:
         return safetensors.torch.load(content)
-    formats.refuse_packed(content)
+    formats.refuse_compressed(content)
     return pickles.tensors(content, formats.write(name, learner.net, x), learner.net.state_dict())
 
 
-def _is_of_this_torch(described: Manifest) -> bool:
+def _has_this_torch(described: Manifest) -> bool:
     versions = described.get("versions")
     return isinstance(versions, Mapping) and versions.get("torch") == torch.__version__.partition("+")[0]
 
 
 def _compare(name: str, content: bytes, ours: bytes, net: nn.Module, described: Manifest) -> Case | None:
-    """What is wrong with a model file that is not byte for byte our own; None if it has the same in another form."""
-    with blaming(name, "cannot be read"):
+    """Failed case of a model file whose bytes differ from our own; None if its content is equivalent."""
+    with wrap_errors(name, "cannot be read"):
         match name:
             case "net.onnx":
                 return _compare_onnx(content, ours)
@@ -184,108 +186,108 @@ def _compare(name: str, content: bytes, ours: bytes, net: nn.Module, described: 
 
 
 def _compare_onnx(content: bytes, ours: bytes) -> Case | None:
-    formats.refuse_strangers(content)
-    if wrong := formats.other_graph(content, ours):
-        return Case.of_words(ONNX, "graph", wrong)
-    if wrong := formats.same_tensors(ONNX, formats.tensors(content), formats.tensors(ours)):
-        return Case.of_words(ONNX, "tensors", wrong)
-    if wrong := bundle.other_words(formats.words(content), formats.words(ours)):
-        return Case.of_words(ONNX, "metadata", wrong)
+    formats.refuse_unknown_operators(content)
+    if wrong := formats.graph_difference(content, ours):
+        return Case.from_check(ONNX, "graph", wrong)
+    if wrong := formats.tensor_difference(ONNX, formats.tensors(content), formats.tensors(ours)):
+        return Case.from_check(ONNX, "tensors", wrong)
+    if wrong := bundle.metadata_difference(formats.metadata(content), formats.metadata(ours)):
+        return Case.from_check(ONNX, "metadata", wrong)
     return None
 
 
 def _compare_safetensors(content: bytes, ours: bytes, net: nn.Module) -> Case | None:
-    if wrong := formats.same_tensors(SAFETENSORS, safetensors.torch.load(content), net.state_dict()):
-        return Case.of_words(SAFETENSORS, "tensors", wrong)
+    if wrong := formats.tensor_difference(SAFETENSORS, safetensors.torch.load(content), net.state_dict()):
+        return Case.from_check(SAFETENSORS, "tensors", wrong)
     found_keys, wanted_keys = ({*_safetensors_header(each)} for each in (content, ours))
     if found_keys != wanted_keys:
-        strange = ", ".join(sorted(found_keys ^ wanted_keys))
-        return Case.of_words(SAFETENSORS, "metadata", f"has {strange} in its header, which our own has not")
+        differing = ", ".join(sorted(found_keys ^ wanted_keys))
+        return Case.from_check(SAFETENSORS, "metadata", f"has another header than our own: {differing}")
     return None
 
 
 def _safetensors_header(content: bytes) -> dict[str, Any]:
-    """The header: JSON, whose length stands in the first eight bytes."""
+    """Parse the header: JSON, preceded by its length in eight bytes."""
     header: dict[str, Any] = layout.from_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return header
 
 
 def _compare_pickle(name: str, content: bytes, ours: bytes, net: nn.Module, described: Manifest) -> Case | None:
-    formats.refuse_packed(content)
+    formats.refuse_compressed(content)
     state = net.state_dict()
     try:
         found = pickles.tensors(content, ours, state)
-    except pickles.OtherOperationsError as error:
+    except pickles.OperationMismatchError as error:
         if name == PICKLE and _is_in_train_mode(content, net):
-            return Case.of_words(name, "mode", bundle.TRAIN_MODE)
-        if _is_of_this_torch(described):
+            return Case.from_check(name, "mode", bundle.TRAIN_MODE)
+        if _has_this_torch(described):
             raise
-        why = f"not checked: another torch wrote it, and otherwise than this one would: {error}"
-        return Case.of_words(name, "operations", why)
-    wrong = formats.same_tensors(name, found, state)
-    return Case.of_words(name, "tensors", wrong) if wrong else None
+        why = f"not checked: written by another version of torch, in a different way: {error}"
+        return Case.from_check(name, "operations", why)
+    wrong = formats.tensor_difference(name, found, state)
+    return Case.from_check(name, "tensors", wrong) if wrong else None
 
 
 def _is_in_train_mode(content: bytes, net: nn.Module) -> bool:
-    """Whether a pickle is that of the net, but left in train mode."""
+    """Whether a pickle contains the net in train mode."""
     try:
         pickles.tensors(content, formats.saved(copy.deepcopy(net).train()), net.state_dict())
-    except pickles.OtherOperationsError:
+    except pickles.OperationMismatchError:
         return False
     return True
 
 
 def _compare_golden(content: bytes, rebuilt: Rebuilt) -> list[Case]:
     ours, classifies = rebuilt.answers, bool(rebuilt.trainer.lesson.classes)
-    with blaming(GOLDEN, "must hold the inputs and outputs of every case"):
-        formats.refuse_packed(content)
+    with wrap_errors(GOLDEN, "must hold the inputs and outputs of every case"):
+        formats.refuse_compressed(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            strange = {*arrays.files} ^ {f"{axis}_{name}" for name in ours for axis in "xy"}
-            if strange or len(arrays.files) != 2 * len(ours):
-                raise ValueError(f"{', '.join(sorted(strange)) or 'a member'} is missing, too much or there twice")
+            differing = {*arrays.files} ^ {f"{axis}_{name}" for name in ours for axis in "xy"}
+            if differing or len(arrays.files) != 2 * len(ours):
+                raise ValueError(f"{', '.join(sorted(differing)) or 'a member'} is missing, unexpected or duplicate")
             golden = {name: (arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in sorted(ours)}
         for name, (x, _) in golden.items():
-            # Another processor may round them otherwise, and no more: inputs of its own choice would set its own bound.
+            # Only rounding may differ: the bound depends on the inputs, so others could weaken it.
             if x.shape != ours[name].x.shape or not np.allclose(x, ours[name].x, rtol=1e-3, equal_nan=True):
-                raise ValueError(f"x_{name} is not what the lesson's data give")
+                raise ValueError(f"x_{name} does not match the lesson's data")
         inputs = {name: x for name, (x, _) in golden.items()}
         same = all(np.array_equal(x, ours[name].x, equal_nan=True) for name, x in inputs.items())
         answers = ours if same else parity.references(rebuilt.learner.net, inputs, classifies=classifies)
-        # Recorded on another machine, maybe: held to the bound for other runtimes.
+        # Possibly recorded on another machine, so the bound for other runtimes applies.
         return [
             parity.compare_outputs(GOLDEN, name, y, answers[name], exactly=False) for name, (_, y) in golden.items()
         ]
 
 
 def _check_sample(sample: Any, rebuilt: Rebuilt) -> None:
-    """Hold the manifest's golden case against the net. Raises BrokenFileError."""
+    """Compare the manifest's golden case with the net. Raises BrokenFileError."""
     ours = rebuilt.answers[manifest.SAMPLE]
-    with blaming(layout.MANIFEST, f"must hold the inputs and outputs of the case {manifest.SAMPLE}"):
+    with wrap_errors(layout.MANIFEST, f"must hold the inputs and outputs of the case {manifest.SAMPLE}"):
         if {*sample} != {"x", "y", "tolerance"}:
-            raise ValueError(f"it holds {', '.join(sorted(sample))}")
+            raise ValueError(f"it contains {', '.join(sorted(sample))}")
         x, y, tolerance = (np.array(sample[key], np.float32) for key in ("x", "y", "tolerance"))
         if x.shape != ours.x.shape or not np.allclose(x, ours.x, rtol=1e-3):
-            raise ValueError("x is not what the lesson's data give")
+            raise ValueError("x does not match the lesson's data")
         answers = parity.references(rebuilt.learner.net, {manifest.SAMPLE: x}, classifies=ours.classifies)
         case = parity.compare_outputs(layout.MANIFEST, manifest.SAMPLE, y, answers[manifest.SAMPLE], exactly=False)
         if not case.passed:
-            raise ValueError(f"y is not what the net gives: {case.why}")
-        if tolerance.shape != y.shape or not _alike(tolerance, ours.tolerance):
-            raise ValueError("the tolerance is not that of float32")
+            raise ValueError(f"y does not match the net: {case.why}")
+        if tolerance.shape != y.shape or not _within_slack(tolerance, ours.tolerance):
+            raise ValueError("the tolerance does not match float32's rounding error")
 
 
-def _alike(found: npt.NDArray[Any], ours: npt.NDArray[Any]) -> bool:
-    """Whether what rounding brought on one machine can have brought the other."""
+def _within_slack(found: npt.NDArray[Any], ours: npt.NDArray[Any]) -> bool:
+    """Whether rounding errors of two machines differ by at most a factor of SLACK."""
     return bool(np.all((found <= ours * SLACK) & (found >= ours / SLACK)))
 
 
 def _check_texts(
     described: Manifest, contents: Contents, rebuilt: Rebuilt, own: Contents, measured: Measured
 ) -> Unchecked:
-    """Hold the texts against those that this version writes. Raises BrokenFileError.
+    """Compare the texts with those that this version writes. Raises BrokenFileError.
 
-    A model file that was withheld when the bundle was written has left its reasons in two of them; no more is known of
-    it, and these two cannot be checked.
+    If a model file failed parity when the bundle was written, two texts contain the reasons. The file is missing, so
+    these texts cannot be checked.
     """
     net = rebuilt.learner.net
     wanted = {SOURCE: model_card.source(net, rebuilt.learner.arguments).encode()}
@@ -298,41 +300,41 @@ def _check_texts(
         report = _check_report(contents[REPORT], measured, rebuilt.answers)
         wanted[README] = model_card.text(rebuilt.trainer.lesson, described, list(contents), report).encode()
     else:
-        why = "tells of files that are not there, and was not made anew"
+        why = "describes files that are missing, and could not be regenerated"
         unchecked = {name: why for name in (REPORT, README) if name in contents}
     for name in (README, SOURCE, PAGE):
         if name in unchecked:
             continue
         if contents.get(name) != wanted.get(name):
-            raise BrokenFileError(name, _not_ours(name, contents, wanted))
+            raise BrokenFileError(name, _text_mismatch(name, contents, wanted))
     return unchecked
 
 
-def _not_ours(name: str, contents: Contents, wanted: Contents) -> str:
+def _text_mismatch(name: str, contents: Contents, wanted: Contents) -> str:
     if name not in contents:
         return "is missing"
-    return "is not what this version writes of the net" if name in wanted else "has no net.onnx to go with"
+    return "differs from what this version writes" if name in wanted else "is unexpected without net.onnx"
 
 
 def _check_report(content: bytes, measured: Measured, answers: Answers) -> Parity:
-    """The comparisons that parity.json recorded, which another machine may have measured. Raises BrokenFileError."""
+    """Parse and check parity.json, which another machine may have measured. Raises BrokenFileError."""
     expected = [case for cases in measured.values() for case in cases]
     if content == manifest.to_json(Parity(tuple(expected)).to_dict()):
         return Parity(tuple(expected))
-    with blaming(REPORT, "cannot be read"):
+    with wrap_errors(REPORT, "cannot be read"):
         listed = layout.from_json(content)["cases"]
         cases = list(map(Case.from_dict, listed))
         report = Parity(tuple(cases))
         if content != manifest.to_json(report.to_dict()) or len(cases) != len(expected):
-            raise ValueError("it is not the report of its cases")
+            raise ValueError("it does not match its cases")
         for found, ours in zip(cases, expected, strict=True):
-            if not _is_measured(found, ours, answers):
-                raise ValueError(f"{found.file} cannot have given what it says in the case {found.case}")
+            if not _is_plausible(found, ours, answers):
+                raise ValueError(f"{found.file} cannot have the recorded result in the case {found.case}")
         return report
 
 
-def _is_measured(found: Case, ours: Case, answers: Answers) -> bool:
-    """Whether another machine can have measured what a case says."""
+def _is_plausible(found: Case, ours: Case, answers: Answers) -> bool:
+    """Whether another machine can have measured the values of a case."""
     if found == ours:
         return True
     numbers = (found.max_abs, found.measured, found.bound)
@@ -344,44 +346,44 @@ def _is_measured(found: Case, ours: Case, answers: Answers) -> bool:
     bounds = MARGIN * np.maximum(answers[ours.case].allowed, parity.TINY)
     measured = 0 <= found.measured <= found.bound and 0 <= found.max_abs <= SLACK * bounds.max()
     bounded = bounds.min() / SLACK <= found.bound <= bounds.max() * SLACK
-    told = dataclasses.replace(
+    expected = dataclasses.replace(
         ours,
         max_abs=found.max_abs,
         measured=found.measured,
         bound=found.bound,
-        why=parity.told(found.measured, found.bound),
+        why=parity.error_ratio(found.measured, found.bound),
     )
-    return measured and bool(bounded) and found == told
+    return measured and bool(bounded) and found == expected
 
 
 def _check_run(described: Manifest, contents: Contents, rebuilt: Rebuilt, retrain: bool) -> Unchecked:
-    """Hold what the run alone determines, its plot and how many steps it took, against the run trained again.
+    """Compare the plot and the number of steps, which only the run determines, with a retrained run.
 
     Raises BrokenFileError.
     """
-    claimed = [RECIPE, *([PLOT] if PLOT in contents else [])]
+    names = [RECIPE, *([PLOT] if PLOT in contents else [])]
     if not retrain:
-        return dict.fromkeys(claimed, "the run was not trained again, as verify --retrain does")
-    trainer = _trained_again(rebuilt)
+        return dict.fromkeys(names, "the run was not retrained: use verify --retrain")
+    trainer = _retrain(rebuilt)
     if trainer is None:
-        return dict.fromkeys(claimed, "the run, trained again on this machine, gives other weights")
+        return dict.fromkeys(names, "retraining the run on this machine gives different weights")
     return _check_plot(described, contents[PLOT], rebuilt, trainer) if PLOT in contents else {}
 
 
 def _check_plot(described: Manifest, content: bytes, rebuilt: Rebuilt, trainer: Trainer) -> Unchecked:
     with tempfile.TemporaryDirectory() as out:
-        ours = _made_again(rebuilt, trainer, Path(out)).folder.joinpath(PLOT).read_bytes()
+        ours = _rewrite(rebuilt, trainer, Path(out)).folder.joinpath(PLOT).read_bytes()
     if content == ours:
         return {}
     if any(described.get(key) != rebuilt.described[key] for key in ("version", "versions")):
-        return {PLOT: "other versions drew it, and this one draws another"}
+        return {PLOT: "drawn by other versions, and differs from that of this version"}
     raise BrokenFileError(PLOT, "is not the plot of the run")
 
 
-def _trained_again(rebuilt: Rebuilt) -> Trainer | None:
-    """The run, trained as long as it was; None if that does not give the weights, bit by bit.
+def _retrain(rebuilt: Rebuilt) -> Trainer | None:
+    """Repeat the training; None if that does not give equal weights bit by bit.
 
-    It may not on another processor.
+    Weights may differ on another processor.
     """
     trainer = Trainer(rebuilt.trainer.lesson, rebuilt.trainer.recipe).finish()
     net = next(each.net for each in trainer.learners if each.name == rebuilt.learner.name)
@@ -389,8 +391,8 @@ def _trained_again(rebuilt: Rebuilt) -> Trainer | None:
     return trainer if len({*digests}) == 1 and trainer.step_number == rebuilt.snapshot.step else None
 
 
-def _made_again(rebuilt: Rebuilt, trainer: Trainer | None, out: Path) -> Bundle:
-    """The net's bundle, written anew under `out`: by the run that was trained again, or without a plot."""
+def _rewrite(rebuilt: Rebuilt, trainer: Trainer | None, out: Path) -> Bundle:
+    """Write the net's bundle to `out`, from the retrained run, or without a plot if that is None."""
     language = rebuilt.described["language"]
     if trainer is None:
         with Draft(rebuilt.trainer, rebuilt.snapshot, out, language) as draft:
@@ -402,10 +404,10 @@ def _made_again(rebuilt: Rebuilt, trainer: Trainer | None, out: Path) -> Bundle:
 
 
 def publishable(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
-    """A bundle checked as by `verify`, its run trained again, and its files as they may be published.
+    """Verify a bundle with `retrain` and return it with the files to publish.
 
-    These are the very bytes that are there, if all of them were checked. Else all are written anew of the verified
-    weights, by this version, and without a plot that cannot be drawn again. None if the bundle fails parity.
+    If all files could be checked, they are returned unchanged. Otherwise this version regenerates all files from the
+    verified weights, without the plot if retraining gives different weights. No files if the bundle fails parity.
     """
     described, contents = manifest.read(folder)
     rebuilt, checked = _check(folder, described, contents, retrain=True)
@@ -414,9 +416,9 @@ def publishable(folder: Path) -> tuple[Bundle, dict[str, bytes]]:
     if not checked.unchecked:
         return checked, {layout.MANIFEST: manifest.to_json(described), **contents}
     with tempfile.TemporaryDirectory() as out:
-        made = _made_again(rebuilt, _trained_again(rebuilt), Path(out))
+        made = _rewrite(rebuilt, _retrain(rebuilt), Path(out))
         if not made.parity.passed:
             raise BrokenFileError(
-                layout.MANIFEST, f"describes a net that cannot be written anew: {made.parity.summary}"
+                layout.MANIFEST, f"describes a net that cannot be exported again: {made.parity.summary}"
             )
         return checked, {path.name: path.read_bytes() for path in made.folder.iterdir()}

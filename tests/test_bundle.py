@@ -217,7 +217,7 @@ def test_the_classes_of_a_classifier_are_compared_and_of_no_other(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not of the sample, which manifest.json answers for.
-    monkeypatch.setattr(parity, "_other_class", lambda y, answer: 0 if len(y) == 2 else None)
+    monkeypatch.setattr(parity, "_misclassified_row", lambda y, answer: 0 if len(y) == 2 else None)
     (one,) = bundle.write(train("classification"), tmp_path)
     assert "chooses class" in one.parity.summary
     assert "chooses class" in verify(one.folder).parity.summary  # of golden.npz; net.onnx was withheld
@@ -414,7 +414,7 @@ def test_weights_of_another_dtype_fail_parity_though_torch_would_take_them(name:
     forge(regression.folder, {name: content})
     report = verify(regression.folder).parity
     assert report.failed_files == [name]
-    assert "torch.float64 (10, 1) and not torch.float32 (10, 1)" in report.summary
+    assert "torch.float64 (10, 1), not torch.float32 (10, 1)" in report.summary
 
 
 def spoil(net: Net, name: str, value: object) -> bytes:
@@ -584,7 +584,9 @@ def test_golden_inputs_of_somebodys_choice_are_refused(regression: Bundle) -> No
     file = io.BytesIO()
     np.savez(file, **arrays)
     forge(regression.folder, {"golden.npz": file.getvalue()})
-    with pytest.raises(BrokenFileError, match=r"^golden\.npz must hold .*: x_train_1024 is not what the lesson's data"):
+    with pytest.raises(
+        BrokenFileError, match=r"^golden\.npz must hold .*: x_train_1024 does not match the lesson's data"
+    ):
         verify(regression.folder)
 
 

@@ -173,7 +173,7 @@ def test_a_plot_is_held_against_the_run_where_it_can_be_trained_again(
     assert verify(folder, retrain=True).unchecked == {}
     reseal(folder, {"plot.png": b"another"})
     assert main(["verify", str(folder)]) == Exit.OK
-    assert "Not checked: plot.png, the recipe in manifest.json (the run was not trained" in capsys.readouterr().out
+    assert "Not checked: plot.png, the recipe in manifest.json (the run was not retrained" in capsys.readouterr().out
     assert main(["verify", "--retrain", str(folder)]) == Exit.BROKEN
     assert "plot.png is not the plot of the run" in capsys.readouterr().out
 
@@ -232,7 +232,7 @@ def test_an_older_versions_texts_are_told_as_not_checked(
     assert main(["verify", str(tmp_path), "--json"]) == Exit.OK
     (report,) = json.loads(capsys.readouterr().out)
     assert {*TEXTS, "plot.png"} <= report["unchecked"].keys()
-    assert report["unchecked"]["net.py"] == "version 0.5.9 wrote it"
+    assert report["unchecked"]["net.py"] == "written by version 0.5.9"
     reseal(old.folder, {}, parameters=32)  # what is no matter of words is held against the net all the same
     assert main(["verify", str(tmp_path)]) == Exit.BROKEN
 
@@ -266,14 +266,14 @@ def test_golden_outputs_with_other_members_are_refused(folder: Path) -> None:
     file = io.BytesIO()
     np.savez(file, **arrays, y_more=arrays["y_train_1"])
     reseal(folder, {layout.GOLDEN: file.getvalue()})
-    with pytest.raises(BrokenFileError, match=r"^golden\.npz must hold .*: y_more is missing, too much or there twice"):
+    with pytest.raises(BrokenFileError, match=r"^golden\.npz must hold .*: y_more is missing, unexpected or duplicate"):
         verify(folder)
 
 
 def test_safetensors_with_words_of_their_own_fail(folder: Path) -> None:
     state = safetensors.torch.load_file(folder / layout.SAFETENSORS)
     reseal(folder, {layout.SAFETENSORS: safetensors.torch.save(state, {"title": "Cancer detector"})})
-    assert "net.safetensors (metadata: has __metadata__" in verify(folder).parity.summary
+    assert "net.safetensors (metadata: has another header than our own: __metadata__" in verify(folder).parity.summary
 
 
 # Bytes that another reader takes for another model.

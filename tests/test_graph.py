@@ -225,7 +225,7 @@ def test_an_export_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 def test_only_so_many_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "_CACHE_SIZE", 2)
     monkeypatch.setattr(graph, "_exported", {})
-    monkeypatch.setattr(graph, "_export_elsewhere", lambda net, x: onnx.ModelProto())
+    monkeypatch.setattr(graph, "_export_in_subprocess", lambda net, x: onnx.ModelProto())
     for size in range(1, 5):
         prepare(Tanh(1, size, 1), ONE)
     assert len(graph._exported) == 2

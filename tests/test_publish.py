@@ -331,8 +331,8 @@ def test_what_cannot_be_checked_is_written_anew(
     reseal(old.folder, dict.fromkeys(("README.md", "net.py", "try.html", "parity.json", "plot.png"), b"forged"))
     assert published(old.folder) == Exit.OK
     printed = capsys.readouterr().out
-    why = "version 0.5.9 wrote it"
-    assert f"README.md, net.py, parity.json, try.html ({why}); plot.png (other versions drew it" in printed
+    why = "written by version 0.5.9"
+    assert f"README.md, net.py, parity.json, try.html ({why}); plot.png (drawn by other versions" in printed
     assert hub.repos[REPO] == {**contents(new.folder), ".gitattributes": b"*.onnx filter=lfs"}
 
 
@@ -348,9 +348,7 @@ def test_a_plot_that_cannot_be_drawn_again_is_left_out_and_what_is_others_is_lef
     capsys.readouterr()
     assert published(other.folder) == Exit.OK
     printed = capsys.readouterr().out
-    assert (
-        "not checked: plot.png, the recipe in manifest.json (the run, trained again on this machine, gives" in printed
-    )
+    assert "not checked: plot.png, the recipe in manifest.json (retraining the run on this machine gives" in printed
     assert "deleted if the repo has them: plot.png\n" in printed
     assert printed.endswith(", which deleted plot.png\n")
     sent = hub.repos[REPO]
@@ -427,9 +425,9 @@ def with_another_card(folder: Path) -> None:
         (altered, Exit.BROKEN, "net.onnx has 1 bytes"),
         (unlike_its_golden_outputs, Exit.PARITY, "golden.npz"),
         (not_finite, Exit.NON_FINITE, "weights that are not finite"),
-        (with_a_file_that_is_no_part_of_it, Exit.BROKEN, ".gitattributes is no part of a bundle"),
+        (with_a_file_that_is_no_part_of_it, Exit.BROKEN, ".gitattributes does not belong to a bundle"),
         (without_a_card, Exit.BROKEN, "README.md is missing"),
-        (with_another_card, Exit.BROKEN, "README.md is not what this version writes of the net"),
+        (with_another_card, Exit.BROKEN, "README.md differs from what this version writes"),
     ],
 )
 def test_of_a_bundle_that_is_not_whole_nothing_is_sent(
@@ -524,11 +522,11 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
             401,
             "the Hub does not accept the token (401: no); log in with `hf auth login`, or set HF",
         ),
-        ("/api/repos/create", 403, "the token has no write permission there (403: no); use one that has."),
+        ("/api/repos/create", 403, "the token has no write permission there (403: no); use one with write permission."),
         ("/api/repos/create", 400, "the Hub refuses the request (400: no); check the name."),
         ("/api/repos/create", 429, "the Hub received too many requests (429: no); try again later."),
-        ("/api/repos/create", 500, "the Hub fails (500: no); try again later."),
-        ("/api/validate-yaml", 502, "the Hub fails (502: no); try again later."),
+        ("/api/repos/create", 500, "the Hub has an internal error (500: no); try again later."),
+        ("/api/validate-yaml", 502, "the Hub has an internal error (502: no); try again later."),
         (f"/api/models/{REPO}", 404, "the repo was not found (404: no); check the name"),
         ("/preupload/main", 403, "the token has no write permission there"),
         ("/objects/batch", 403, "the token has no write permission there"),
@@ -583,7 +581,7 @@ def test_json_tells_of_the_hubs_refusal_too(hub: Hub, made: Path, capsys: pytest
     assert published(made, "--json") == Exit.HUB
     assert reported(capsys) == {
         "exit": 5,
-        "error": f"{REPO} could not be published: the Hub fails (500: no); try again later.",
+        "error": f"{REPO} could not be published: the Hub has an internal error (500: no); try again later.",
     }
 
 

@@ -13,7 +13,7 @@ from charts.blocks import Note, Session, Table
 from charts.chart import Band, Line, Points
 from charts.text import said
 from lab.lesson import View
-from nets.random import FORMS, LESSON, RandomConfig, asked_for, draw, draw_many, repeat
+from nets.random import FORMS, LESSON, RandomConfig, draw, draw_many, repeat, requested
 from tests.sessions import replayed, shown
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -26,7 +26,7 @@ def viewed(**settings: object) -> View:
 
 def misses(form: str, seed: int, draws: int) -> torch.Tensor:
     """How far each sample mean lies from the mean asked for, in standard deviations: (N,)."""
-    mean, std = asked_for(form)
+    mean, std = requested(form)
     with torch.random.fork_rng(devices=[]):
         return (draw_many(form, seed, draws).mean(dim=0) - mean).abs() / std
 
@@ -95,7 +95,7 @@ def test_manual_seed_does_not_touch_the_generators_of_numpy_and_python() -> None
 @pytest.mark.parametrize("seed", SEEDS)
 def test_samples_have_the_mean_and_std_asked_for(form: str, seed: int) -> None:
     draws = 500
-    mean, std = asked_for(form)
+    mean, std = requested(form)
     with torch.random.fork_rng(devices=[]):
         drawn = draw_many(form, seed, draws)
     assert drawn.shape == (draws, len(mean))
@@ -104,7 +104,7 @@ def test_samples_have_the_mean_and_std_asked_for(form: str, seed: int) -> None:
 
 
 def test_two_points_in_three_fall_into_the_band() -> None:
-    mean, std = asked_for("both")
+    mean, std = requested("both")
     with torch.random.fork_rng(devices=[]):
         drawn = draw_many("both", 1, 1000)
     assert ((drawn - mean).abs() < std).double().mean().item() == pytest.approx(2 / 3, abs=0.03)
@@ -126,7 +126,7 @@ def test_the_first_draw_is_shown_in_its_band(form: str) -> None:
     assert isinstance(band, Band)
     assert isinstance(line, Line)
     assert isinstance(points, Points)
-    mean, std = asked_for(form)
+    mean, std = requested(form)
     with torch.random.fork_rng(devices=[]):
         first = repeat(form, 1)[0].flatten()
     np.testing.assert_array_equal(points.y, first)
@@ -137,7 +137,7 @@ def test_the_first_draw_is_shown_in_its_band(form: str) -> None:
 def test_the_table_has_a_row_for_each_element() -> None:
     for form in FORMS:
         (table,) = (block for block in viewed(form=form).blocks if isinstance(block, Table))
-        assert len(table.rows) == len(asked_for(form)[0])
+        assert len(table.rows) == len(requested(form)[0])
 
 
 def test_the_note_tells_the_largest_miss() -> None:
@@ -177,7 +177,7 @@ def test_another_seed_changes_every_number_and_not_the_distribution() -> None:
 
 def test_wider_bands_scatter_more() -> None:
     form = LESSON.suggestions[2].settings["form"]
-    mean, std = asked_for(form)
+    mean, std = requested(form)
     assert mean.tolist() == [0.5] * 5
     assert std.tolist() == [1, 2, 3, 4, 5]
     for seed in SEEDS:

@@ -348,7 +348,7 @@ def test_first_exports_at_once_hold_up_neither_training_nor_the_page_and_each_gr
     monkeypatch.setattr(bundle, "_plot", lambda *_: b"")  # which takes longer than all the rest
     monkeypatch.setattr(graph, "_shipped", dict)
     monkeypatch.setattr(graph, "_exported", {})
-    monkeypatch.setattr(graph, "_export_elsewhere", export)
+    monkeypatch.setattr(graph, "_export_in_subprocess", export)
 
     async def story() -> None:
         runs = [await make(steps=2, hidden_units=2 + number // 2) for number in range(8)]
