@@ -1,28 +1,28 @@
-"""What must not depend on the machine that this runs on: the bits of a trained net, requests to itself, printing.
+"""Settings that make trained weights, requests to the app itself and console output independent of the machine.
 
-Imports the standard library alone: its functions are called before torch, numpy and gradio are imported.
+Imports only the standard library, because its functions are called before torch, numpy and gradio are imported.
 """
 
 import io
 import os
 import sys
 
-# Settings of OpenMP and of the libraries that torch and numpy compute with: threads, instruction sets, precision.
+# Prefixes of settings of OpenMP and of the math libraries of torch and numpy: threads, instruction sets, precision.
 _ARITHMETIC = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "MKLDNN_", "ONEDNN_", "DNNL_", "ATEN_"),
     *("OPENBLAS_", "GOTO_", "BLIS_", "VECLIB_", "NUMEXPR_", "NPY_"),
 )
-_NEEDED_TO_START = "KMP_DUPLICATE_LIB_OK"  # where two copies of OpenMP are installed, a program ends without it
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")  # read for every client, also of plain HTTP
+_NEEDED_TO_START = "KMP_DUPLICATE_LIB_OK"  # without it, a program aborts if two copies of OpenMP are loaded
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")  # read for every HTTP client, even without TLS
 
 
 def fix_arithmetic() -> None:
-    """Compute on one thread and, with MKL, in one order on every x86 processor, whatever the environment says.
+    """Use one thread and, with MKL, the same summation order on every x86 processor, regardless of the environment.
 
-    With two threads, sums are added in another order: the same seed gives other weights. Small nets also lose time to
-    threads. MKL's kernels differ by processor and add in other orders too; conditional numerical reproducibility
-    makes them agree, for about a fifth of the time (oneMKL Developer Guide, "Obtaining Numerically Reproducible
-    Results"). Call it before torch is imported; child processes inherit it.
+    The number of threads changes the order of summation, so that the same seed would give different weights; threads
+    also slow down small nets. MKL's kernels and their summation order depend on the processor. Conditional numerical
+    reproducibility makes them agree, at a cost of about 20 % of the time (oneMKL Developer Guide, "Obtaining
+    Numerically Reproducible Results"). Call it before torch is imported; child processes inherit the settings.
     """
     for name in [name for name in os.environ if name.upper().startswith(_ARITHMETIC) and name != _NEEDED_TO_START]:
         del os.environ[name]
@@ -31,10 +31,10 @@ def fix_arithmetic() -> None:
 
 
 def ignore_proxies() -> None:
-    """Send every request of this process and its children straight to its host.
+    """Disable proxies for all HTTP requests of this process and its children.
 
-    For the app, whose requests go to itself: Gradio asks its own server whether it is up. `no_proxy` also switches off
-    the proxies of the system settings, which urllib reads on Windows and macOS if no variable names one.
+    The app sends requests only to itself: Gradio polls its own server at startup. `no_proxy` also disables the proxies
+    of the system settings, which urllib reads on Windows and macOS if no environment variable names one.
     """
     for name in [name for name in os.environ if name.lower().endswith("_proxy") or name in _CERTIFICATES]:
         del os.environ[name]
@@ -42,20 +42,20 @@ def ignore_proxies() -> None:
 
 
 def configure_gradio() -> None:
-    """Switch off telemetry, and work that is done for a statistics page which is switched off here.
+    """Disable telemetry, and the aggregation of statistics for a page that is not served.
 
     Call it before gradio is imported.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # After every event, Gradio has pandas summarize all events.
+    # By default Gradio aggregates all events with pandas after each event.
     os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"], os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = str(10**9), "1"
-    # LIVE_NETS_PROXIES says which forwarding headers to trust, so uvicorn must trust none, not even from this machine.
+    # LIVE_NETS_PROXIES controls which forwarding headers are trusted: uvicorn must trust none, not even from localhost.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 
 
 def set_up_console() -> None:
-    """Print characters that the encoding of stdout or stderr lacks as escapes, such as \\u5b66."""
+    """Escape characters that the encoding of stdout or stderr lacks, for example as \\u5b66."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where there is no console, and another class in tests
+        if isinstance(stream, io.TextIOWrapper):  # None without a console; another class in tests
             stream.reconfigure(errors="backslashreplace")

@@ -1,7 +1,7 @@
-"""Ends with one sentence if Live Nets cannot be installed with this Python on this system, and else says nothing.
+"""Check that Live Nets can be installed: exits with an error message if this Python or system is not supported.
 
-`make` runs it first. The limits are those of the wheels that torch 2.13, onnxruntime 1.32 and numpy 2.4 have: pip would
-look for them for minutes and end in "No matching distribution found". In words that any old Python can read, too.
+`make` runs it first. The limits are those of the wheels of torch 2.13, onnxruntime 1.32 and numpy 2.4. Without this
+check, pip would search for minutes and fail with "No matching distribution found". The syntax is that of old Pythons.
 """
 
 import platform
@@ -16,13 +16,16 @@ SYSTEMS = (
 
 def refusal(version, bits, system, machine, release):  # noqa: ANN001, ANN201
     # type: (tuple[int, ...], int, str, str, tuple[int, ...]) -> str
-    """What is wrong with (major, minor), 64, "Linux", "x86_64" and (2, 28), the release of glibc or macOS; else ""."""
-    named = "%d.%d" % version  # noqa: UP031
+    """Error message for a platform such as (3, 11), 64, "Linux", "x86_64", (2, 28); "" if it is supported.
+
+    `release` is the version of glibc or macOS.
+    """
+    found = "%d.%d" % version  # noqa: UP031
     if not OLDEST <= version <= NEWEST:
-        return "Live Nets needs Python 3.11 to 3.14, and this is %s; set PYTHON=python3.11 or the like." % named  # noqa: UP031
-    here = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",), "Windows": ("AMD64",)}.get(system, ())
+        return "Live Nets needs Python 3.11 to 3.14, and this is %s; set PYTHON=python3.11 or the like." % found  # noqa: UP031
+    machines = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",), "Windows": ("AMD64",)}.get(system, ())
     oldest = {"Linux": (2, 28), "Darwin": (14,)}.get(system, ())
-    if bits == 64 and machine in here and release >= oldest:
+    if bits == 64 and machine in machines and release >= oldest:
         return ""
     found = "%s on %s, %d bits" % (" ".join([system, ".".join(map(str, release))]).strip(), machine, bits)  # noqa: UP031
     return "Live Nets needs %s, and this is %s." % (SYSTEMS, found)  # noqa: UP031
@@ -30,7 +33,7 @@ def refusal(version, bits, system, machine, release):  # noqa: ANN001, ANN201
 
 def numbers(text):  # noqa: ANN001, ANN201
     # type: (str) -> tuple[int, ...]
-    """The release as numbers: (14, 2) of "14.2"; () of what has none, such as musl's."""
+    """Parse a release: (14, 2) for "14.2"; () if it has no numbers, as with musl."""
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 

@@ -1,6 +1,6 @@
-"""What is measured, always against a baseline in the same run: these are ratios, not promises of milliseconds."""
+"""Benchmarks. Most compare with a baseline in the same run, because absolute times depend on the machine."""
 
 import environment
 
-environment.fix_arithmetic()  # before a module here imports torch
-environment.ignore_proxies()  # the app that is asked runs on this machine
+environment.fix_arithmetic()  # before torch is imported
+environment.ignore_proxies()  # the measured app runs on this machine

@@ -1,4 +1,4 @@
-"""`make bench`: run every benchmark and print its figures; `python -m benchmarks NAME ...` runs some of them."""
+"""`make bench` runs all benchmarks and prints their results; `python -m benchmarks NAME ...` runs some of them."""
 
 import argparse
 
@@ -11,7 +11,7 @@ BENCHMARKS = {
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the app.")
-    parser.add_argument("name", nargs="*", help=f"one of {', '.join(BENCHMARKS)}; all if none is given")
+    parser.add_argument("name", nargs="*", help=f"one of {', '.join(BENCHMARKS)}; default: all")
     names = parser.parse_args().name or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"NAME must be one of {', '.join(BENCHMARKS)}, not {unknown[0]}")

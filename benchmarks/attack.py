@@ -1,4 +1,4 @@
-"""Beside somebody who asks for all that one address can: what becomes of another visitor's frames and clicks."""
+"""Frame rate and click latency of a visitor while an attacker sends as many requests as one address can."""
 
 import asyncio
 import sys
@@ -13,42 +13,42 @@ import httpx
 from benchmarks.client import TRIVIAL, App, Call, FailedError, call, calls, serve, visit
 from benchmarks.load import Times
 
-SECONDS = 12.0  # of each attack
-CLICK_SECONDS = 0.5  # from click to click
-TRAININGS, FIGURES, PREVIEWS = 140, 30, 60  # of the attacker, at once
+SECONDS = 12.0  # duration of each attack
+CLICK_SECONDS = 0.5  # pause between clicks
+TRAININGS, FIGURES, PREVIEWS = 140, 30, 60  # concurrent requests of the attacker
 PAGES, REQUESTS = 40, 100
-LARGEST = {"steps": 2000, "hidden_units": 300}  # of the dropout lesson: six seconds of processor time
+LARGEST = {"steps": 2000, "hidden_units": 300}  # the dropout lesson's maxima: six seconds of CPU time
 
 
 Attack = Callable[[App, httpx.AsyncClient], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the other visitor saw meanwhile."""
+class Measurement:
+    """Frames and clicks of the visitor."""
 
-    rate: float  # frames a second
+    rate: float  # frames per second
     clicks: Times
     failures: list[str]
-    workers: float  # processor seconds
+    workers: float  # CPU seconds
 
-    def show(self, name: str, alone: "Seen | None") -> None:
-        over = "" if alone is None else f", over alone {self.rate / alone.rate:.2f}"
-        print(f"  {name}: {self.rate:.1f} frames a second{over}; a click: {self.clicks}", end="")
-        print(f"; workers {self.workers:.1f} processor seconds")
+    def show(self, name: str, alone: "Measurement | None") -> None:
+        ratio = "" if alone is None else f" ({self.rate / alone.rate:.2f} of those without attack)"
+        print(f"  {name}: {self.rate:.1f} frames/s{ratio}; clicks: {self.clicks}", end="")
+        print(f"; CPU of workers {self.workers:.1f} s")
         for failure in self.failures[:2]:
             print(f"    FAILED: {failure}")
 
 
 def run(only: str = "") -> None:
-    """Each attack on a server of its own, after the same visitor alone; or those alone with that in their names."""
+    """Run each attack whose name contains `only` on a new server, after a measurement without attack."""
     for name, attack in (
-        (f"beside {TRAININGS} calls of /train that nobody reads", _abandoned),
-        (f"beside {TRAININGS} calls of /train that are read", _read),
-        (f"beside {FIGURES} figures and {PREVIEWS} looks at settings at a time", _figures),
-        (f"beside {PAGES} pages that train at full speed", _pages),
-        (f"beside {REQUESTS} small calls at a time", _small),
-        (f"beside {REQUESTS} requests for the page at a time", _loads),
+        (f"{TRAININGS} calls of /train, responses not read", _abandoned),
+        (f"{TRAININGS} calls of /train, responses read", _read),
+        (f"{FIGURES} concurrent figures and {PREVIEWS} concurrent previews", _figures),
+        (f"{PAGES} pages that train at full speed", _pages),
+        (f"{REQUESTS} concurrent trivial calls", _small),
+        (f"{REQUESTS} concurrent requests for the page", _loads),
     ):
         if only not in name:
             continue
@@ -58,25 +58,25 @@ def run(only: str = "") -> None:
 
 async def _measure(app: App, name: str, attack: Attack) -> None:
     async with _client(app, "192.0.2.1") as visitor, _client(app, "198.51.100.1") as attacker:
-        await _ready(app, visitor)
-        alone = await _seen(app, visitor, SECONDS)
-        alone.show("alone", None)
+        await _warm_up(app, visitor)
+        alone = await _observe(app, visitor, SECONDS)
+        alone.show("without attack", None)
         attacking = asyncio.create_task(attack(app, attacker))
         await asyncio.sleep(1)
-        (await _seen(app, visitor, SECONDS)).show(name, alone)
+        (await _observe(app, visitor, SECONDS)).show(name, alone)
         attacking.cancel()
         with suppress(asyncio.CancelledError):
             await attacking
 
 
-async def _ready(app: App, client: httpx.AsyncClient) -> None:
-    """Wait until both workers are there and warm: they draw nothing before that is so."""
+async def _warm_up(app: App, client: httpx.AsyncClient) -> None:
+    """Wait until both workers have started, and let them draw, which takes longer the first time."""
     while (await client.get("/health")).json()["workers"] < 2:
         await asyncio.sleep(0.2)
     config = (await client.get("/config")).json()
     figure = call(config, "regression", "save_figure", {})
     await asyncio.gather(*(visit(app, client, [figure], limit=120) for _ in range(4)))
-    await _seen(app, client, 1.0)  # what is the first of its kind takes longer
+    await _observe(app, client, 1.0)  # first calls take longer
 
 
 @asynccontextmanager
@@ -87,8 +87,8 @@ async def _client(app: App, address: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def _seen(app: App, client: httpx.AsyncClient, seconds: float) -> Seen:
-    """Train for so long with five steps a frame, and click meanwhile."""
+async def _observe(app: App, client: httpx.AsyncClient, seconds: float) -> Measurement:
+    """Train for `seconds` with five steps per frame, and click at the same time."""
     config = (await client.get("/config")).json()
     plan = [each for each in await calls(client, "regression", {"speed": 5, "steps": 2000}) if each.name != "take_away"]
     click = call(config, "classification", "changed", {})
@@ -96,13 +96,13 @@ async def _seen(app: App, client: httpx.AsyncClient, seconds: float) -> Seen:
     training = asyncio.create_task(visit(app, client, plan, limit=seconds))
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        made = await visit(app, client, [click], limit=60)
-        clicks.append(made.seconds)
-        if made.failure:
-            failures.append(made.failure)
+        clicked = await visit(app, client, [click], limit=60)
+        clicks.append(clicked.seconds)
+        if clicked.failure:
+            failures.append(clicked.failure)
         await asyncio.sleep(CLICK_SECONDS)
     frames = (await training).frames
-    return Seen(len(frames) / seconds, Times.of(clicks), failures, (app.usage() - before).workers)
+    return Measurement(len(frames) / seconds, Times.of(clicks), failures, (app.usage() - before).workers)
 
 
 async def _abandoned(app: App, client: httpx.AsyncClient) -> None:
@@ -119,22 +119,22 @@ async def _read(app: App, client: httpx.AsyncClient) -> None:
 
 
 async def _train(client: httpx.AsyncClient) -> str | None:
-    answer = await client.post("/gradio_api/call/train", json={"data": ["dropout", LARGEST]})
-    return str(answer.json()["event_id"]) if answer.status_code == 200 else None
+    response = await client.post("/gradio_api/call/train", json={"data": ["dropout", LARGEST]})
+    return str(response.json()["event_id"]) if response.status_code == 200 else None
 
 
 async def _figures(app: App, client: httpx.AsyncClient) -> None:
-    """So many of each at any time."""
+    """Keep FIGURES figures and PREVIEWS previews in progress."""
     config = (await client.get("/config")).json()
     figure = call(config, "dropout", "save_figure", LARGEST)
     preview = call(config, "dropout", "changed", LARGEST)
 
-    async def again(asked: Call) -> None:
+    async def repeat(request: Call) -> None:
         while True:
             with suppress(FailedError):
-                await visit(app, client, [asked], limit=600)
+                await visit(app, client, [request], limit=600)
 
-    await asyncio.gather(*(again(asked) for asked in [figure] * FIGURES + [preview] * PREVIEWS))
+    await asyncio.gather(*(repeat(request) for request in [figure] * FIGURES + [preview] * PREVIEWS))
 
 
 async def _pages(app: App, client: httpx.AsyncClient) -> None:
@@ -143,22 +143,22 @@ async def _pages(app: App, client: httpx.AsyncClient) -> None:
 
 
 async def _small(app: App, client: httpx.AsyncClient) -> None:
-    await _over_and_over(lambda: client.post(TRIVIAL, json={"data": []}))
+    await _repeat(lambda: client.post(TRIVIAL, json={"data": []}))
 
 
 async def _loads(app: App, client: httpx.AsyncClient) -> None:
-    await _over_and_over(lambda: client.get("/"))
+    await _repeat(lambda: client.get("/"))
 
 
-async def _over_and_over(ask: Callable[[], Awaitable[httpx.Response]]) -> None:
-    """So many at any time."""
+async def _repeat(send: Callable[[], Awaitable[httpx.Response]]) -> None:
+    """Keep REQUESTS requests in progress."""
 
-    async def again() -> None:
+    async def repeat() -> None:
         while True:
             with suppress(httpx.HTTPError):
-                await ask()
+                await send()
 
-    await asyncio.gather(*(again() for _ in range(REQUESTS)))
+    await asyncio.gather(*(repeat() for _ in range(REQUESTS)))
 
 
 if __name__ == "__main__":

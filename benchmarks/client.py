@@ -1,7 +1,7 @@
-"""A visitor without a browser: the requests that the page makes, and what the app's processes cost meanwhile.
+"""A client that sends the page's requests without a browser, and measures CPU time and memory of the app's processes.
 
-Frames are only counted, never decoded, and their stream is read from a bare socket: this driver shares its processors
-with the app that it measures.
+It shares the CPU with the app that it measures. So it counts frames without decoding them, and reads their stream from
+a plain socket.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from typing import Any
 
 import httpx
 
-START_SECONDS = 90  # that an app may take until it answers
-LARGEST = 2**25  # bytes of a message
+START_SECONDS = 90  # timeout for the first response of an app
+MAX_MESSAGE = 2**25  # bytes
 TRIVIAL = "/gradio_api/run/lessons"
 TICK = os.sysconf("SC_CLK_TCK")
-DONE = re.compile(rb'\\"state\\":\s*\\"done\\"')  # in a frame, which is JSON in JSON
+DONE = re.compile(rb'\\"state\\":\s*\\"done\\"')  # in a frame, which is JSON encoded in JSON
 
 
 class FailedError(Exception):
-    """The app did not do what the page would have waited for."""
+    """The app did not respond as the page expects."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Processor seconds so far."""
+    """CPU seconds since the start."""
 
     page: float
     workers: float
@@ -47,30 +47,30 @@ class Usage:
 
 @dataclass(frozen=True)
 class App:
-    """A server in a session of its own, so that all its processes can be told from others."""
+    """A server in a separate process session, by which its processes are found."""
 
     url: str
     port: int
-    folder: Path  # all its temporary files
+    folder: Path  # its temporary files
     process: subprocess.Popen[bytes]
     log: Path
 
     def usage(self) -> Usage:
-        """What it has used, its workers with those that are gone, and what this process has."""
+        """CPU time of the page's process, of all workers including terminated ones, and of this process."""
         stats = self._stats()
         page = stats.pop(self.process.pid)
-        gone = sum(map(int, page[13:15]))
+        terminated = sum(map(int, page[13:15]))
         workers = sum(int(ticks) for stat in stats.values() for ticks in stat[11:15])
-        return Usage(sum(map(int, page[11:13])) / TICK, (gone + workers) / TICK, time.process_time())
+        return Usage(sum(map(int, page[11:13])) / TICK, (terminated + workers) / TICK, time.process_time())
 
     def memory(self) -> dict[int, float]:
-        """Resident megabytes of each process, the page's first."""
+        """Resident memory of each process in MB, the page's process first."""
         size = os.sysconf("SC_PAGE_SIZE") / 1e6
         found = {pid: int(stat[21]) * size for pid, stat in self._stats().items()}
         return {self.process.pid: found.pop(self.process.pid), **found}
 
     def files(self) -> tuple[int, int]:
-        """How many files and folders it keeps."""
+        """Number of temporary files and of folders."""
         kinds = [path.is_dir() for path in self.folder.rglob("*")]
         return kinds.count(False), kinds.count(True)
 
@@ -78,12 +78,12 @@ class App:
         return self.log.read_bytes().count(b"Traceback (most recent call last)")
 
     def _stats(self) -> dict[int, list[str]]:
-        """Of each process, /proc's stat after the command's name: fields 3 and on of proc(5)."""
+        """Fields of /proc/PID/stat from field 3 on (proc(5)) for each process, by process id."""
         found = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):  # it ended just now
+            except (FileNotFoundError, ProcessLookupError):  # the process has ended in the meantime
                 continue
             if int(fields[3]) == self.process.pid and fields[0] != "Z":
                 found[int(path.parent.name)] = fields
@@ -92,12 +92,12 @@ class App:
 
 @contextmanager
 def serve(*command: str, **settings: str) -> Iterator[App]:
-    """Run python with this command until the block ends; it has to serve at PORT. `settings` go to its environment."""
+    """Run python with a command that serves at $PORT until the block ends. `settings` are environment variables."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as made:
-        folder, log, url = Path(made) / "temporary", Path(made) / "log", f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as parent:
+        folder, log, url = Path(parent) / "temporary", Path(parent) / "log", f"http://127.0.0.1:{port}"
         folder.mkdir()
         environment = {
             **os.environ,
@@ -111,7 +111,7 @@ def serve(*command: str, **settings: str) -> Iterator[App]:
                 [sys.executable, *command], env=environment, stdout=out, stderr=out, start_new_session=True
             )
         try:
-            _await(url, process, log)
+            _wait_for_response(url, process, log)
             yield App(url, port, folder, process, log)
         finally:
             process.terminate()
@@ -121,13 +121,13 @@ def serve(*command: str, **settings: str) -> Iterator[App]:
                 process.kill()
                 process.wait()
             try:
-                os.killpg(process.pid, signal.SIGKILL)  # workers that outlived it
-                print(f"  processes of {' '.join(command)} outlived it")
+                os.killpg(process.pid, signal.SIGKILL)  # remaining workers
+                print(f"  processes of {' '.join(command)} were still running")
             except ProcessLookupError:
                 pass
 
 
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for_response(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -136,12 +136,12 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.1)
         else:
             return
-    raise FailedError(f"no answer from the app; its log ends with {log.read_text(encoding='utf-8')[-500:]!r}")
+    raise FailedError(f"no response from the app; its log ends with {log.read_text(encoding='utf-8')[-500:]!r}")
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request of the page to one handler."""
+    """A request of the page to an event handler."""
 
     name: str
     index: int
@@ -150,24 +150,24 @@ class Call:
 
 
 async def calls(client: httpx.AsyncClient, tab: str, settings: Mapping[str, Any]) -> list[Call]:
-    """Those that the button Train of the tab sets off, one after the other.
+    """Calls that the tab's Train button triggers, in order.
 
-    Settings go by their names, `speed` among them; the others are as the page shows them first.
+    `settings` maps names, including `speed`, to values; other settings have their defaults.
     """
     config = (await client.get("/config")).json()
     parts = {part["id"]: part["props"] for part in config["components"]}
     handlers = [handler for handler in config["dependencies"] if handler["backend_fn"]]
     first = call(config, tab, "train", settings)
     trigger = first.trigger
-    found = [first]
-    while following := [handler for handler in handlers if handler["trigger_after"] == found[-1].index]:
+    chain = [first]
+    while following := [handler for handler in handlers if handler["trigger_after"] == chain[-1].index]:
         data = [parts[part].get("value") for part in following[0]["inputs"]]
-        found.append(Call(_name(following[0]), following[0]["id"], trigger, data))
-    return found
+        chain.append(Call(_name(following[0]), following[0]["id"], trigger, data))
+    return chain
 
 
 def call(config: dict[str, Any], tab: str, name: str, settings: Mapping[str, Any]) -> Call:
-    """The first call of that name on the tab, of the page with this configuration."""
+    """The first call with that name on the tab. `config` is the page's configuration."""
     parts = {part["id"]: part["props"] for part in config["components"]}
     inside = _inside(config["layout"], {id_ for id_, props in parts.items() if props.get("id") == tab})
     first = next(
@@ -186,7 +186,7 @@ def _inside(node: dict[str, Any], tabs: set[int], found: bool = False) -> set[in
 
 
 def _name(handler: Mapping[str, Any]) -> str:
-    """Without the number that tells the tabs' handlers apart."""
+    """API name without the suffix that makes it unique."""
     return re.sub(r"_\d+$", "", str(handler["api_name"]))
 
 
@@ -197,12 +197,12 @@ def _value(props: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
 
 @dataclass
 class Visit:
-    """What one visitor saw: times are of `time.perf_counter`."""
+    """Times of one visit by `time.perf_counter`."""
 
     began: float
     frames: list[float] = field(default_factory=list)
-    ended: float = 0.0  # when the run was over, and the page at rest
-    taken: float = 0.0  # when its files were there
+    ended: float = 0.0  # when the run had ended
+    taken: float = 0.0  # when its files were available
     failure: str = ""
 
     @property
@@ -223,10 +223,10 @@ async def visit(
     until: float = 0.0,
     leave_after: int | None = None,
 ) -> Visit:
-    """Open a page, make these calls in turn, and close it.
+    """Open a page, make the calls of `plan` in order, and close the page.
 
-    The visitor trains again until that time by `time.perf_counter`, and leaves after so many frames of `leave_after`.
-    What the client sends as X-Forwarded-For, its streams send too.
+    Repeats the calls until the time `until` by `time.perf_counter`, and closes the page early after `leave_after`
+    frames. Streams send the client's X-Forwarded-For header. `failure` of the result has the error, if any.
     """
     seen, session = Visit(time.perf_counter()), secrets.token_hex(6)
     try:
@@ -237,7 +237,7 @@ async def visit(
                     if len(seen.frames) == leave_after:
                         return seen
     except TimeoutError:
-        seen.failure = f"not done in {limit:.0f} s"
+        seen.failure = f"timeout after {limit:.0f} s"
     except (FailedError, OSError, EOFError, httpx.HTTPError) as error:
         seen.failure = f"{type(error).__name__}: {error}"
     return seen
@@ -247,13 +247,13 @@ async def _make(
     app: App, client: httpx.AsyncClient, session: str, call: Call, seen: Visit, leave_after: int | None
 ) -> None:
     body = {"data": call.data, "event_data": None, "fn_index": call.index, "trigger_id": call.trigger}
-    answer = await client.post("/gradio_api/queue/join", json={**body, "session_hash": session})
-    if answer.status_code != 200:
-        raise FailedError(f"{call.name} was refused: {answer.text[:200]}")
+    response = await client.post("/gradio_api/queue/join", json={**body, "session_hash": session})
+    if response.status_code != 200:
+        raise FailedError(f"{call.name} was refused: {response.text[:200]}")
     files = call.name == "take_away"
     last = await _follow(app.port, session, [] if files else seen.frames, leave_after, client)
     if call.name == "stream" and len(seen.frames) != leave_after and not DONE.search(last):
-        raise FailedError(f"the stream ended undone: {last[-300:]!r}")
+        raise FailedError(f"the stream ended before the run: {last[-300:]!r}")
     if files:
         seen.taken = time.perf_counter()
     else:
@@ -263,7 +263,7 @@ async def _make(
 async def _follow(
     port: int, session: str, frames: list[float], leave_after: int | None, client: httpx.AsyncClient
 ) -> bytes:
-    """Listen until the call is completed, and give its last message."""
+    """Read the event stream until the call is completed, and return its last message."""
     last = b""
     async with _connection(port, f"queue/data?session_hash={session}", client) as reader:
         while True:
@@ -283,24 +283,24 @@ async def _follow(
 
 @asynccontextmanager
 async def _connection(port: int, path: str, client: httpx.AsyncClient) -> AsyncIterator[asyncio.StreamReader]:
-    """A GET whose answer is read as it comes: what frames it in HTTP stands before the messages, and does no harm."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LARGEST)
+    """Send a GET request and yield the raw response stream, including its HTTP headers and chunk sizes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MAX_MESSAGE)
     try:
-        sent = client.headers.get("X-Forwarded-For")
-        forwarded = f"X-Forwarded-For: {sent}\r\n" if sent else ""
+        address = client.headers.get("X-Forwarded-For")
+        forwarded = f"X-Forwarded-For: {address}\r\n" if address else ""
         writer.write(f"GET /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{forwarded}\r\n".encode())
         yield reader
     finally:
         writer.close()
 
 
-async def ask(client: httpx.AsyncClient, times: list[float], failures: list[str]) -> None:
-    """Make one trivial request, and note what it took."""
+async def ping(client: httpx.AsyncClient, times: list[float], failures: list[str]) -> None:
+    """Send a trivial request and append its duration to `times`."""
     start = time.perf_counter()
     try:
-        answer = await client.post(TRIVIAL, json={"data": [], "session_hash": "trivial"}, timeout=60)
-        if answer.status_code != 200:
-            failures.append(answer.text[:200])
+        response = await client.post(TRIVIAL, json={"data": [], "session_hash": "trivial"}, timeout=60)
+        if response.status_code != 200:
+            failures.append(response.text[:200])
     except httpx.HTTPError as error:
         failures.append(repr(error))
     times.append(time.perf_counter() - start)

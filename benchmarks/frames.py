@@ -1,4 +1,4 @@
-"""What a frame costs the server: ours against gr.Plot with a matplotlib figure of the same chart."""
+"""Server time and size of a frame, compared with gr.Plot and a matplotlib figure of the same chart."""
 
 import json
 
@@ -14,7 +14,7 @@ from tabs import live
 
 
 def run() -> None:
-    """Each lesson, half-way through its run: snapshot, encode, and what the queue would send."""
+    """Measure snapshot and encoding of a frame in the middle of each lesson's run."""
     for lesson in TRAININGS.values():
         _measure(lesson)
 
@@ -27,11 +27,11 @@ def _measure(lesson: Training) -> None:
     def ours() -> str:
         return live.frame(lesson, Frame(1, State.RUNNING, steps, engine.frame(1)))
 
-    def plain() -> str:
+    def baseline() -> str:
         engine.frame(1)
         value = plot.postprocess(figure.draw(engine.chart(1)))
         assert value is not None
         return json.dumps(value.model_dump())
 
-    compare(f"{lesson.key}, a frame against gr.Plot", ours, plain, rounds=21)
-    print(f"  {lesson.key}, bytes a frame: {len(ours())} against {len(plain())}")
+    compare(f"{lesson.key}, a frame and gr.Plot", ours, baseline, rounds=21)
+    print(f"  {lesson.key}, bytes per frame: {len(ours())} and {len(baseline())}")

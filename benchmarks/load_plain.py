@@ -1,4 +1,4 @@
-"""The plain way, for comparison under load: what Gradio's guides lead to, with the default queue."""
+"""Baseline app for the load benchmark: the approach of Gradio's guides, with the default queue."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def train(steps: float) -> Iterator[Any]:
-    """The tutorial's regression; a figure every 5 steps."""
+    """Train the tutorial's regression; yield a figure every 5 steps."""
     x = torch.unsqueeze(torch.linspace(-1, 1, 100), dim=1)
     y = x.pow(2) + 0.2 * torch.rand(x.size())
     net = nn.Sequential(nn.Linear(1, 10), nn.ReLU(), nn.Linear(10, 1))
@@ -37,12 +37,12 @@ def train(steps: float) -> Iterator[Any]:
 
 
 def lessons() -> str:
-    """A trivial request."""
+    """Handle a trivial request."""
     return "regression"
 
 
-def plain_app() -> gr.Blocks:
-    """A button, a slider and a plot."""
+def baseline_app() -> gr.Blocks:
+    """App with a slider, a button and a plot."""
     with gr.Blocks() as demo:
         with gr.Tabs(), gr.Tab("Regression", id="regression"):
             steps = gr.Slider(1, 2000, 500, label="Steps", elem_classes="setting-steps")
@@ -55,4 +55,4 @@ def plain_app() -> gr.Blocks:
 
 if __name__ == "__main__":
     mpl.use("Agg")
-    plain_app().launch(server_port=int(os.environ["PORT"]), ssr_mode=False)
+    baseline_app().launch(server_port=int(os.environ["PORT"]), ssr_mode=False)

@@ -1,4 +1,4 @@
-"""A regression run of 100 steps without frames, against the tutorial's bare loop."""
+"""A regression run of 100 steps without frames, compared with the tutorial's training loop."""
 
 import torch
 
@@ -8,19 +8,19 @@ from nets.regression import LESSON, Net
 
 
 def run() -> None:
-    """Both train from scratch: data, net, 100 steps."""
-    compare("100 steps of Trainer against the bare loop", trainer, bare_loop, rounds=101)
+    """Both create data and net, and train for 100 steps."""
+    compare("100 steps of Trainer and of the bare loop", trainer, bare_loop, rounds=101)
 
 
 def trainer() -> None:
-    """Ours."""
+    """Train with Trainer."""
     run = Trainer(LESSON, LESSON.recipe())
     while not run.done:
         run.step()
 
 
 def bare_loop() -> None:
-    """The tutorial's, without its plots."""
+    """Train with the tutorial's loop, without its plots."""
     torch.manual_seed(2)
     x = torch.unsqueeze(torch.linspace(-1, 1, 100), dim=1)
     y = x.pow(2) + 0.2 * torch.rand(x.size())

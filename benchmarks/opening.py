@@ -1,4 +1,4 @@
-"""From the command to the first view in a browser: this page, against a hello-world Gradio app that imports torch."""
+"""Startup time until the first view in a browser, compared with a minimal Gradio app that imports torch."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ demo.launch(server_port=int(os.environ["PORT"]), ssr_mode=False)
 
 
 def run() -> None:
-    """Start each in turn, a few times over: the words and the Train button are the first view, the chart follows."""
+    """Start both apps alternately. The first view is the page with its Train button; the chart follows."""
     with chromium() as browser:
         rounds = [(_seconds(browser, ["app.py"]), _seconds(browser, ["-c", HELLO], chart=False)) for _ in range(ROUNDS)]
     for part, what in enumerate(
@@ -32,11 +32,13 @@ def run() -> None:
     ):
         ours = [mine[part] for mine, _ in rounds]
         if part == 2:
-            print(f"  {what}, in a process that has drawn none: {median(ours):.2f} s")
+            print(f"  {what}, first chart of the process: {median(ours):.2f} s")
             return
         hello = [other[part] for _, other in rounds]
         ratio = median(a / b for a, b in zip(ours, hello, strict=True))
-        print(f"  {what}: {median(ours):.2f} s against {median(hello):.2f} s, ratio {ratio:.2f} (medians of {ROUNDS})")
+        print(
+            f"  {what}: {median(ours):.2f} s, baseline {median(hello):.2f} s, ratio {ratio:.2f} (medians of {ROUNDS})"
+        )
 
 
 def _seconds(browser: Browser, command: list[str], *, chart: bool = True) -> tuple[float, float, float]:
@@ -44,7 +46,7 @@ def _seconds(browser: Browser, command: list[str], *, chart: bool = True) -> tup
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**os.environ, "PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
-    context = browser.new_context()  # with nothing in its cache
+    context = browser.new_context()  # with an empty cache
     page = context.new_page()
     start = time.monotonic()
     process = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL)
@@ -56,7 +58,7 @@ def _seconds(browser: Browser, command: list[str], *, chart: bool = True) -> tup
             try:
                 page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
                 break
-            except Error:  # the port is open a moment before the app answers
+            except Error:  # the port opens before the app responds
                 time.sleep(0.01)
         page.get_by_role("button", name="Train", exact=True).wait_for()
         seen = time.monotonic()

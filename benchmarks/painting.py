@@ -1,4 +1,4 @@
-"""Frames that a browser paints at a pace of 25 a second: ours, and gr.Plot with matplotlib."""
+"""Frame rate in a browser at a target of 25 frames per second, compared with gr.Plot and matplotlib."""
 
 import asyncio
 import os
@@ -22,8 +22,8 @@ from tests.browser import chromium
 FRAMES = 100
 ROUNDS = 3
 
-# Counts what reaches the screen. A chart of ours: an animation frame in which its canvas was drawn on and its
-# step had moved. A gr.Plot: an image that has been loaded.
+# Counts painted frames: for our chart, animation frames in which the canvas was drawn on and the step had changed;
+# for gr.Plot, loaded images.
 COUNT = """
 () => {
   window.painted = [];
@@ -45,20 +45,20 @@ COUNT = """
 
 
 def run() -> None:
-    """Press Train on a run of 100 frames, a few times over, and count."""
-    ways = (
+    """Train for 100 frames, several times, and print the median rate."""
+    apps = (
         ("ours", ["app.py"], ".bk-Figure", '[data-state="done"]'),
         ("gr.Plot", ["-m", "benchmarks.painting"], "button", "text=The run is over"),
     )
-    for name, command, ready, done in ways:
+    for name, command, ready, done in apps:
         with _serve(command) as url, chromium() as browser:
             rates, sizes = zip(*(_watch(browser.new_page(), url, ready, done) for _ in range(ROUNDS)), strict=True)
-            print(f"  {name}: {median(rates):.1f} frames/s painted, {median(sizes):.0f} bytes a frame on the wire")
+            print(f"  {name}: {median(rates):.1f} frames/s painted, {median(sizes):.0f} bytes per frame transferred")
 
 
 def _watch(page: Page, url: str, ready: str, done: str) -> tuple[float, float]:
     received: list[int] = []
-    page.set_default_timeout(180_000)  # the plain way takes its time
+    page.set_default_timeout(180_000)  # the baseline is slow
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
     page.goto(url)
@@ -92,8 +92,8 @@ def _serve(command: list[str]) -> Iterator[str]:
         process.communicate()
 
 
-def plain_app() -> gr.Blocks:
-    """The plain way: a generator that yields matplotlib figures, as Gradio's own examples do."""
+def baseline_app() -> gr.Blocks:
+    """Baseline: a generator that yields matplotlib figures, as in Gradio's examples."""
 
     async def train() -> AsyncIterator[tuple[Any, str]]:
         trainer = Trainer(LESSON, LESSON.recipe())
@@ -114,4 +114,4 @@ def plain_app() -> gr.Blocks:
 
 
 if __name__ == "__main__":
-    plain_app().launch(server_port=int(os.environ["PORT"]), ssr_mode=False)
+    baseline_app().launch(server_port=int(os.environ["PORT"]), ssr_mode=False)

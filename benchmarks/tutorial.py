@@ -1,4 +1,4 @@
-"""Whole lessons without frames, against the tutorial's own loops; and what lessons that compute take for a move."""
+"""Runs without frames, compared with the tutorial's loops, and response times of computation lessons."""
 
 import time
 from statistics import median
@@ -14,11 +14,11 @@ from lab.lesson import Computation
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 
-LIMIT = 100  # milliseconds that a move of a control may take
+LIMIT = 100  # milliseconds for the response to a changed setting
 
 
 def run() -> None:
-    """The optimizers race, both dropout nets, and every computation."""
+    """Measure the optimizers lesson, the dropout lesson and every computation lesson."""
     compare("optimizers, 12 epochs of 4 nets", lambda: ours("optimizers"), optimizers, rounds=5)
     compare("dropout, 500 steps of 2 nets", lambda: ours("dropout"), dropout, rounds=7)
     for lesson in LESSONS.values():
@@ -27,14 +27,14 @@ def run() -> None:
 
 
 def ours(key: str) -> None:
-    """A lesson's run with the tutorial's settings."""
+    """Train a lesson with its default settings."""
     lesson = TRAININGS[key]
     trainer = Trainer(lesson, lesson.recipe())
     trainer.finish()
 
 
 class Net(nn.Module):
-    """The tutorial's net for its race, (N, 1) -> (N, 1)."""
+    """The net of the tutorial's 优化器: (N, 1) -> (N, 1)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Net(nn.Module):
 
 
 def optimizers() -> None:
-    """The tutorial's 优化器, without its plots: a DataLoader with two workers."""
+    """Train as the tutorial's 优化器, without plots: a DataLoader with two workers."""
     x = torch.unsqueeze(torch.linspace(-1, 1, 1000), dim=1)
     y = x.pow(2) + 0.1 * torch.normal(torch.zeros(x.size()))
     loader = Data.DataLoader(dataset=Data.TensorDataset(x, y), batch_size=32, shuffle=True, num_workers=2)
@@ -73,7 +73,7 @@ def optimizers() -> None:
 
 
 def dropout() -> None:
-    """The tutorial's Dropout, without its plots."""
+    """Train as the tutorial's Dropout, without plots."""
     x = torch.unsqueeze(torch.linspace(-1, 1, 20), 1)
     y = x + 0.3 * torch.normal(torch.zeros(20, 1), torch.ones(20, 1))
     net_overfitting = nn.Sequential(nn.Linear(1, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 1))
@@ -106,5 +106,5 @@ def _compute(lesson: Computation) -> None:
     worst = max(times)
     print(
         f"  {lesson.key}, computed: median {median(times):.1f} ms,"
-        f" at most {worst:.1f}, which is {worst / LIMIT:.2f} of {LIMIT} ms"
+        f" max {worst:.1f} ms, {worst / LIMIT:.2f} of the limit of {LIMIT} ms"
     )

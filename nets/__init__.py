@@ -1,4 +1,4 @@
-"""The tutorial's lessons, in its order. A new lesson is one file here and one name in LESSONS."""
+"""All lessons, in the order of the tutorial. To add a lesson, add its module here and list it in _IN_ORDER."""
 
 from lab.lesson import Lesson, Training
 from lab.recipe import Recipe
@@ -31,6 +31,6 @@ LESSONS: dict[str, Lesson] = {module.LESSON.key: module.LESSON for module in _IN
 TRAININGS: dict[str, Training] = {key: lesson for key, lesson in LESSONS.items() if isinstance(lesson, Training)}
 
 
-def read_recipe(told: object) -> Recipe:
-    """The recipe that JSON tells of, from a source not to be trusted. Raises SettingError."""
-    return Recipe.parse(told, {key: lesson.config for key, lesson in TRAININGS.items()})
+def read_recipe(data: object) -> Recipe:
+    """Validate a recipe from untrusted JSON data. Raises SettingError."""
+    return Recipe.parse(data, {key: lesson.config for key, lesson in TRAININGS.items()})

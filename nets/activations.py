@@ -1,4 +1,4 @@
-"""Activations: the functions that bend a net's lines, and how much gradient they let through. Tutorial, 激励函数."""
+"""Activations: nonlinear functions, and how much of the gradient passes through them. Tutorial, 激励函数."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,9 @@ from lab.lesson import Computation, View
 from lab.settings import Config, choices, number
 from lab.transcript import Prompt
 
-POINTS = 200  # of a curve, the tutorial's
-FINE = 10_001  # where the table looks: no stretch of a saturated function is narrower than a step of these
-VANISHED, EXPLODED = 0.01, 100.0  # what is left of a gradient
+POINTS = 200  # points per curve, as in the tutorial
+TABLE_POINTS = 10_001  # spacing below the width of any saturated interval
+VANISHED, EXPLODED = 0.01, 100.0  # thresholds for the remaining fraction of a gradient
 
 
 PROSE = prose.read(__file__)
@@ -47,13 +47,13 @@ CODE = {name: f"torch.{name}(x)" if name in ("sigmoid", "tanh") else f"F.{name}(
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationsConfig(Config):
-    """The tutorial's four functions on linspace(-5, 5, 200)."""
+    """Defaults: the tutorial's four functions on linspace(-5, 5, 200)."""
 
     which: tuple[str, ...] = choices(
         ("relu", "sigmoid", "tanh", "softplus"),
         Text("Functions", "函数"),
         {name: name for name in FORMULAS},
-        info=Text("Which to draw", "画哪几个"),
+        info=Text("Functions to plot", "画哪几个"),
         least=1,
     )
     low: float = number(-5.0, Text("From", "从"), -20.0, -1.0, step=0.5, info=Text("Left end of x", "x 的左端"))
@@ -72,12 +72,12 @@ class ActivationsConfig(Config):
         1,
         50,
         step=1,
-        info=Text("How many the gradient goes back through", "梯度要往回穿过多少层"),
+        info=Text("Number of layers that the gradient passes through", "梯度要往回穿过多少层"),
     )
 
 
 def activations(x: Tensor) -> dict[str, Tensor]:
-    """Each function of every element of x: the tutorial's four, and three of today's."""
+    """Each function applied elementwise to x: the tutorial's four, and three newer ones."""
     return {
         "relu": F.relu(x),
         "sigmoid": torch.sigmoid(x),
@@ -90,22 +90,22 @@ def activations(x: Tensor) -> dict[str, Tensor]:
 
 
 def derivative(y: Tensor, x: Tensor) -> Tensor:
-    """The slope of y at each element of x, (N,), by autograd."""
-    (gradient,) = torch.autograd.grad(y.sum(), x)  # one y depends on one x alone, so their sum will do
+    """Derivative of y with respect to each element of x, (N,), by autograd."""
+    (gradient,) = torch.autograd.grad(y.sum(), x)  # each y depends on a single x, so the gradient of the sum suffices
     return gradient
 
 
 def saturated(x: Tensor, slope: Tensor, threshold: float) -> list[tuple[float, float]]:
-    """The stretches of x, in ascending order, along which the slope is smaller than the threshold."""
+    """Intervals of x, in ascending order, in which the absolute slope is below the threshold."""
     flat = (slope.abs() < threshold).int()
     outside = torch.zeros(1, dtype=torch.int)
-    steps = torch.diff(flat, prepend=outside, append=outside)  # 1 where a stretch begins, -1 just after its end
+    steps = torch.diff(flat, prepend=outside, append=outside)  # 1 where an interval begins, -1 just after its end
     starts, ends = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten() - 1
     return list(zip(x[starts].tolist(), x[ends].tolist(), strict=True))
 
 
 def compute(config: ActivationsConfig) -> View:
-    """The chosen functions and their slopes, where they saturate, and what many layers leave of a gradient."""
+    """Plot the chosen functions and their slopes; list saturated intervals and the gradient after many layers."""
     sessions = _slope_session(config), _old_lines(config)
     return View(Chart(_panels(config)), {}, (*_tables(config), *sessions))
 
@@ -117,7 +117,7 @@ def _panels(config: ActivationsConfig) -> tuple[Panel, Panel]:
     curves: list[Mark] = []
     slopes: list[Mark] = [Band("", at, -edge, edge, color=6)]
     for color, (name, y) in enumerate(activations(x).items()):
-        on = slice(POINTS if name in config.which else 0)  # a function that is off has no points
+        on = slice(POINTS if name in config.which else 0)  # functions that are not selected have no points
         slope = as_array(derivative(y, x))
         steep, flat = _split(as_array(y.detach()), np.abs(slope) < config.threshold)
         curves += [Line(name, at[on], steep[on], color=color), Line("", at[on], flat[on], color=color, dashed=True)]
@@ -129,7 +129,7 @@ def _panels(config: ActivationsConfig) -> tuple[Panel, Panel]:
 
 
 def _split(values: Array, flat: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-    """The curve without its flat stretches, and those alone, with a point more at each end so that the two meet."""
+    """The curve outside and inside its flat intervals, which overlap by one point so that the lines connect."""
     near = flat.copy()
     near[1:] |= flat[:-1]
     near[:-1] |= flat[1:]
@@ -138,7 +138,7 @@ def _split(values: Array, flat: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
 
 
 def _tables(config: ActivationsConfig) -> tuple[Table, Table]:
-    x = torch.linspace(config.low, config.high, FINE, dtype=torch.float64, requires_grad=True)
+    x = torch.linspace(config.low, config.high, TABLE_POINTS, dtype=torch.float64, requires_grad=True)
     functions: list[tuple[Words, ...]] = []
     depths: list[tuple[Words, ...]] = []
     for name, y in activations(x).items():
@@ -160,12 +160,12 @@ def _tables(config: ActivationsConfig) -> tuple[Table, Table]:
             tuple(functions),
             Text("From {low} to {high}", "从 {low} 到 {high}").format(low=f"{config.low:g}", high=f"{config.high:g}"),
         ),
-        Table((FUNCTION, largest_slope, after, ""), tuple(depths), Text("What is left of a gradient", "梯度还剩多少")),
+        Table((FUNCTION, largest_slope, after, ""), tuple(depths), Text("Remaining gradient", "梯度还剩多少")),
     )
 
 
 def _rounded(x: float) -> str:
-    return f"{round(x, 2) + 0.0:.2f}"  # no minus before a zero
+    return f"{round(x, 2) + 0.0:.2f}"  # adding 0.0 turns -0.0 into 0.0
 
 
 def _fate(left: float) -> Words:
@@ -198,7 +198,9 @@ def _old_lines(config: ActivationsConfig) -> Session:
         x.requires_grad
         torch.sigmoid(x).numpy().max()
     """
-    return Prompt(F=F, torch=torch).session(source, Text("The old notes' lines, run today", "旧笔记里的代码，今天运行"))
+    return Prompt(F=F, torch=torch).session(
+        source, Text("Code of the old notes, run today", "旧笔记里的代码，今天运行")
+    )
 
 
 LESSON = Computation(

@@ -1,4 +1,7 @@
-"""Autograd: torch records what is computed and works out the slopes backwards. Tutorial, 变量Variable."""
+"""Autograd: torch records a graph of operations and computes gradients by traversing it backwards.
+
+Tutorial, 变量Variable.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +19,8 @@ from lab.lesson import Computation, View
 from lab.settings import Config, choice, matrix, number, switch
 from lab.transcript import Prompt
 
-NUDGE = 1e-4  # of a finite difference: far above float64's rounding, and its square is next to nothing
-AGREEING = 1e-4  # of a gradient, or of 1 if it is smaller
+STEP = 1e-4  # of the finite difference: far above float64's rounding error, and its square is negligible
+TOLERANCE = 1e-4  # relative to the gradient, absolute if the gradient is below 1
 CURVE_POINTS = 201
 
 
@@ -32,17 +35,17 @@ IDEAS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """A function of v, element by element, and then their mean or sum. `slope` is its derivative as one writes it."""
+    """An elementwise function of v, reduced by mean or sum. `slope` is the code of its analytic derivative."""
 
     term_code: str
     term: Callable[[Tensor], Tensor]
     slope: str
     mean: bool = False
-    kinked: bool = False  # at 0, where it has no slope
+    kinked: bool = False  # not differentiable at 0
 
     @property
     def code(self) -> str:
-        """The whole of it in Python."""
+        """Python code of the expression, including the reduction."""
         return f"torch.{'mean' if self.mean else 'sum'}({self.term_code})"
 
     def __call__(self, v: Tensor) -> Tensor:
@@ -65,18 +68,18 @@ EXPRESSIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class AutogradConfig(Config):
-    """The tutorial's mean(v * v), differentiated once."""
+    """Defaults: the tutorial's mean(v * v), differentiated once."""
 
     expression: str = choice(
         "mean_square",
         Text("v_out", "v_out"),
         {key: expression.code for key, expression in EXPRESSIONS.items()},
-        info=Text("The number that is computed from v", "由 v 算出的数"),
+        info=Text("Scalar computed from v", "由 v 算出的数"),
     )
     values: tuple[tuple[float, ...], ...] = matrix(
         ((1, 2), (3, 4)),
         Text("Values of v", "v 的值"),
-        info=Text("Where the slopes are taken", "在哪里求导"),
+        info=Text("Point at which the gradient is computed", "在哪里求导"),
     )
     passes: int = number(
         1,
@@ -84,7 +87,7 @@ class AutogradConfig(Config):
         1,
         3,
         step=1,
-        info=Text("How often v_out is computed and backward called", "计算 v_out 并调用 backward 多少次"),
+        info=Text("Number of times v_out is computed and backward is called", "计算 v_out 并调用 backward 多少次"),
     )
     zero_grad: bool = switch(
         False,
@@ -94,34 +97,34 @@ class AutogradConfig(Config):
 
 
 def backward_passes(function: Callable[[Tensor], Tensor], v: Tensor, passes: int, zero_grad: bool) -> Iterator[Tensor]:
-    """v.grad after each of the passes; v is a leaf that requires grad."""
+    """Yield v.grad after each pass. v is a leaf that requires grad."""
     for _ in range(passes):
         if zero_grad:
             v.grad = None  # what optimizer.zero_grad() does
-        v_out = function(v)  # a number: every pass records a new graph
-        v_out.backward()  # adds to v.grad
+        v_out = function(v)  # a scalar; each pass records a new graph
+        v_out.backward()  # accumulates into v.grad
         assert v.grad is not None
         yield v.grad.clone()
 
 
 def finite_difference(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
-    """The slope along each element of v, measured: nudge it up and down, and see how far function(v) moves."""
-    v = v.detach().double()  # float32 would lose a small difference of large numbers
+    """Central differences (f(v + h) - f(v - h)) / 2h for each element of v, as a float64 tensor of the same shape."""
+    v = v.detach().double()  # in float32 the difference of nearly equal values would be mostly rounding error
     slope = torch.zeros_like(v)
     for place in np.ndindex(*v.shape):
-        nudge = torch.zeros_like(v)
-        nudge[place] = NUDGE
-        slope[place] = (function(v + nudge) - function(v - nudge)) / (2 * NUDGE)
+        step = torch.zeros_like(v)
+        step[place] = STEP
+        slope[place] = (function(v + step) - function(v - step)) / (2 * STEP)
     return slope
 
 
 def recorded(v_out: Tensor) -> tuple[list[Any], list[tuple[int, int]]]:
-    """The graph that v_out remembers: its nodes, inputs first, and arrows from node to node by their places."""
+    """The graph recorded for v_out: its nodes in topological order, inputs first, and edges as pairs of indices."""
     nodes: list[Any] = []
     arrows: list[tuple[int, int]] = []
 
     def visit(node: Any) -> int:
-        if node in nodes:  # reached before, on another way
+        if node in nodes:  # already visited on another path
             return nodes.index(node)
         sources = [visit(source) for source, _ in node.next_functions if source is not None]
         nodes.append(node)
@@ -133,7 +136,7 @@ def recorded(v_out: Tensor) -> tuple[list[Any], list[tuple[int, int]]]:
 
 
 def compute(config: AutogradConfig) -> View:
-    """Gradient, finite difference and graph of the chosen expression, and what detach, no_grad and Variable do."""
+    """Gradient, finite difference and graph of the chosen expression; effects of detach, no_grad and Variable."""
     expression = EXPRESSIONS[config.expression]
     v = _leaf(config)
     (gradient,) = backward_passes(expression, v, 1, zero_grad=False)
@@ -157,17 +160,17 @@ def _leaf(config: AutogradConfig) -> Tensor:
     return torch.tensor(config.values, dtype=torch.float32, requires_grad=True)
 
 
-def _written(config: AutogradConfig) -> str:
+def _code(config: AutogradConfig) -> str:
     return str([[float(value) for value in row] for row in config.values])
 
 
 def _verdict(expression: Expression, v: Tensor, gradient: Tensor, measured: Tensor) -> Note:
     gap = (gradient - measured).abs()
     largest = f"{gap.max().item():.1e}"
-    if bool((gap <= AGREEING * gradient.abs().clamp(min=1)).all()):
+    if bool((gap <= TOLERANCE * gradient.abs().clamp(min=1)).all()):
         said = PROSE.notes["agrees"]
         return Note(said.format(slope=expression.slope, largest=largest), "good")
-    if expression.kinked and bool((v.abs() < NUDGE).any()):
+    if expression.kinked and bool((v.abs() < STEP).any()):
         said = PROSE.notes["on_the_kink"]
         return Note(said.format(largest=largest), "warning")
     terms = expression.term(v.detach().double()).abs().max().item()
@@ -183,11 +186,11 @@ def _accumulation(config: AutogradConfig) -> Iterator[Note]:
 
 
 def _passes(config: AutogradConfig, expression: Expression) -> Session:
-    lines = [f"v = torch.tensor({_written(config)}, requires_grad=True)"]
+    lines = [f"v = torch.tensor({_code(config)}, requires_grad=True)"]
     for _ in range(config.passes):
         emptied = ["v.grad = None"] if config.zero_grad else []
         lines += [*emptied, f"v_out = {expression.code}", "v_out", "v_out.backward()", "v.grad"]
-    lines.append("v_out.backward()  # once more on the same graph")
+    lines.append("v_out.backward()  # a second time on the same graph")
     title = Text("Forward and backward", "前向传播与反向传播")
     return _prompt().session("\n".join(lines), title, errors=(RuntimeError,))
 
@@ -209,8 +212,8 @@ def _table(v: Tensor, gradient: Tensor, measured: Tensor, grads: list[Tensor]) -
         Text("value", "值"),
         Text("gradient", "梯度"),
         Text("finite difference", "有限差分"),
-        Text("gap", "相差"),
-        Text("`v.grad` at the end", "最后的 `v.grad`"),
+        Text("difference", "相差"),
+        Text("final `v.grad`", "最后的 `v.grad`"),
     )
     return Table(head, rows, Text("Gradient and finite difference", "梯度与有限差分"))
 
@@ -230,13 +233,13 @@ def _graph(v_out: Tensor, v: Tensor) -> Graph:
 
 def _without_graph(config: AutogradConfig, expression: Expression) -> Session:
     source = f"""
-        v = torch.tensor({_written(config)}, requires_grad=True)
+        v = torch.tensor({_code(config)}, requires_grad=True)
         {expression.code}
         with torch.no_grad():
             v_out = {expression.code}
         v_out
         v_out.requires_grad, v_out.grad_fn
-        v = v.detach()  # the same numbers, without a past
+        v = v.detach()  # the same values, without a graph
         v.requires_grad
         v_out = {expression.code}
         v_out.backward()
@@ -248,7 +251,7 @@ def _without_graph(config: AutogradConfig, expression: Expression) -> Session:
 def _variable(config: AutogradConfig) -> Session:
     source = f"""
         from torch.autograd import Variable
-        tensor = torch.FloatTensor({_written(config)})
+        tensor = torch.FloatTensor({_code(config)})
         variable = Variable(tensor, requires_grad=True)
         type(variable)
         variable.numpy()
@@ -260,11 +263,11 @@ def _variable(config: AutogradConfig) -> Session:
 
 def _data_and_detach(config: AutogradConfig) -> Session:
     source = f"""
-        v = torch.tensor({_written(config)}, requires_grad=True)
+        v = torch.tensor({_code(config)}, requires_grad=True)
         torch.exp(v).detach()  # the slope of exp is exp: this is the gradient of exp(v).sum()
         out = torch.exp(v)
         out.data.zero_()
-        out.sum().backward()  # not a word
+        out.sum().backward()  # no error
         v.grad  # wrong
         out = torch.exp(v)
         out.detach().zero_()
@@ -285,11 +288,11 @@ def _share(expression: Expression, v: Tensor, gradient: Tensor) -> Panel:
     share = expression.term(x) / (v.numel() if expression.mean else 1)
     (slope,) = torch.autograd.grad(share.sum(), x)
     return Panel(
-        Text("One element's part", "一个元素的贡献"),
+        Text("Contribution of one element", "一个元素的贡献"),
         Text("value of the element", "元素的值"),
-        Text("part of v_out, and its slope", "对 v_out 的贡献及其导数"),
+        Text("contribution to v_out, and its slope", "对 v_out 的贡献及其导数"),
         (
-            Line(Text("part of v_out", "贡献"), as_array(x.detach()), as_array(share.detach())),
+            Line(Text("contribution", "贡献"), as_array(x.detach()), as_array(share.detach())),
             Line(Text("its slope", "导数"), as_array(x.detach()), as_array(slope.detach()), color=1),
             Points(
                 Text("gradient at v", "v 处的梯度"), as_array(values), as_array(gradient.flatten()), color=1, size=9
@@ -301,7 +304,7 @@ def _share(expression: Expression, v: Tensor, gradient: Tensor) -> Panel:
 
 def _slopes(gradient: Tensor, measured: Tensor, grad: Tensor) -> Panel:
     element = as_array(range(gradient.numel()))
-    grown = element[: 0 if torch.equal(grad, gradient) else None]  # nothing to tell apart
+    grown = element[: 0 if torch.equal(grad, gradient) else None]  # hidden while equal to the gradient
     return Panel(
         Text("Gradient, element by element", "逐元素的梯度"),
         Text("element of v, row by row", "v 的元素，逐行编号"),
@@ -309,7 +312,7 @@ def _slopes(gradient: Tensor, measured: Tensor, grad: Tensor) -> Panel:
         (
             Points(Text("finite difference", "有限差分"), element, as_array(measured.flatten()), 2, "square", 12),
             Points(Text("gradient", "梯度"), element, as_array(gradient.flatten()), 1),
-            Points(Text("added up", "累加后"), grown, as_array(grad.flatten())[: len(grown)], 0, "triangle", 9),
+            Points(Text("accumulated", "累加后"), grown, as_array(grad.flatten())[: len(grown)], 0, "triangle", 9),
         ),
         x_range=(-0.5, len(element) - 0.5),
     )

@@ -1,4 +1,4 @@
-"""Batches: the data goes through the net in handfuls. Tutorial, 批数据训练."""
+"""Batches: training on mini-batches from a DataLoader. Tutorial, 批数据训练."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,10 +20,10 @@ from lab.models import mlp
 from lab.settings import Config, hidden_units, learning_rate, number, seed, switch
 
 SAMPLES = 100
-LATEST = 5  # batches in the table
-SHOWN = 6  # samples of a batch in the table
-TURNS = 20  # of the power iteration: two digits are enough
-SAFE = 0.5  # of the longest step: batches are noisy
+TABLE_BATCHES = 5  # latest batches in the table
+TABLE_SAMPLES = 6  # samples listed per batch
+POWER_ITERATIONS = 20  # enough for two significant digits
+SAFE_FRACTION = 0.5  # of the maximum learning rate, because the gradients of batches are noisy
 
 
 PROSE = prose.read(__file__)
@@ -46,7 +46,7 @@ class BatchesConfig(Config):
         1,
         SAMPLES,
         step=1,
-        info=Text("Samples that each step learns from", "每一步用多少个样本"),
+        info=Text("Number of samples per step", "每一步用多少个样本"),
     )
     epochs: int = number(
         3,
@@ -54,18 +54,20 @@ class BatchesConfig(Config):
         1,
         60,
         step=1,
-        info=Text("How often all samples are gone through", "全部样本训练多少遍"),
+        info=Text("Number of passes over all samples", "全部样本训练多少遍"),
     )
     shuffle: bool = switch(
-        True, Text("Shuffle", "打乱"), info=Text("Deal the samples anew in each epoch", "每个 epoch 重新打乱样本")
+        True, Text("Shuffle", "打乱"), info=Text("Shuffle the samples again in each epoch", "每个 epoch 重新打乱样本")
     )
     drop_last: bool = switch(
-        False, Text("Drop the last batch", "丢掉最后一批"), info=Text("Where it is smaller", "当它不满一批时")
+        False,
+        Text("Drop the last batch", "丢掉最后一批"),
+        info=Text("If it is smaller than the others", "当它不满一批时"),
     )
     scaled: bool = switch(
         False,
         Text("Scale the data", "缩放数据"),
-        info=Text("x and y to mean 0, standard deviation 1", "让 x 和 y 的均值为 0、标准差为 1"),
+        info=Text("Scale x and y to mean 0 and standard deviation 1", "让 x 和 y 的均值为 0、标准差为 1"),
     )
     hidden_units: int = hidden_units(10)
     seed: int = seed(1)
@@ -73,20 +75,20 @@ class BatchesConfig(Config):
 
 @dataclass(eq=False)
 class Epochs:
-    """What the loader has dealt so far."""
+    """Batches that the loader has returned so far."""
 
-    batches_each: int  # in an epoch
-    curvature: float  # of the loss where the run starts
+    batches_each: int  # number of batches per epoch
+    curvature: float  # of the loss at the initial weights
     dealt: list[Samples] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # over all samples, where an epoch begins
+    losses: list[float] = field(default_factory=list)  # over all samples, at the start of each epoch
 
 
 def setup(config: BatchesConfig) -> Experiment:
-    """Every step sees the next batch of a DataLoader."""
+    """Each step trains on the next batch of a DataLoader."""
     x, y = evenly(SAMPLES, 1, 10), evenly(SAMPLES, 10, 1)  # (100, 1) each
     x_scaling = y_scaling = None
     if config.scaled:
-        x_scaling = Scaling(x.mean().item(), x.std().item())  # for whoever uses the net elsewhere
+        x_scaling = Scaling(x.mean().item(), x.std().item())  # exported with the net
         y_scaling = Scaling(y.mean().item(), y.std().item())
         x = (x - x.mean()) / x.std()
         y = (y - y.mean()) / y.std()
@@ -99,39 +101,41 @@ def setup(config: BatchesConfig) -> Experiment:
     net = mlp(1, config.hidden_units, 1)
     learner = Learner("net", net, torch.optim.SGD(net.parameters(), lr=config.learning_rate), nn.MSELoss())
     train = Samples(x, y)
-    # Halfway between the samples, and not at random: so the run draws what the tutorial draws, and repeats it.
+    # Midpoints instead of random samples: the run draws the same random numbers as the tutorial.
     test = Samples((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2)
-    epochs = Epochs(len(loader), curvature(net, learner.loss_func, train))  # len of a loader: its batches in an epoch
+    epochs = Epochs(len(loader), curvature(net, learner.loss_func, train))  # len(loader): number of batches per epoch
     return Experiment(
         [learner],
         train,
         test,
         steps=config.epochs * epochs.batches_each,
-        batches=deal(loader, learner, train, epochs),
+        batches=iterate_batches(loader, learner, train, epochs),
         x_scaling=x_scaling,
         y_scaling=y_scaling,
         extra=epochs,
     )
 
 
-def deal(loader: DataLoader[tuple[Tensor, ...]], learner: Learner, train: Samples, epochs: Epochs) -> Iterator[Samples]:
-    """The batches of one epoch after another; each time the loader begins anew, it shuffles."""
+def iterate_batches(
+    loader: DataLoader[tuple[Tensor, ...]], learner: Learner, train: Samples, epochs: Epochs
+) -> Iterator[Samples]:
+    """Yield the batches of successive epochs without end. The loader shuffles at the start of each epoch."""
     while True:
         epochs.losses.append(loss_on_all(learner, train))
-        for x, y in loader:  # (batch_size, 1) each, or fewer samples in the last batch of an epoch
+        for x, y in loader:  # (batch_size, 1) each; the last batch of an epoch may be smaller
             epochs.dealt.append(Samples(x, y))
             yield epochs.dealt[-1]
 
 
 def loss_on_all(learner: Learner, train: Samples) -> float:
-    """The loss over all samples, which no single batch tells."""
+    """Loss over all samples, for comparison with the losses of batches."""
     with torch.no_grad():
         return learner.loss_func(learner.net(train.x), train.y).item()
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """The fit, the losses of batches and epochs, and which samples are in which batch."""
-    chart = Chart((_fit(experiment, now), _losses(experiment, now), _deal(experiment, now)))
+    """Plot the fit, the losses by batch and epoch, and the samples of each batch."""
+    chart = Chart((_fit(experiment, now), _losses(experiment, now), _batches(experiment, now)))
     blocks = (
         _step_length(now.config.learning_rate, experiment.extra.curvature),
         _division(now.config),
@@ -155,7 +159,7 @@ def _fit(experiment: Experiment, now: Now) -> Panel:
 
 def _losses(experiment: Experiment, now: Now) -> Panel:
     epochs: Epochs = experiment.extra
-    variance = experiment.train.y.var(correction=0).item()  # the loss of whoever always says the mean
+    variance = experiment.train.y.var(correction=0).item()  # the loss of a constant prediction, the mean
     panel = plots.losses(experiment, now, y_range=(variance / 1e4, variance * 1e3), y_scale="log")
     (curve,) = panel.marks
     assert isinstance(curve, Line)
@@ -171,10 +175,10 @@ def _losses(experiment: Experiment, now: Now) -> Panel:
     return replace(panel, marks=marks)
 
 
-def _deal(experiment: Experiment, now: Now) -> Panel:
-    """Which samples are in which batch of this epoch."""
+def _batches(experiment: Experiment, now: Now) -> Panel:
+    """Panel with the samples of each batch in the current epoch."""
     epochs: Epochs = experiment.extra
-    began = max(now.step - 1, 0) // epochs.batches_each * epochs.batches_each  # the epoch of the latest batch
+    began = max(now.step - 1, 0) // epochs.batches_each * epochs.batches_each  # index of the epoch's first batch
     batches = [x[:, 0] for x, _ in epochs.dealt[began:]]
     numbers = [torch.full_like(x, number) for number, x in enumerate(batches, 1)]
     empty = torch.empty(0)
@@ -195,9 +199,9 @@ def _deal(experiment: Experiment, now: Now) -> Panel:
 
 
 def _step_length(rate: float, curvature: float) -> Note:
-    """Whether the learning rate suits the curvature at the start."""
+    """Note that compares the learning rate with the maximum 2 / curvature at the initial weights."""
     longest = 2 / curvature
-    name = "overshoots" if rate > longest else "close" if rate > SAFE * longest else "well_below"
+    name = "overshoots" if rate > longest else "close" if rate > SAFE_FRACTION * longest else "well_below"
     text = PROSE.notes[name].format(
         curvature=f"{curvature:.3g}", longest=f"{longest:.2g}", rate=f"{rate:g}", times=f"{rate / longest:.2g}"
     )
@@ -205,7 +209,7 @@ def _step_length(rate: float, curvature: float) -> Note:
 
 
 def _division(config: BatchesConfig) -> Note:
-    """How the samples come out in batches."""
+    """Note on how the samples divide into batches."""
     count, rest = divmod(SAMPLES, config.batch_size)
     name = "even" if not rest else "rest_dropped" if config.drop_last else "rest_kept"
     return Note(PROSE.notes[name].format(count=count, size=config.batch_size, rest=rest))
@@ -213,9 +217,9 @@ def _division(config: BatchesConfig) -> Note:
 
 def _latest(epochs: Epochs, now: Now) -> Table:
     rows = []
-    for step in range(now.step, now.step - LATEST, -1):
+    for step in range(now.step, now.step - TABLE_BATCHES, -1):
         if step < 1:
-            rows.append(("–", "–", "–", "–"))  # the table keeps its height
+            rows.append(("–", "–", "–", "–"))  # keeps the height of the table constant
             continue
         epoch, place = divmod(step - 1, epochs.batches_each)
         x, y = (_listed(values[:, 0]) for values in epochs.dealt[step - 1])
@@ -225,30 +229,30 @@ def _latest(epochs: Epochs, now: Now) -> Table:
 
 
 def curvature(net: nn.Module, loss_func: Loss, samples: Samples) -> float:
-    """The curvature of the loss along its steepest direction: the largest eigenvalue of its Hessian."""
+    """Largest eigenvalue of the Hessian of the loss, by power iteration."""
     weights = list(net.parameters())
     slopes = torch.autograd.grad(loss_func(net(samples.x), samples.y), weights, create_graph=True)
     gradient = torch.cat([slope.flatten() for slope in slopes])
     direction, length = torch.ones_like(gradient), 1.0
-    for _ in range(TURNS):  # each turn multiplies by the Hessian, and so turns towards the steepest direction
+    for _ in range(POWER_ITERATIONS):  # multiplying by the Hessian rotates towards its top eigenvector
         direction = direction / direction.norm()
-        turned = torch.autograd.grad(gradient, weights, direction, retain_graph=True)
-        direction = torch.cat([part.flatten() for part in turned])
+        product = torch.autograd.grad(gradient, weights, direction, retain_graph=True)
+        direction = torch.cat([part.flatten() for part in product])
         length = direction.norm().item()
     return length
 
 
 def _around(values: Array) -> tuple[float, float]:
-    """A range with a margin."""
+    """Axis limits with a margin of 10 % on both sides."""
     low, high = float(values.min()), float(values.max())
     margin = (high - low) / 10
     return low - margin, high + margin
 
 
 def _listed(values: Tensor) -> str:
-    """The first of the values, and how many more there are."""
-    shown = ", ".join(f"{value:.2f}" for value in values[:SHOWN].tolist())
-    more = len(values) - SHOWN
+    """The first values, and the number of omitted ones."""
+    shown = ", ".join(f"{value:.2f}" for value in values[:TABLE_SAMPLES].tolist())
+    more = len(values) - TABLE_SAMPLES
     return f"{shown} … +{more}" if more > 0 else shown
 
 
@@ -258,7 +262,7 @@ LESSON = Training(
     prose=PROSE,
     config=BatchesConfig,
     ideas=IDEAS,
-    sources=(setup, deal, loss_on_all, curvature, mlp),
+    sources=(setup, iterate_batches, loss_on_all, curvature, mlp),
     setup=setup,
     show=show,
     task="regression",

@@ -1,4 +1,4 @@
-"""Batch norm: numbers of mean 0 and deviation 1 in front of every activation. Tutorial, Batch Normalization."""
+"""Batch norm: activations with inputs of mean 0 and standard deviation 1. Tutorial, Batch Normalization."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ from lab.lesson import Port, Training, View
 from lab.settings import Config, choice, learning_rate, number, seed, steps, vector
 from lab.transcript import Prompt
 
-POINTS = 2000  # no batch of 2 to 500 leaves a rest of one sample, which batch norm would refuse
+POINTS = 2000  # leaves no batch of one sample for batch sizes 2 to 500; batch norm would raise ValueError
 TEST_POINTS = 200
 NOISE = 2.0
 HIDDEN_LAYERS, UNITS = 8, 10
 
-BINS = 80  # of a histogram
-REACH = 5.0  # on both sides of 0; the outermost bins hold all beyond
-SATURATED = 2.0  # from here on the slope of tanh is less than 0.071
+BINS = 80  # per histogram
+REACH = 5.0  # histograms cover [-REACH, REACH]; the outermost bins include all values beyond
+SATURATED = 2.0  # the derivative of tanh is below 0.071 for larger absolute inputs
 
 
 PROSE = prose.read(__file__)
@@ -49,7 +49,7 @@ WITH = Text("with batch norm", "用批标准化")
 
 @dataclass(frozen=True, kw_only=True)
 class BatchNormConfig(Config):
-    """The settings of the nets, and those of the layer that is looked at by itself."""
+    """Settings of the nets, and of the single layer shown below them."""
 
     activation: str = choice(
         "tanh",
@@ -60,7 +60,7 @@ class BatchNormConfig(Config):
     learning_rate: float = learning_rate(0.03)
     steps: int = steps(384)  # 12 epochs of 32 batches
     batch_size: int = number(
-        64, Text("Batch size", "批大小"), 2, 500, step=1, info=Text("Samples of a step", "每一步用的样本数")
+        64, Text("Batch size", "批大小"), 2, 500, step=1, info=Text("Number of samples per step", "每一步用的样本数")
     )
     momentum: float = number(
         0.5,
@@ -75,7 +75,9 @@ class BatchNormConfig(Config):
         "train",
         Text("Look in", "查看模式"),
         {"train": Text("train mode", "训练模式"), "eval": Text("eval mode", "评估模式")},
-        info=Text("With the batch's statistics, or with the running ones", "用这批数据的统计量，还是滑动统计量"),
+        info=Text(
+            "Normalize with the batch's statistics or with the running ones", "用这批数据的统计量，还是滑动统计量"
+        ),
         view=True,
     )
     values: tuple[float, ...] = vector(
@@ -101,7 +103,9 @@ class BatchNormConfig(Config):
         0,
         100,
         step=1,
-        info=Text("How often the single layer has met x in train mode", "单层在训练模式下已经见过几次 x"),
+        info=Text(
+            "Number of earlier passes of x through the single layer in train mode", "单层在训练模式下已经见过几次 x"
+        ),
         view=True,
     )
 
@@ -133,7 +137,7 @@ class Net(nn.Module):
 
 
 def setup(config: BatchNormConfig) -> Experiment:
-    """Both nets learn from the same mini-batches."""
+    """Both nets train on the same mini-batches."""
     train, test = wide_square(POINTS, NOISE), wide_square(TEST_POINTS, NOISE)
     learners = []
     for name, label, batch_norm in (("plain", WITHOUT, False), ("batch_norm", WITH, True)):
@@ -151,29 +155,29 @@ def setup(config: BatchNormConfig) -> Experiment:
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """Both fits, the losses, and what goes into the activations of each layer."""
+    """Plot both fits, the losses, and histograms of the inputs of each layer's activation."""
     training = now.config.mode == "train"
-    looks = [activation_inputs(each.net, experiment.test.x, training) for each in experiment.learners]
+    passes = [activation_inputs(each.net, experiment.test.x, training) for each in experiment.learners]
     loss = plots.losses(experiment, now, y_range=(1.0, 1e4), y_scale="log", smoothed=True)
     ridges = (
-        _ridges(Text("Layers without batch norm", "各层：不用批标准化"), looks[0].inputs, 1),
-        _ridges(Text("Layers with batch norm", "各层：用批标准化"), looks[1].inputs, 2),
+        _ridges(Text("Layers without batch norm", "各层：不用批标准化"), passes[0].inputs, 1),
+        _ridges(Text("Layers with batch norm", "各层：用批标准化"), passes[1].inputs, 2),
     )
     blocks = (
         Note(_MODES[now.config.mode].format(points=TEST_POINTS)),
-        _inside(looks, now.config.activation),
-        _how_fast(now.config.momentum),
+        _statistics(passes, now.config.activation),
+        _momentum_note(now.config.momentum),
         *one_layer(now.config.values, now.config.layer_momentum, now.config.passes, training),
     )
-    return View(Chart((_fits(experiment, looks), loss, *ridges)), now.losses(experiment), blocks)
+    return View(Chart((_fits(experiment, passes), loss, *ridges)), now.losses(experiment), blocks)
 
 
-def _fits(experiment: Experiment, looks: "Sequence[Look]") -> Panel:
+def _fits(experiment: Experiment, passes: "Sequence[ForwardPass]") -> Panel:
     train, x = experiment.train, plots.column(experiment.test.x)
     every_fourth = plots.column(train.x[::4]), plots.column(train.y[::4])
     fits = (
-        Line(learner.label, x, plots.column(look.prediction), color=number)
-        for number, (learner, look) in enumerate(zip(experiment.learners, looks, strict=True), 1)
+        Line(learner.label, x, plots.column(each.prediction), color=number)
+        for number, (learner, each) in enumerate(zip(experiment.learners, passes, strict=True), 1)
     )
     marks: tuple[Mark, ...] = (Points(Text("data, every fourth", "数据（每四个取一个）"), *every_fourth, size=4), *fits)
     title = Text("Data and fits", "数据与拟合")
@@ -181,41 +185,41 @@ def _fits(experiment: Experiment, looks: "Sequence[Look]") -> Panel:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """One pass through a net: the input, and what goes into each layer's activation, (N, units) each; the output."""
+class ForwardPass:
+    """Outputs of all norms, (N, units) each, starting with the norm of the net's input, and the prediction."""
 
     inputs: tuple[Tensor, ...]
     prediction: Tensor
 
 
-def activation_inputs(net: nn.Module, x: Tensor, training: bool) -> Look:
-    """Pass x through the net in train or eval mode and note what its norms let through. Changes nothing in the net."""
+def activation_inputs(net: nn.Module, x: Tensor, training: bool) -> ForwardPass:
+    """Run the net in train or eval mode and record the outputs of its norms. Does not change the net's state."""
     inputs: list[Tensor] = []
     norms = [net.get_submodule("norm_input"), *net.get_submodule("norms").children()]
     hooks = [norm.register_forward_hook(lambda module, given, made: inputs.append(made)) for norm in norms]
-    # In train mode a pass moves the running statistics: here it moves copies of them.
+    # A pass in train mode updates the running statistics, so it runs with copies of them.
     copies = {name: buffer.clone() for name, buffer in net.named_buffers()}
     try:
-        with evaluating(net):  # gives the modes back
+        with evaluating(net):  # restores the modes
             prediction = functional_call(net.train(training), copies, (x,))
     finally:
         for hook in hooks:
             hook.remove()
-    return Look(tuple(inputs), prediction)
+    return ForwardPass(tuple(inputs), prediction)
 
 
 def batch_norm_by_hand(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
-    """What the layer makes of x (N, features), spelled out."""
+    """The layer's output for x (N, features), computed step by step."""
     if layer.training:
-        mean, var = x.mean(dim=0), x.var(dim=0, correction=0)  # the batch's own; var divided by N
+        mean, var = x.mean(dim=0), x.var(dim=0, correction=0)  # of the batch; biased variance, divided by N
     else:
         mean, var = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
     normal = (x - mean) / torch.sqrt(var + layer.eps)  # mean 0, standard deviation 1
-    return normal * layer.weight + layer.bias  # 1 and 0 at first: one pair a feature, and both are learned
+    return normal * layer.weight + layer.bias  # initially 1 and 0; learned, one pair per feature
 
 
 def _ridges(title: Words, inputs: Sequence[Tensor], color: int) -> Panel:
-    """A histogram for each layer, each standing on the layer's number."""
+    """Panel with a histogram for each layer, with the layer's number as its baseline."""
     edges = np.linspace(-REACH, REACH, BINS + 1)
     x = as_array(edges.repeat(2)[1:-1])  # both ends of each bin
     bands = []
@@ -227,8 +231,8 @@ def _ridges(title: Words, inputs: Sequence[Tensor], color: int) -> Panel:
     return Panel(title, label, layers, tuple(bands), x_range=(-REACH, REACH), y_range=(-0.1, HIDDEN_LAYERS + 1))
 
 
-def _inside(looks: Sequence[Look], activation: str) -> Table:
-    """Mean, deviation and the share that learns no more, by layer, without batch norm and with it."""
+def _statistics(passes: Sequence[ForwardPass], activation: str) -> Table:
+    """Table of mean, standard deviation and share of saturated or dead units by layer, without and with batch norm."""
     stuck = Text("saturated", "饱和") if activation == "tanh" else Text("dead", "死亡")
     layers, mean, deviation = Text("Layer", "层"), Text("mean", "均值"), Text("deviation", "标准差")
     columns: list[Words] = [
@@ -237,34 +241,34 @@ def _inside(looks: Sequence[Look], activation: str) -> Table:
         for what in (mean, deviation, stuck)
     ]
     rows = []
-    for layer, pair in enumerate(zip(*(look.inputs for look in looks), strict=True)):
+    for layer, pair in enumerate(zip(*(each.inputs for each in passes), strict=True)):
         cells: list[Words] = []
         for values in pair:
-            unit = values.std(dim=0, correction=0).mean().item()  # over the batch, then over the units
-            share = f"{stuck_share(values, activation):.0%}" if layer else "–"  # no activation at the input
+            unit = values.std(dim=0, correction=0).mean().item()  # std over the batch, averaged over the units
+            share = f"{stuck_share(values, activation):.0%}" if layer else "–"  # the net's input has no activation
             cells += [_number(round(values.mean().item(), 2)), f"{unit:.2g}", share]
         rows.append((str(layer), *cells))
-    title = Text("What goes into the activations, without batch norm and with it", "激励函数的输入：不用和用批标准化")
+    title = Text("Inputs of the activations, without and with batch norm", "激励函数的输入：不用和用批标准化")
     return Table((layers, *columns), tuple(rows), title)
 
 
 def stuck_share(values: Tensor, activation: str) -> float:
-    """The share of inputs (N, units) where tanh is nearly flat, or of units whose ReLU gives 0 for every sample."""
+    """Share of inputs (N, units) at which tanh is saturated, or of units whose ReLU returns 0 for all samples."""
     stuck = values.abs() > SATURATED if activation == "tanh" else (values <= 0).all(dim=0)
     return stuck.double().mean().item()
 
 
-def _how_fast(momentum: float) -> Note:
-    """What a momentum means: in how many batches the past is all but forgotten."""
+def _momentum_note(momentum: float) -> Note:
+    """Note with the number of batches after which older statistics have a weight below 5 %."""
     batches = math.ceil(math.log(0.05) / math.log(1 - momentum)) if momentum < 1 else 1
     name = "fast" if batches <= 10 else "slow"
     share = f"{1 - (1 - momentum) ** batches:.0%}"
     return Note(PROSE.notes[name].format(momentum=f"{momentum:g}", share=share, batches=batches))
 
 
-@lru_cache(maxsize=64)  # a frame shows it again, and only the visitor's settings change it
+@lru_cache(maxsize=64)  # every frame shows it, but it depends only on the settings
 def one_layer(values: tuple[float, ...], momentum: float, passes: int, training: bool) -> tuple[Block, ...]:
-    """The tutorial's layer and the visitor's numbers: what it gives, the formula's parts, its running statistics."""
+    """The tutorial's single layer for the given values: session, statistics, and the formula step by step."""
     with torch.enable_grad():
         return tuple(_one_layer(values, momentum, passes, training))
 
@@ -282,7 +286,7 @@ def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training
             "out = layer(x)",
             "out",
             "layer.running_mean, layer.running_var",
-            "(out - batch_norm_by_hand(layer, x)).abs().max().item()  # equal but for rounding",
+            "(out - batch_norm_by_hand(layer, x)).abs().max().item()  # equal up to rounding",
         )
     )
     lines = prompt.session(source).lines
@@ -292,7 +296,7 @@ def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training
     assert isinstance(out, Tensor)
     running = layer.get_buffer("running_mean").item(), layer.get_buffer("running_var").item()
     refused = prompt.session("layer.train()(x[:1])  # one sample has no variance", errors=(ValueError,))
-    yield Session((*lines, *refused.lines), Text("One layer by itself", "单看一层"))
+    yield Session((*lines, *refused.lines), Text("A single layer", "单看一层"))
 
     mean, var, unbiased = x.mean().item(), x.var(correction=0).item(), x.var().item()
     biased_label = Text("this batch, variance divided by N: for train mode", "这批数据，方差除以 N：训练模式用它")
@@ -301,7 +305,7 @@ def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training
     )
     seen = Text("running, batches seen in train mode: {n}", "滑动统计量，训练模式下见过的批数：{n}")
     rows = (
-        (Text("running, when new", "滑动统计量，新建时"), 0.0, 1.0),
+        (Text("running, initial", "滑动统计量，新建时"), 0.0, 1.0),
         (seen.format(n=passes + training), *running),
         (biased_label, mean, var),
         (unbiased_label, mean, unbiased),
@@ -326,14 +330,14 @@ def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training
         "layer(x)",
     )
     title = Text(
-        "Its formula, part by part: (x - mean) / sqrt(var + eps) · weight + bias",
+        "Its formula, step by step: (x - mean) / sqrt(var + eps) · weight + bias",
         "公式逐步展开：(x - mean) / sqrt(var + eps) · weight + bias",
     )
     yield Table(head, tuple(tuple(map(_number, row)) for row in parts.tolist()), title)
 
 
 def _number(value: float) -> str:
-    return f"{value + 0.0:.5g}"  # and no minus before a zero
+    return f"{value + 0.0:.5g}"  # adding 0.0 turns -0.0 into 0.0
 
 
 LESSON = Training(

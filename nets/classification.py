@@ -1,4 +1,4 @@
-"""Classification: a boundary turns itself between two clouds. Tutorial, 分类."""
+"""Classification: a decision boundary between two clouds of points. Tutorial, 分类."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ SCORES = Port(("class 0", "class 1"), Text("scores; softmax makes them probabili
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationConfig(Config):
-    """The tutorial's settings."""
+    """Defaults: the tutorial's settings."""
 
     learning_rate: float = learning_rate(0.02)
     steps: int = steps(100)
@@ -52,7 +52,7 @@ class Net(nn.Module):
 
 
 def setup(config: ClassificationConfig) -> Experiment:
-    """Every step sees the whole training set."""
+    """Each step trains on the whole training set."""
     train = config.data.make()
     sizes = {"n_feature": 2, "n_hidden": config.hidden_units, "n_output": 2}
     net = Net(**sizes)
@@ -62,7 +62,7 @@ def setup(config: ClassificationConfig) -> Experiment:
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """The clouds with the net's border between them, and the loss."""
+    """Plot the points with the decision boundary, and the loss."""
     title = Text("Points and decision boundary", "数据点与分界线")
     plane = plots.plane(title, experiment.learners[0].net, experiment.train)
     loss = plots.losses(experiment, now, plots.CROSS_ENTROPY)

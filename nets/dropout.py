@@ -1,4 +1,4 @@
-"""Dropout: a net that cannot rely on any one of its units learns less by heart. Tutorial, Dropout."""
+"""Dropout: regularization by zeroing random units during training. Tutorial, Dropout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ from lab.models import mlp
 from lab.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
 from lab.transcript import Prompt
 
-GRID = 101  # places along x where a fit is drawn
-PLACES = 15  # along x, fewer, where passes are repeated: a frame has to be quick
+GRID = 101  # points along x at which a fit is drawn
+PASS_GRID = 15  # points along x for repeated passes; fewer, to keep frames fast
 PASSES = 15
 
-NOTHING: Array = as_array([])
+EMPTY: Array = as_array([])
 
 
 PROSE = prose.read(__file__)
@@ -42,7 +42,7 @@ WITH = Text("with dropout", "用 dropout")
 
 @dataclass(frozen=True, kw_only=True)
 class DropoutConfig(Config):
-    """The tutorial's settings."""
+    """Defaults: the tutorial's settings."""
 
     learning_rate: float = learning_rate(0.01)
     steps: int = steps(500)
@@ -53,7 +53,7 @@ class DropoutConfig(Config):
         0.0,
         0.9,
         step=0.05,
-        info=Text("Probability that a unit is switched off at a step", "每一步中一个单元被关掉的概率"),
+        info=Text("Probability that a unit is zeroed in a step", "每一步中一个单元被关掉的概率"),
     )
     points: int = number(
         20,
@@ -61,28 +61,28 @@ class DropoutConfig(Config):
         2,
         100,
         step=1,
-        info=Text("Samples to learn from, and as many to test", "训练样本数，测试样本也这么多"),
+        info=Text("Number of training samples, and of test samples", "训练样本数，测试样本也这么多"),
     )
     noise: float = number(
-        0.3, NOISE, 0.0, 1.0, step=0.01, info=Text("Standard deviation about the line", "相对直线的标准差")
+        0.3, NOISE, 0.0, 1.0, step=0.01, info=Text("Standard deviation around the line", "相对直线的标准差")
     )
     mode: str = choice(
         "eval",
         Text("Look in", "查看模式"),
         {"eval": Text("eval mode", "评估模式"), "train": Text("train mode", "训练模式")},
-        info=Text("Whether dropout is off or on while we look", "查看时 dropout 是关还是开"),
+        info=Text("Whether dropout is off or on for the predictions shown", "查看时 dropout 是关还是开"),
         view=True,
     )
     seed: int = seed(0)
 
 
 def setup(config: DropoutConfig) -> Experiment:
-    """Every step sees the whole training set."""
+    """Each step trains on the whole training set."""
     train, test = noisy_line(config.points, config.noise), noisy_line(config.points, config.noise)
     n = config.hidden_units
     net_overfitting = mlp(1, n, n, 1)
     net_dropped = mlp(1, n, n, 1, dropout=config.p)
-    # fused: the same arithmetic as plain Adam in one pass over the weights
+    # fused: the same arithmetic as the default implementation, in one pass over the weights
     optimizer_ofit = torch.optim.Adam(net_overfitting.parameters(), lr=config.learning_rate, fused=True)
     optimizer_drop = torch.optim.Adam(net_dropped.parameters(), lr=config.learning_rate, fused=True)
     learners = [
@@ -93,7 +93,7 @@ def setup(config: DropoutConfig) -> Experiment:
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """Both fits, in train mode many passes of the net with dropout, and the losses."""
+    """Plot both fits and the losses; in train mode, repeated passes of the net with dropout."""
     _, dropped = experiment.learners
     passes = _passes(dropped.net) if now.config.mode == "train" else None
     loss = plots.losses(experiment, now, y_range=(1e-3, 2.0), y_scale="log")
@@ -103,14 +103,14 @@ def show(experiment: Experiment, now: Now) -> View:
     blocks: tuple[Block, ...] = (
         _remark(experiment, now, passes),
         _layer_alone(now.config.p),
-        _asked_twice(dropped.net),
+        _repeated_calls(dropped.net),
     )
     return View(Chart((_fits(experiment, passes), loss)), {**now.losses(experiment), **gaps}, blocks)
 
 
 def _passes(net: nn.Module) -> Tensor:
-    """Predictions along x in train mode: (PASSES, PLACES)."""
-    return dropout_passes(net, evenly(PLACES, -1, 1), PASSES)
+    """Predictions along x in train mode: (PASSES, PASS_GRID)."""
+    return dropout_passes(net, evenly(PASS_GRID, -1, 1), PASSES)
 
 
 def _fits(experiment: Experiment, passes: Tensor | None) -> Panel:
@@ -118,9 +118,9 @@ def _fits(experiment: Experiment, passes: Tensor | None) -> Panel:
     train, test = experiment.train, experiment.test
     grid = evenly(GRID, -1, 1)
     if passes is None:
-        x, fit, spread, one = plots.column(grid), plots.column(dropped.net(grid)), NOTHING, NOTHING
+        x, fit, spread, one = plots.column(grid), plots.column(dropped.net(grid)), EMPTY, EMPTY
     else:
-        x = plots.column(evenly(PLACES, -1, 1))
+        x = plots.column(evenly(PASS_GRID, -1, 1))
         fit, spread, one = (as_array(each) for each in (passes.mean(dim=0), passes.std(dim=0), passes[0]))
     shown, mean = x[: len(spread)], fit[: len(spread)]  # all of them, or none
     marks = (
@@ -154,15 +154,15 @@ def _remark(experiment: Experiment, now: Now, passes: Tensor | None) -> Note:
 
 
 def dropout_passes(net: nn.Module, x: Tensor, passes: int) -> Tensor:
-    """Predictions for x (N, 1) with other units switched off in each pass: (passes, N)."""
+    """Predictions for x (N, 1) with different units zeroed in each pass: (passes, N)."""
     with dropping(net):
-        repeated: Tensor = net(x.repeat(passes, 1))  # in one forward: each row draws units of its own
+        repeated: Tensor = net(x.repeat(passes, 1))  # one forward pass, since each row has its own dropout mask
     return repeated.reshape(passes, len(x))
 
 
 @contextmanager
 def dropping(net: nn.Module) -> Iterator[None]:
-    """Dropout on within, whatever mode the net is in, and as it was after it."""
+    """Context manager that sets the dropout layers to train mode, and restores their modes on exit."""
     modes = [(module, module.training) for module in net.modules() if isinstance(module, nn.Dropout)]
     for module, _ in modes:
         module.train()
@@ -179,11 +179,11 @@ def _layer_alone(p: float) -> Session:
         dropout(torch.ones(8))
         dropout.eval()(torch.ones(8))
     """
-    title = Text("The layer alone: the rest is multiplied by 1/(1-p)", "单看这一层：留下的乘以 1/(1-p)")
+    title = Text("The layer alone: remaining values are multiplied by 1/(1-p)", "单看这一层：留下的乘以 1/(1-p)")
     return Prompt(nn=nn, torch=torch).session(source, title)
 
 
-def _asked_twice(net: nn.Module) -> Session:
+def _repeated_calls(net: nn.Module) -> Session:
     source = """
         x = torch.tensor([[0.5]])
         _ = net.train()
@@ -194,7 +194,7 @@ def _asked_twice(net: nn.Module) -> Session:
         with torch.no_grad():
             print(net(x).requires_grad)
     """
-    title = Text("The net with dropout, asked twice in each mode", "用 dropout 的网络，每种模式下各问两次")
+    title = Text("The net with dropout, called twice in each mode", "用 dropout 的网络，每种模式下各问两次")
     with evaluating(net), torch.enable_grad():
         return Prompt(net=net, torch=torch).session(source, title)
 

@@ -1,4 +1,4 @@
-"""Install: which torch to install, and whether it works. Tutorial, 安装."""
+"""Install: commands to install torch, and a check that it works. Tutorial, 安装."""
 
 import platform
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ IDEAS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class InstallConfig(Config):
-    """What torch is to be installed on, and by what."""
+    """System, package manager and device for the installation."""
 
     system: str = choice(
         "linux",
         Text("System", "操作系统"),
         {"linux": "Linux", "macos": "macOS", "windows": "Windows"},
-        info=Text("Of the machine that torch is for", "要安装 torch 的电脑"),
+        info=Text("System to install torch on", "要安装 torch 的电脑"),
     )
     manager: str = choice(
         "uv",
@@ -45,7 +45,7 @@ class InstallConfig(Config):
     )
     device: str = choice(
         "cpu",
-        Text("Runs on", "运行设备"),
+        Text("Device", "运行设备"),
         {
             "cpu": Text("CPU, the processor", "CPU（处理器）"),
             "cuda": Text("CUDA, an NVIDIA card", "CUDA（NVIDIA 显卡）"),
@@ -71,34 +71,34 @@ CHECK = """
 
 
 def random_numbers() -> Tensor:
-    """Does torch compute at all? Numbers between 0 and 1, (2, 3): pytorch.org's own first check."""
+    """Uniform random numbers between 0 and 1, (2, 3): the first check that pytorch.org suggests."""
     return torch.rand(2, 3)
 
 
 def product(a: npt.NDArray[np.float64]) -> Tensor:
-    """Does it agree with numpy? The matrix product of `a` (2, 3) and its transpose: (2, 2)."""
+    """Matrix product of `a` (2, 3) and its transpose, (2, 2), for comparison with numpy."""
     x = torch.from_numpy(a)
     return x @ x.T
 
 
 def gradient() -> Tensor | None:
-    """Can it learn? The gradient of x₁² + x₂² at (1, 2), which is (2, 4)."""
+    """Gradient of x₁² + x₂² at (1, 2) by autograd, which is (2, 4)."""
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     (x * x).sum().backward()
     return x.grad
 
 
 def best_device() -> str:
-    """Where nets run fastest here: "cuda", "mps" and the like, or else "cpu"."""
+    """Type of the available accelerator, such as "cuda" or "mps", or else "cpu"."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator.type if accelerator else "cpu"
 
 
 def commands(system: str, manager: str, device: str) -> tuple[tuple[Words, str], ...]:
-    """What to type into a terminal, in order: each command with what it is for."""
+    """Installation commands in order, as pairs of purpose and command."""
     windows, cuda = system == "windows", device == "cuda" and system != "macos"
-    environment, activate = Text("An environment of its own", "建一个单独的环境"), Text("Enter it", "进入环境")
-    numpy_itself = Text("numpy, which torch does not bring", "numpy，torch 不自带")
+    environment, activate = Text("Create an environment", "建一个单独的环境"), Text("Activate it", "进入环境")
+    numpy_itself = Text("numpy, which torch does not install", "numpy，torch 不自带")
     if manager == "conda":
         package = "pytorch" if system == "macos" else "pytorch-gpu" if cuda else "pytorch-cpu"
         return (
@@ -115,7 +115,7 @@ def commands(system: str, manager: str, device: str) -> tuple[tuple[Words, str],
             ("torch", f"uv pip install torch{backend}"),
             (numpy_itself, "uv pip install numpy"),
         )
-    # The default builds: with CUDA for Linux, without for Windows, the only one there is for macOS.
+    # The default build has CUDA on Linux and none on Windows; macOS has only one build.
     index = " --index-url URL" if (system, device) in (("linux", "cpu"), ("windows", "cuda")) else ""
     return (
         (environment, "py -m venv .venv" if windows else "python3 -m venv .venv"),
@@ -126,8 +126,8 @@ def commands(system: str, manager: str, device: str) -> tuple[tuple[Words, str],
 
 
 def remark(system: str, manager: str, device: str) -> Note:
-    """What is special about this choice."""
-    # No remark names the address of a package index: addresses change, and pytorch.org shows the current one.
+    """Note on the chosen combination."""
+    # Notes contain no address of a package index: addresses change, and pytorch.org shows the current one.
     cuda = device == "cuda"
     if system == "macos":
         return Note(PROSE.notes["no_cuda_on_macos"], "warning") if cuda else Note(PROSE.notes["macos"])
@@ -142,7 +142,7 @@ def remark(system: str, manager: str, device: str) -> Note:
 
 
 def verdict(failed: list[Words]) -> Note:
-    """Whether torch works here."""
+    """Note on whether all checks have passed; `failed` has the names of failed checks."""
     return (
         Note(PROSE.notes["fails"].format(failed=joined(failed, Text(", ", "、"))), "warning")
         if failed
@@ -151,7 +151,7 @@ def verdict(failed: list[Words]) -> Note:
 
 
 def compute(config: InstallConfig) -> View:
-    """The commands for this choice, and a check of this server's torch, which is run now."""
+    """Show the commands for the chosen combination, and check the torch of this server."""
     chosen = (config.system, config.manager, config.device)
     session = Prompt().session(CHECK, Text("Does it work?", "能用吗？"))
     x, a, grad = random_numbers(), np.arange(6.0).reshape(2, 3), gradient()
@@ -164,10 +164,13 @@ def compute(config: InstallConfig) -> View:
     none = Text("none", "无")
     versions: tuple[tuple[Words, Words], ...] = (
         ("Python", platform.python_version()),
-        (Text("Python that this torch takes", "这一版 torch 支持的 Python"), metadata("torch")["Requires-Python"]),
+        (
+            Text("Python versions that this torch supports", "这一版 torch 支持的 Python"),
+            metadata("torch")["Requires-Python"],
+        ),
         ("torch", str(torch.__version__)),
         (Text("CUDA in this build", "这一版自带的 CUDA"), torch.version.cuda or none),
-        (Text("device that nets would run on", "网络会用的设备"), best_device()),
+        (Text("device that nets would use", "网络会用的设备"), best_device()),
         ("numpy", np.__version__),
     )
     return View(
@@ -175,12 +178,12 @@ def compute(config: InstallConfig) -> View:
         {},
         (
             Table(
-                (Text("What for", "作用"), Text("Command", "命令")),
+                (Text("Purpose", "作用"), Text("Command", "命令")),
                 tuple((purpose, f"`{command}`") for purpose, command in commands(*chosen)),
                 Text("On your machine", "在你的电脑上"),
             ),
             remark(*chosen),
-            Table((Text("What", "项目"), Text("Here", "这里")), versions, Text("On this server", "本服务器上")),
+            Table((Text("Item", "项目"), Text("Here", "这里")), versions, Text("On this server", "本服务器上")),
             session,
             verdict([name for name, good in passed.items() if not good]),
             *([Note(PROSE.notes["cuda_at_home"])] if config.device == "cuda" and config.system != "macos" else []),

@@ -1,4 +1,4 @@
-"""Operations: torch and numpy compute the same thing, side by side. Tutorial, 运算."""
+"""Operations: the same operations in torch and numpy, side by side. Tutorial, 运算."""
 
 import ast
 import inspect
@@ -19,9 +19,9 @@ from lab.lesson import Computation, View
 from lab.settings import Config, choice, matrix
 from lab.transcript import Prompt, first_line
 
-ROUNDING = 1e-5  # of the size of the terms: what float32 may lose in a sum of a few dozen
+ROUNDING = 1e-5  # tolerance relative to the magnitude of the terms, for float32 sums of a few dozen terms
 
-REFUSALS = (RuntimeError, ValueError, TypeError)  # what torch and numpy raise for operands that do not fit
+REFUSALS = (RuntimeError, ValueError, TypeError)  # raised by torch and numpy for unsuitable operands
 
 YES = Text("yes", "是")
 EQUAL = Text("equal?", "相等？")
@@ -36,32 +36,32 @@ IDEAS: dict[str, dict[str, Any]] = {
 }
 
 OPERATIONS: dict[str, Words] = {
-    "abs": Text("Each element: absolute value", "逐元素：绝对值"),
-    "add": Text("Each element: sum", "逐元素：相加"),
-    "mul": Text("Each element: product", "逐元素：相乘"),
+    "abs": Text("Elementwise: absolute value", "逐元素：绝对值"),
+    "add": Text("Elementwise: sum", "逐元素：相加"),
+    "mul": Text("Elementwise: product", "逐元素：相乘"),
     "add_row": Text("Broadcasting: add a row to every row", "广播：每行加上同一行"),
     "add_column": Text("Broadcasting: add a column to every column", "广播：每列加上同一列"),
-    "mm": Text("Product: of two matrices", "乘法：两个矩阵"),
-    "matmul": Text("Product: the sign @", "乘法：运算符 @"),
-    "matvec": Text("Product: of a matrix and a vector", "乘法：矩阵与向量"),
-    "batch": Text("Product: of a stack of matrices and a matrix", "乘法：一批矩阵与一个矩阵"),
+    "mm": Text("Product: two matrices", "乘法：两个矩阵"),
+    "matmul": Text("Product: operator @", "乘法：运算符 @"),
+    "matvec": Text("Product: matrix and vector", "乘法：矩阵与向量"),
+    "batch": Text("Product: batch of matrices and matrix", "乘法：一批矩阵与一个矩阵"),
     "dot_rows": Text("Product: dot of two vectors", "乘法：两个向量的点积"),
     "dot": Text("Product: dot of two matrices", "乘法：对两个矩阵用 dot"),
-    "transpose": Text("Shape: rows become columns", "形状：转置"),
-    "flatten": Text("Shape: all in one row", "形状：拉成一行"),
-    "sum": Text("Reduce: sum of all", "归约：全部求和"),
-    "sum_rows": Text("Reduce: add up the rows", "归约：把各行加起来"),
+    "transpose": Text("Shape: transpose", "形状：转置"),
+    "flatten": Text("Shape: flatten", "形状：拉成一行"),
+    "sum": Text("Reduce: sum of all elements", "归约：全部求和"),
+    "sum_rows": Text("Reduce: sum of the rows", "归约：把各行加起来"),
     "mean_columns": Text("Reduce: mean of each row", "归约：每行的平均值"),
-    "argmax": Text("Reduce: place of each row's largest", "归约：每行最大值的下标"),
+    "argmax": Text("Reduce: index of each row's maximum", "归约：每行最大值的下标"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperationsConfig(Config):
-    """The tutorial's torch.mm(data, data)."""
+    """Defaults: the tutorial's torch.mm(data, data)."""
 
     operation: str = choice(
-        "mm", Text("Operation", "运算"), OPERATIONS, info=Text("What to do with the matrices", "对矩阵做什么")
+        "mm", Text("Operation", "运算"), OPERATIONS, info=Text("Operation on the matrices", "对矩阵做什么")
     )
     a: tuple[tuple[float, ...], ...] = matrix(
         ((1, 2), (3, 4)), Text("Matrix a", "矩阵 a"), info=Text("The first matrix", "第一个矩阵")
@@ -69,12 +69,12 @@ class OperationsConfig(Config):
     b: tuple[tuple[float, ...], ...] = matrix(
         ((1, 2), (3, 4)),
         Text("Matrix b", "矩阵 b"),
-        info=Text("The second, where the operation takes two", "第二个矩阵，用于需要两个矩阵的运算"),
+        info=Text("The second matrix, for operations on two matrices", "第二个矩阵，用于需要两个矩阵的运算"),
     )
 
 
 def in_torch(operation: str, a: Tensor, b: Tensor) -> Tensor:
-    """a and b are matrices, float32; a[0] and b[0] are their first rows, vectors."""
+    """Apply an operation to float32 matrices a and b; a[0] and b[0] are their first rows, vectors."""
     match operation:
         case "abs":
             return torch.abs(a)
@@ -97,7 +97,7 @@ def in_torch(operation: str, a: Tensor, b: Tensor) -> Tensor:
         case "dot_rows":
             return torch.dot(a[0], b[0])  # (k,) by (k,) -> a number
         case "dot":
-            return torch.dot(a, b)  # refused: torch.dot takes vectors only
+            return torch.dot(a, b)  # raises RuntimeError: torch.dot accepts only vectors
         case "transpose":
             return a.T
         case "flatten":
@@ -114,7 +114,7 @@ def in_torch(operation: str, a: Tensor, b: Tensor) -> Tensor:
 
 
 def in_numpy(operation: str, a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Any:
-    """The same of a.numpy() and b.numpy()."""
+    """The same operation on a.numpy() and b.numpy()."""
     match operation:
         case "abs":
             return np.abs(a)
@@ -153,8 +153,8 @@ def in_numpy(operation: str, a: npt.NDArray[np.float32], b: npt.NDArray[np.float
     raise ValueError(f"no operation is called {operation!r}")
 
 
-def _written(function: Callable[..., Any]) -> dict[str, str]:
-    """What a function of one big match returns for each case, as it is written there: shown is what runs."""
+def _case_code(function: Callable[..., Any]) -> dict[str, str]:
+    """Code of the return value in each case of the function's match statement, so that shown code is executed code."""
     codes = {}
     for node in ast.walk(ast.parse(inspect.getsource(function))):
         match node:
@@ -166,28 +166,28 @@ def _written(function: Callable[..., Any]) -> dict[str, str]:
     return codes
 
 
-TORCH_CODE, NUMPY_CODE = _written(in_torch), _written(in_numpy)
+TORCH_CODE, NUMPY_CODE = _case_code(in_torch), _case_code(in_numpy)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a line of code gave: a result, or the error that it raised instead."""
+    """Result of an operation, or the first line of the error that it raised."""
 
     result: Any = None
     error: str = ""
 
     @property
     def printed(self) -> str:
-        """As an interactive Python prints it."""
+        """The outcome as the interactive interpreter prints it."""
         return self.error or repr(self.result)
 
-    def cell(self, told: Callable[[Any], object]) -> Words:
-        """What is `told` of the result, for a table."""
-        return Text("refused", "拒绝") if self.error else f"`{told(self.result)}`"
+    def cell(self, describe: Callable[[Any], object]) -> Words:
+        """Table cell with `describe(result)`, or "refused" after an error."""
+        return Text("refused", "拒绝") if self.error else f"`{describe(self.result)}`"
 
 
 def attempt(function: Callable[..., Any], *arguments: object) -> Outcome:
-    """The function's result, or the first line of what torch or numpy say against it."""
+    """Call the function and return its outcome."""
     try:
         return Outcome(function(*arguments))
     except REFUSALS as error:
@@ -196,7 +196,7 @@ def attempt(function: Callable[..., Any], *arguments: object) -> Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """An operation on `a` and `b` in both libraries."""
+    """Outcomes of an operation on `a` and `b` in both libraries."""
 
     operation: str
     a: Tensor
@@ -206,27 +206,27 @@ class Pair:
 
     @classmethod
     def of(cls, operation: str, a: Tensor, b: Tensor) -> "Pair":
-        """Run both."""
+        """Run the operation in both libraries."""
         mine = attempt(in_torch, operation, a, b)
         return cls(operation, a, b, mine, attempt(in_numpy, operation, a.numpy(), b.numpy()))
 
     @property
     def equal(self) -> Words:
-        """Whether both gave the same; nothing where one of them gave no result."""
+        """Whether both results are equal; empty if either library raised an error."""
         if self.torch.error or self.numpy.error:
             return ""
         mine, theirs = self.torch.result.numpy(), self.numpy.result
         if np.array_equal(mine, theirs) and mine.dtype == theirs.dtype:
             return YES
-        # Numbers that cancel leave the rounding of far larger ones behind, so the size of the terms is what counts.
+        # After cancellation the rounding error is relative to the terms, not to their sum.
         terms = np.max(in_numpy(self.operation, np.abs(self.a.numpy()), np.abs(self.b.numpy())))
         if mine.dtype != theirs.dtype or not np.allclose(mine, theirs, rtol=0, atol=ROUNDING * terms):
             return Text("no", "否")
-        return Text("yes, but for rounding", "是，仅有舍入误差")
+        return Text("yes, up to rounding", "是，仅有舍入误差")
 
 
 def explained(operation: str, a: Tensor, b: Tensor) -> Text:
-    """Why the operation is refused for these shapes, in plain words."""
+    """Explanation of why torch refuses the operation for these shapes."""
     shapes = {"a": tuple(a.shape), "b": tuple(b.shape), "k": a.shape[1], "n": b.shape[0], "m": b.shape[1]}
     match operation:
         case "dot":
@@ -245,7 +245,7 @@ def explained(operation: str, a: Tensor, b: Tensor) -> Text:
 
 
 def broadcast(operation: str, a: Tensor, b: Tensor) -> Text | None:
-    """What an operation that succeeds repeats, if anything."""
+    """Explanation of what a successful operation broadcasts, or None."""
     if operation == "batch":
         return PROSE.notes["batch_repeated"]
     name, other = _second(operation, b)
@@ -257,7 +257,7 @@ def broadcast(operation: str, a: Tensor, b: Tensor) -> Text | None:
 
 
 def _second(operation: str, b: Tensor) -> tuple[str, Tensor]:
-    """The second operand of an operation element by element: how it is written, and what it is."""
+    """Second operand of an elementwise operation: its code and its value."""
     match operation:
         case "add_row":
             return "b[0]", b[0]
@@ -267,14 +267,14 @@ def _second(operation: str, b: Tensor) -> tuple[str, Tensor]:
 
 
 def compute(config: OperationsConfig) -> View:
-    """The chosen operation in both libraries, why it is refused if it is, and the whole family."""
+    """Show the chosen operation in both libraries, explain errors and broadcasting, and list all operations."""
     a, b = torch.tensor(config.a, dtype=torch.float32), torch.tensor(config.b, dtype=torch.float32)
-    family = {operation: Pair.of(operation, a, b) for operation in OPERATIONS}
-    chosen = family[config.operation]
+    pairs = {operation: Pair.of(operation, a, b) for operation in OPERATIONS}
+    chosen = pairs[config.operation]
     blocks: list[Block] = [*_remarks(chosen), *_sessions(config, chosen)]
     if not (chosen.torch.error and chosen.numpy.error):
         blocks.append(_side_by_side(chosen))
-    return View(Chart(()), {}, (*blocks, _overview(family.values()), _old_lines()))
+    return View(Chart(()), {}, (*blocks, _overview(pairs.values()), _old_lines()))
 
 
 def _remarks(pair: Pair) -> Iterator[Note]:
@@ -305,8 +305,8 @@ def _sessions(config: OperationsConfig, pair: Pair) -> tuple[Session, Session]:
 
 
 def _side_by_side(pair: Pair) -> Table:
-    def row(name: Text, told: Callable[[Any], str], equal: Words) -> tuple[Words, ...]:
-        return name, pair.torch.cell(told), pair.numpy.cell(told), equal
+    def row(name: Text, describe: Callable[[Any], str], equal: Words) -> tuple[Words, ...]:
+        return name, pair.torch.cell(describe), pair.numpy.cell(describe), equal
 
     rows = (
         row(Text("result", "结果"), _numbers, pair.equal),
@@ -317,7 +317,7 @@ def _side_by_side(pair: Pair) -> Table:
     return Table(head, rows, Text("Side by side", "对照"))
 
 
-def _overview(family: Iterable[Pair]) -> Table:
+def _overview(pairs: Iterable[Pair]) -> Table:
     rows = tuple(
         (
             OPERATIONS[pair.operation],
@@ -327,11 +327,11 @@ def _overview(family: Iterable[Pair]) -> Table:
             pair.numpy.cell(_shape),
             pair.equal,
         )
-        for pair in family
+        for pair in pairs
     )
     shape = Text("shape", "形状")
     head = (Text("operation", "运算"), "torch", shape, "numpy", shape, EQUAL)
-    return Table(head, rows, Text("The whole family on your matrices", "全部运算在你的矩阵上的结果"))
+    return Table(head, rows, Text("All operations on your matrices", "全部运算在你的矩阵上的结果"))
 
 
 def _numbers(result: Any) -> str:
@@ -353,7 +353,7 @@ def _old_lines() -> Session:
         torch.mm(whole, data)
         torch.mm(whole.float(), data)
     """
-    title = Text("The old notes' lines, run today", "旧笔记里的代码，今天运行")
+    title = Text("Code of the old notes, run today", "旧笔记里的代码，今天运行")
     return Prompt(torch=torch).session(source, title, errors=REFUSALS)
 
 

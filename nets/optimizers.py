@@ -1,4 +1,4 @@
-"""Optimizers: ways down the same hill, side by side. Tutorial, 优化器."""
+"""Optimizers: the same task with several optimizers, side by side. Tutorial, 优化器."""
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from lab.optim import OPTIMIZERS, make_optimizer
 from lab.settings import Config, choice, choices, hidden_units, learning_rate, number, seed, switch
 
 POINTS, NOISE = 1000, 0.1
-THINNED = 9  # every ninth of 1000 points draws a fit as well, from the first to the last
-DATA = 6  # gray, so that every racer has a color of its own
-RANGES: dict[Scale, tuple[float, float]] = {"linear": (0.0, 0.2), "log": (0.005, 1.0)}  # of the loss
+STRIDE = 9  # fits are drawn through every ninth of the 1000 points, including the first and the last
+DATA = 6  # gray, which no optimizer uses
+RANGES: dict[Scale, tuple[float, float]] = {"linear": (0.0, 0.2), "log": (0.005, 1.0)}  # of the loss axis
 
 
 @dataclass(frozen=True)
 class Racer:
-    """How an optimizer is drawn, and how many numbers it keeps for each weight."""
+    """Line style of an optimizer. `kept` is the number of state values that it keeps per weight."""
 
     kept: int
     color: int
@@ -56,13 +56,13 @@ IDEAS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizersConfig(Config):
-    """The tutorial's settings, but for the same start."""
+    """Defaults: the tutorial's settings, except for `same_start`."""
 
     optimizers: tuple[str, ...] = choices(
         ("sgd", "momentum", "rmsprop", "adam"),
         Text("Optimizers", "优化器"),
         OPTIMIZERS,
-        info=Text("Who takes part", "谁来参加"),
+        info=Text("Optimizers to compare", "谁来参加"),
         least=1,
     )
     learning_rate: float = learning_rate(0.01)
@@ -72,7 +72,7 @@ class OptimizersConfig(Config):
         0.05,
         0.99,
         step=0.01,
-        info=Text("What is left of the last step, for Momentum and Nesterov", "上一步保留多少：Momentum 和 Nesterov"),
+        info=Text("Decay rate of the previous step, for Momentum and Nesterov", "上一步保留多少：Momentum 和 Nesterov"),
         when={"optimizers": ("momentum", "nesterov")},
     )
     alpha: float = number(
@@ -81,7 +81,7 @@ class OptimizersConfig(Config):
         0.0,
         0.99,
         step=0.01,
-        info=Text("What is left of the mean square, for RMSprop", "平方的均值保留多少：RMSprop"),
+        info=Text("Decay rate of the mean square, for RMSprop", "平方的均值保留多少：RMSprop"),
         when={"optimizers": ("rmsprop",)},
     )
     beta1: float = number(
@@ -90,7 +90,7 @@ class OptimizersConfig(Config):
         0.0,
         0.99,
         step=0.01,
-        info=Text("What is left of the mean, for Adam and AdamW", "均值保留多少：Adam 和 AdamW"),
+        info=Text("Decay rate of the mean, for Adam and AdamW", "均值保留多少：Adam 和 AdamW"),
         when={"optimizers": ("adam", "adamw")},
     )
     beta2: float = number(
@@ -99,7 +99,7 @@ class OptimizersConfig(Config):
         0.0,
         0.999,
         step=0.001,
-        info=Text("What is left of the mean square, for Adam and AdamW", "平方的均值保留多少：Adam 和 AdamW"),
+        info=Text("Decay rate of the mean square, for Adam and AdamW", "平方的均值保留多少：Adam 和 AdamW"),
         when={"optimizers": ("adam", "adamw")},
     )
     batch_size: int = number(
@@ -108,7 +108,7 @@ class OptimizersConfig(Config):
         10,
         POINTS,
         step=1,
-        info=Text("Samples that each step learns from", "每一步用多少个样本"),
+        info=Text("Number of samples per step", "每一步用多少个样本"),
     )
     epochs: int = number(
         12,
@@ -116,23 +116,26 @@ class OptimizersConfig(Config):
         1,
         40,
         step=1,
-        info=Text("How often all samples are gone through", "全部样本训练多少遍"),
+        info=Text("Number of passes over all samples", "全部样本训练多少遍"),
     )
     hidden_units: int = hidden_units(20)
     same_start: bool = switch(
         True,
         Text("Same start", "相同起点"),
-        info=Text("All nets begin with the same weights", "所有网络的初始权重相同"),
+        info=Text("Initialize all nets with the same weights", "所有网络的初始权重相同"),
     )
     scale: str = choice(
         "linear",
         Text("Loss axis", "损失坐标轴"),
         {"linear": Text("linear", "线性"), "log": Text("logarithmic", "对数")},
-        info=Text("How the loss is drawn", "怎样画损失"),
+        info=Text("Scale of the loss axis", "怎样画损失"),
         view=True,
     )
     smoothed: bool = switch(
-        False, Text("Smoothed", "平滑"), info=Text("Mean of the last 20 losses", "最近 20 个损失的平均值"), view=True
+        False,
+        Text("Smoothed", "平滑"),
+        info=Text("Show the mean of the last 20 losses", "最近 20 个损失的平均值"),
+        view=True,
     )
     seed: int = seed(1)
 
@@ -152,13 +155,13 @@ class Net(nn.Module):
 
 
 def setup(config: OptimizersConfig) -> Experiment:
-    """Every step gives the same batch to every net."""
+    """In each step all nets train on the same batch."""
     train = normal_square(POINTS, NOISE)
     size = {"n_hidden": config.hidden_units}
-    if config.same_start:  # a fair race, and the same one whoever else takes part
+    if config.same_start:  # a net's run does not depend on which other optimizers are selected
         start = Net(**size)
         nets = [deepcopy(start) for _ in config.optimizers]
-    else:  # the tutorial's
+    else:  # as in the tutorial
         nets = [Net(**size) for _ in config.optimizers]
     learners = []
     for name, net in zip(config.optimizers, nets, strict=True):
@@ -175,13 +178,13 @@ def setup(config: OptimizersConfig) -> Experiment:
         learners,
         train,
         test=normal_square(POINTS, NOISE),
-        steps=config.epochs * -(-POINTS // config.batch_size),  # rounded up: the rest is a batch too
+        steps=config.epochs * -(-POINTS // config.batch_size),  # rounded up: the last batch may be smaller
         batches=shuffled_batches(train, config.batch_size),
     )
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """The race of the losses, the fits, and the ranking."""
+    """Plot the losses and the fits, and rank the optimizers."""
     chart = Chart((_race(experiment, now), _fits(experiment, now)))
     return View(chart, now.losses(experiment), (_ranking(experiment, now),))
 
@@ -192,7 +195,7 @@ def _race(experiment: Experiment, now: Now) -> Panel:
     curves = []
     for learner, curve in zip(experiment.learners, panel.marks, strict=True):
         assert isinstance(curve, Line)
-        curves.append(_drawn_as(learner, curve))
+        curves.append(_styled(learner, curve))
     whole_run = as_array([0, experiment.steps])
     noise = Line(Text("noise", "噪声"), whole_run, as_array([NOISE**2] * 2), color=DATA, dashed=True)
     return replace(panel, title=Text("Race", "比赛"), marks=(*curves, noise))
@@ -201,7 +204,7 @@ def _race(experiment: Experiment, now: Now) -> Panel:
 def _fits(experiment: Experiment, now: Now) -> Panel:
     x, y = plots.column(experiment.train.x), plots.column(experiment.train.y)
     fits = [
-        _drawn_as(learner, Line("", x[::THINNED], plots.column(each.prediction[::THINNED])))
+        _styled(learner, Line("", x[::STRIDE], plots.column(each.prediction[::STRIDE])))
         for learner, each in zip(experiment.learners, now.nets, strict=True)
     ]
     marks: tuple[Mark, ...] = (Points(plots.DATA, x, y, color=DATA, size=3), *fits)
@@ -209,8 +212,8 @@ def _fits(experiment: Experiment, now: Now) -> Panel:
     return Panel(title, "x", "y", marks, x_range=(-1.05, 1.05), y_range=(-0.4, 1.4))
 
 
-def _drawn_as(learner: Learner, line: Line) -> Line:
-    """The line in the learner's own color, whoever else takes part."""
+def _styled(learner: Learner, line: Line) -> Line:
+    """The line in the optimizer's style, which does not depend on the selection."""
     racer = RACERS[learner.name]
     return replace(line, name=learner.label, color=racer.color, dashed=racer.dashed)
 
@@ -218,24 +221,25 @@ def _drawn_as(learner: Learner, line: Line) -> Line:
 def _ranking(experiment: Experiment, now: Now) -> Table:
     order = sorted(zip(experiment.learners, now.nets, strict=True), key=lambda pair: pair[1].loss)
     rows = tuple(
-        (str(place), str(each.label), f"{e.loss:.4f}", f"{e.test_loss:.4f}", str(RACERS[each.name].kept))
-        for place, (each, e) in enumerate(order, 1)
+        (str(rank), str(each.label), f"{e.loss:.4f}", f"{e.test_loss:.4f}", str(RACERS[each.name].kept))
+        for rank, (each, e) in enumerate(order, 1)
     )
     head = (
-        Text("place", "名次"),
+        Text("rank", "名次"),
         Text("optimizer", "优化器"),
         plots.LOSS,
         plots.TEST_LOSS,
-        Text("numbers kept for each weight", "每个权重要记几个数"),
+        Text("state values per weight", "每个权重要记几个数"),
     )
     return Table(head, rows, Text("Ranking", "排名"))
 
 
 def _metrics() -> dict[str, Words]:
-    """What `losses` may name, of one racer alone and of several."""
+    """Labels of all metrics that `Now.losses` returns, for one optimizer and for several."""
     kinds = {"loss": plots.LOSS, "test loss": plots.TEST_LOSS}
     several: dict[str, Words] = {
-        f"{name} {kind}": joined([OPTIMIZERS[name], said], " ") for name, (kind, said) in product(RACERS, kinds.items())
+        f"{name} {kind}": joined([OPTIMIZERS[name], label], " ")
+        for name, (kind, label) in product(RACERS, kinds.items())
     }
     return {**kinds, **several}
 

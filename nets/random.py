@@ -15,14 +15,14 @@ from lab.lesson import Computation, View
 from lab.settings import Config, choice, number, seed
 from lab.transcript import Prompt
 
-# The tutorial's four calls, as it writes them; `draw` makes them.
+# Code of the tutorial's four calls, which `draw` executes.
 FORMS = {
     "both": "torch.normal(mean=torch.arange(1., 11.), std=torch.arange(1, 0, -0.1))",
     "std": "torch.normal(mean=0.5, std=torch.arange(1., 6.))",
     "mean": "torch.normal(mean=torch.arange(1., 6.))",
     "size": "torch.normal(2, 3, size=(1, 4))",
 }
-REACH = 4.0  # standard deviations that the histogram shows: beyond lies one number in 16 000
+REACH = 4.0  # range of the histogram in standard deviations; 1 value in 16 000 lies outside
 BINS = 32
 
 
@@ -37,51 +37,51 @@ IDEAS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RandomConfig(Config):
-    """The tutorial's seed and forms, and how often to draw."""
+    """The form of the call, the number of draws and the seed."""
 
-    form: str = choice("both", Text("Form", "写法"), FORMS, info=Text("Which call draws", "用哪一种写法抽样"))
+    form: str = choice("both", Text("Form", "写法"), FORMS, info=Text("Call that draws the values", "用哪一种写法抽样"))
     draws: int = number(
         500,
         Text("Draws", "抽样次数"),
         2,
         1000,
         step=1,
-        info=Text("How often the call is made for the histogram", "为直方图抽样多少次"),
+        info=Text("Number of calls for the histogram", "为直方图抽样多少次"),
     )
     seed: int = seed(1)
 
 
 def draw(form: str, generator: torch.Generator | None = None) -> Tensor:
-    """One draw. Without a generator of its own it takes the numbers from the one that the whole process shares."""
+    """One draw. Uses the default generator, which the whole process shares, unless one is given."""
     match form:
         case "both":  # a mean and a standard deviation for each element: (10,)
             return torch.normal(mean=torch.arange(1.0, 11.0), std=torch.arange(1, 0, -0.1), generator=generator)
-        case "std":  # one mean for all: (5,)
+        case "std":  # one mean for all elements: (5,)
             return torch.normal(mean=0.5, std=torch.arange(1.0, 6.0), generator=generator)
-        case "mean":  # the standard deviation is 1 unless it is given: (5,)
+        case "mean":  # the standard deviation defaults to 1: (5,)
             return torch.normal(mean=torch.arange(1.0, 6.0), generator=generator)
-        case _:  # two numbers do not say how many to draw, so the size does: (1, 4)
+        case _:  # two numbers have no shape, so `size` is required: (1, 4)
             return torch.normal(2, 3, size=(1, 4), generator=generator)
 
 
 def draw_many(form: str, seed: int, draws: int) -> Tensor:
-    """The first `draws` draws from this seed on, (draws, N): the same ones every time."""
+    """The first `draws` draws after setting the seed, (draws, N). The same seed gives the same values."""
     torch.manual_seed(seed)
     return torch.stack([draw(form).flatten() for _ in range(draws)])
 
 
 def repeat(form: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A draw, the next one, and one after the seed was set again, which is the first once more."""
+    """The first and second draw, and the draw after setting the seed again, which equals the first."""
     torch.manual_seed(seed)
     first = draw(form)
-    second = draw(form)  # the generator goes on
+    second = draw(form)  # the generator's state has advanced
     torch.manual_seed(seed)
     again = draw(form)
     return first, second, again
 
 
-def asked_for(form: str) -> tuple[Tensor, Tensor]:
-    """The mean and the standard deviation of each element: (N,), (N,)."""
+def requested(form: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each element: (N,), (N,)."""
     match form:
         case "both":
             return torch.arange(1.0, 11.0), torch.arange(1, 0, -0.1)
@@ -94,8 +94,8 @@ def asked_for(form: str) -> tuple[Tensor, Tensor]:
 
 
 def compute(config: RandomConfig) -> View:
-    """One draw and many, beside what was asked for; sessions that show what a seed does."""
-    mean, std = asked_for(config.form)
+    """Compare one draw and many with the requested distribution; sessions show the effect of a seed."""
+    mean, std = requested(config.form)
     drawn = draw_many(config.form, config.seed, config.draws)
     misses = (drawn.mean(dim=0) - mean).abs() / (std / config.draws**0.5)
     prompt = Prompt(np=np, torch=torch)
@@ -129,7 +129,7 @@ def _one_draw(drawn: Tensor, mean: Tensor, std: Tensor) -> Panel:
 
 def _all_draws(standardized: Tensor) -> Panel:
     density, edges = torch.histogram(standardized, bins=BINS, range=(-REACH, REACH), density=True)
-    stairs = as_array(edges).repeat(2)[1:-1]  # each bin from its left edge to its right one
+    stairs = as_array(edges).repeat(2)[1:-1]  # left and right edge of each bin
     x = torch.linspace(-REACH, REACH, 161)
     bell = torch.distributions.Normal(0.0, 1.0).log_prob(x).exp()
     return Panel(
@@ -148,12 +148,12 @@ def _same_seed(prompt: Prompt, config: RandomConfig) -> Session:
     form = FORMS[config.form]
     source = f"""
         generator = torch.manual_seed({config.seed})
-        generator is torch.default_generator  # the one that the process shares
+        generator is torch.default_generator  # shared by the whole process
         first = {form}
         first
-        second = {form}  # goes on
+        second = {form}  # continues the sequence
         torch.equal(first, second)
-        generator = torch.manual_seed({config.seed})  # from the start
+        generator = torch.manual_seed({config.seed})  # restarts the sequence
         again = {form}
         torch.equal(first, again)
     """
@@ -162,22 +162,22 @@ def _same_seed(prompt: Prompt, config: RandomConfig) -> Session:
 
 def _own_generator(prompt: Prompt, config: RandomConfig) -> Session:
     source = f"""
-        state = torch.get_rng_state()  # where the shared generator stands
+        state = torch.get_rng_state()  # state of the shared generator
         own = torch.Generator().manual_seed({config.seed})
         torch.equal(first, {FORMS[config.form][:-1]}, generator=own))
         np.random.default_rng({config.seed}).normal(2, 3, size=4)
-        torch.equal(state, torch.get_rng_state())  # neither has moved it
+        torch.equal(state, torch.get_rng_state())  # unchanged by both
     """
-    return prompt.session(source, Text("A generator of one's own, and numpy's", "自己的生成器，和 numpy 的生成器"))
+    return prompt.session(source, Text("A separate generator, and numpy's", "自己的生成器，和 numpy 的生成器"))
 
 
 def _four_forms(prompt: Prompt, seed: int) -> Session:
     lines = [
         f"generator = torch.manual_seed({seed})",
         *FORMS.values(),
-        "torch.normal(mean=torch.arange(1, 6))  # whole numbers",
+        "torch.normal(mean=torch.arange(1, 6))  # integers",
     ]
-    title = Text("The tutorial's four forms, in a row", "教程的四种写法，依次运行")
+    title = Text("The tutorial's four forms, in turn", "教程的四种写法，依次运行")
     return prompt.session("\n".join(lines), title, errors=(NotImplementedError,))
 
 
@@ -189,12 +189,12 @@ def _table(drawn: Tensor, mean: Tensor, std: Tensor) -> Table:
     )
     head = (
         Text("Element", "元素"),
-        Text("mean asked for", "要求的均值"),
+        Text("mean requested", "要求的均值"),
         Text("mean drawn", "抽到的均值"),
-        Text("std asked for", "要求的标准差"),
+        Text("std requested", "要求的标准差"),
         Text("std drawn", "抽到的标准差"),
     )
-    return Table(head, rows, Text("Asked for and drawn", "要求的与抽到的"))
+    return Table(head, rows, Text("Requested and drawn", "要求的与抽到的"))
 
 
 LESSON = Computation(

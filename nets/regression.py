@@ -1,4 +1,4 @@
-"""Regression: a line bends itself into a parabola. Tutorial, 回归Regression."""
+"""Regression: a net fits a noisy parabola. Tutorial, 回归Regression."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ IDEAS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionConfig(Config):
-    """The tutorial's settings."""
+    """Defaults: the tutorial's settings."""
 
     learning_rate: float = learning_rate(0.5)
     steps: int = steps(100)
@@ -55,7 +55,7 @@ class Net(nn.Module):
 
 
 def setup(config: RegressionConfig) -> Experiment:
-    """Every step sees the whole training set."""
+    """Each step trains on the whole training set."""
     train = config.data.make()
     sizes = {"n_features": 1, "n_hidden": config.hidden_units, "n_output": 1}
     net = Net(**sizes)
@@ -65,7 +65,7 @@ def setup(config: RegressionConfig) -> Experiment:
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """The curve through the points, and the loss."""
+    """Plot the fit and the loss."""
     y_range = now.config.data.y_range
     fit = plots.fit(plots.DATA_AND_FIT, experiment.train, now.net.prediction, y_range=y_range)
     return View(Chart((fit, plots.losses(experiment, now))), now.losses(experiment))

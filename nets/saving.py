@@ -1,4 +1,4 @@
-"""Saving: a trained net goes to files and comes back. Tutorial, 保存和提取."""
+"""Saving: a trained net is saved to files and loaded again. Tutorial, 保存和提取."""
 
 import functools
 import io
@@ -50,7 +50,7 @@ def build(n_hidden: int) -> nn.Sequential:
 
 
 def setup(config: RegressionConfig) -> Experiment:
-    """Every step sees the whole training set."""
+    """Each step trains on the whole training set."""
     train = config.data.make()
     net1 = build(config.hidden_units)
     optimizer = torch.optim.SGD(net1.parameters(), lr=config.learning_rate)
@@ -59,29 +59,29 @@ def setup(config: RegressionConfig) -> Experiment:
 
 
 def save(net1: nn.Module) -> tuple[bytes, bytes]:
-    """Save a net in two ways. Here to memory; a path does as well: torch.save(net1, "net.pkl")."""
+    """Save a net in two ways, here to memory. A path works as well: torch.save(net1, "net.pkl")."""
     net_pkl, net_params_pkl = io.BytesIO(), io.BytesIO()
     torch.save(net1, net_pkl)  # the whole net
-    torch.save(net1.state_dict(), net_params_pkl)  # the parameters alone
+    torch.save(net1.state_dict(), net_params_pkl)  # only the parameters
     return net_pkl.getvalue(), net_params_pkl.getvalue()
 
 
 def restore_net(net_pkl: bytes) -> nn.Module:
-    """Restore the whole net: its classes must be importable, and allowed."""
+    """Restore the whole net. Its classes must be importable and allowed."""
     with torch.serialization.safe_globals([nn.Sequential, nn.Linear, nn.ReLU]):
         net2: nn.Module = torch.load(io.BytesIO(net_pkl))
-    return net2.eval()  # from here on it is used, not trained
+    return net2.eval()  # for inference
 
 
 def restore_params(net_params_pkl: bytes, n_hidden: int) -> nn.Module:
-    """Restore the parameters: build the same net anew, and fill them in."""
+    """Restore the parameters: build a net of the same architecture and load them into it."""
     net3 = build(n_hidden)
     net3.load_state_dict(torch.load(io.BytesIO(net_params_pkl)))
     return net3.eval()
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """The net, the nets that were read back from its files, and what the files hold."""
+    """Plot the net and the nets loaded from its files, and list the files' contents."""
     restored = now.restored.get("net", {})
     prediction = as_array(now.net.prediction)  # (N, 1)
     predicted = {file: each.predict(as_array(experiment.train.x)) for file, each in restored.items()}
@@ -101,7 +101,7 @@ def show(experiment: Experiment, now: Now) -> View:
 
 
 def _files(restored: Mapping[str, Restored], differences: Mapping[str, float]) -> Table:
-    """What each file holds and, once it is written, what it takes."""
+    """Table of the files: content and, once written, size, times and largest difference."""
     head = (
         Text("file", "文件"),
         Text("holds", "内容"),
@@ -122,22 +122,22 @@ def _files(restored: Mapping[str, Restored], differences: Mapping[str, float]) -
 
 
 def _parameters(net1: nn.Module) -> Table:
-    """What a state_dict holds."""
+    """Table of the entries of the state_dict."""
     state = net1.state_dict()
     rows: list[tuple[Words, ...]] = [
         (f"`{name}`", f"{tuple(tensor.shape)}", f"{tensor.numel()}", f"{tensor.nbytes}")
         for name, tensor in state.items()
     ]
     numbers, size = (sum(values) for values in zip(*((t.numel(), t.nbytes) for t in state.values()), strict=True))
-    rows.append((Text("together", "合计"), "", f"{numbers}", f"{size}"))
+    rows.append((Text("total", "合计"), "", f"{numbers}", f"{size}"))
     head = (Text("name", "名字"), Text("shape", "形状"), Text("numbers", "个数"), Text("bytes", "字节"))
     return Table(head, tuple(rows), "net1.state_dict()")
 
 
-@functools.lru_cache(maxsize=64)  # a frame shows them again; they depend on the net's shape alone
+@functools.lru_cache(maxsize=64)  # every frame shows them, but they depend only on the net's architecture
 def _sessions(n_hidden: int) -> tuple[Session, ...]:
     with torch.enable_grad():
-        return _ways(n_hidden), _surprise(), _moved(), _own_forward(n_hidden)
+        return _alternatives(n_hidden), _pickled_code(), _moved_class(), _replaced_forward(n_hidden)
 
 
 def _prompt(n_hidden: int) -> Prompt:
@@ -155,74 +155,74 @@ def _prompt(n_hidden: int) -> Prompt:
     )
 
 
-def _ways(n_hidden: int) -> Session:
-    """The refusal of a whole net, and the ways to go."""
+def _alternatives(n_hidden: int) -> Session:
+    """torch.load refuses a whole net; three alternatives."""
     source = f"""
         net_pkl, net_params_pkl = save(net1)
         torch.load(io.BytesIO(net_pkl))  # as in the old notes
         sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(net_pkl)))
-        net2 = restore_net(net_pkl)  # first way: allow these classes by safe_globals
-        trusted = torch.load(io.BytesIO(net_pkl), weights_only=False)  # second way: allow anything
-        net3 = restore_params(net_params_pkl, {n_hidden})  # third way: no classes in the file
+        net2 = restore_net(net_pkl)  # 1: allow these classes by safe_globals
+        trusted = torch.load(io.BytesIO(net_pkl), weights_only=False)  # 2: allow everything
+        net3 = restore_params(net_params_pkl, {n_hidden})  # 3: a file without classes
         [torch.equal(net(x), net1(x)) for net in (net2, trusted, net3)]
     """
-    title = Text("torch.load refuses, and three ways to go", "torch.load 拒绝加载，以及三种办法")
+    title = Text("torch.load refuses, and three alternatives", "torch.load 拒绝加载，以及三种办法")
     return _prompt(n_hidden).session(source, title, errors=(pickle.UnpicklingError,), told=_refusal)
 
 
-def _surprise() -> Session:
-    """A file that computes while it is loaded."""
+def _pickled_code() -> Session:
+    """A file that runs code while it is loaded."""
     source = """
         class Surprise:
-            def __reduce__(self):  # says how to make the object again: by which call
+            def __reduce__(self):  # returns the call that recreates the object
                 return eval, ("6 * 7",)
         file = io.BytesIO()
         torch.save(Surprise(), file)
-        torch.load(io.BytesIO(file.getvalue()), weights_only=False)  # runs what the file says
+        torch.load(io.BytesIO(file.getvalue()), weights_only=False)  # runs the call in the file
         torch.load(io.BytesIO(file.getvalue()))
     """
     title = Text("Why it refuses: a pickle can run code", "为什么拒绝：pickle 可以运行代码")
     return _prompt(1).session(source, title, errors=(pickle.UnpicklingError,), told=_refusal)
 
 
-def _moved() -> Session:
-    """A whole net whose class is no longer where it was when the net was saved."""
+def _moved_class() -> Session:
+    """A whole net whose class was moved after the net was saved."""
     source = """
-        my_nets = sys.modules["my_nets"] = types.ModuleType("my_nets")  # in place of a file my_nets.py
+        my_nets = sys.modules["my_nets"] = types.ModuleType("my_nets")  # instead of a file my_nets.py
         class Net(nn.Sequential):
             __module__ = "my_nets"
         my_nets.Net = Net
         file = io.BytesIO()
         torch.save(Net(nn.Linear(1, 1)), file)
-        del my_nets.Net  # the class gets another name
+        del my_nets.Net  # the class is renamed
         torch.load(io.BytesIO(file.getvalue()), weights_only=False)
-        del sys.modules["my_nets"]  # or its file does
+        del sys.modules["my_nets"]  # the module is renamed
         torch.load(io.BytesIO(file.getvalue()), weights_only=False)
     """
-    title = Text("A class that moves takes its nets away", "类一搬家，整个保存的网络就读不出来")
+    title = Text("A saved net cannot be loaded after its class has moved", "类一搬家，整个保存的网络就读不出来")
     try:
         return _prompt(1).session(source, title, errors=(AttributeError, ImportError), told=first_line)
     finally:
         sys.modules.pop("my_nets", None)
 
 
-def _own_forward(n_hidden: int) -> Session:
-    """A net whose pickle consists of allowed classes alone, and which computes something else than its weights."""
+def _replaced_forward(n_hidden: int) -> Session:
+    """A net whose pickle contains only allowed classes, but whose forward was replaced."""
     source = """
         net = restore_net(save(net1)[0])
-        vars(net)["forward"] = nn.ReLU()  # instead of what its class computes
-        net2 = restore_net(save(net)[0])  # allows Sequential, Linear and ReLU, and no more
+        vars(net)["forward"] = nn.ReLU()  # replaces the forward of its class
+        net2 = restore_net(save(net)[0])  # allows only Sequential, Linear and ReLU
         [torch.equal(a, b) for a, b in zip(net2.parameters(), net1.parameters())]
         torch.equal(net2(x), net1(x))
     """
-    return _prompt(n_hidden).session(source, Text("What safe_globals does not see", "safe_globals 看不出的问题"))
+    return _prompt(n_hidden).session(source, Text("What safe_globals does not detect", "safe_globals 看不出的问题"))
 
 
 def _refusal(error: Exception) -> str:
-    """A long message, with codes that make a terminal bold: what happened, and to which class."""
+    """The first sentence of a long message with terminal codes, and the sentence that names the class."""
     lines = [line.strip().split(". ")[0] for line in str(error).splitlines()]
-    told = [lines[0], *(line for line in lines if "Unsupported global" in line)]
-    return "UnpicklingError: " + "\n".join(f"{sentence}. [...]" for sentence in told)
+    sentences = [lines[0], *(line for line in lines if "Unsupported global" in line)]
+    return "UnpicklingError: " + "\n".join(f"{sentence}. [...]" for sentence in sentences)
 
 
 LESSON = Training(

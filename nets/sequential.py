@@ -1,4 +1,4 @@
-"""Sequential: the same net twice, as a class and as a row of layers. Tutorial, 快速搭建法."""
+"""Sequential: the same net as a class and as nn.Sequential. Tutorial, 快速搭建法."""
 
 import math
 from collections import OrderedDict
@@ -32,12 +32,12 @@ IDEAS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialConfig(Config):
-    """The settings of the tutorial's classification, whose net this is."""
+    """Defaults: the settings of the tutorial's classification, which trains the same net."""
 
     same_start: bool = switch(
         True,
         Text("Same start", "相同起点"),
-        info=Text("Both nets begin with the same weights", "两个网络从相同的权重出发"),
+        info=Text("Initialize both nets with the same weights", "两个网络从相同的权重出发"),
     )
     learning_rate: float = learning_rate(0.02)
     steps: int = steps(100)
@@ -47,14 +47,14 @@ class SequentialConfig(Config):
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Give `target` the weights of `source`: the same shapes in the same order, under other names."""
+    """Copy the weights of `source` to `target`, which has the same shapes in the same order under other names."""
     names = target.state_dict().keys()  # 0.weight, 0.bias, 2.weight, 2.bias
     values = source.state_dict().values()  # of hidden.weight, hidden.bias, out.weight, out.bias
     target.load_state_dict(dict(zip(names, values, strict=True)))
 
 
 def setup(config: SequentialConfig) -> Experiment:
-    """Every step sees the whole training set, and both nets take it."""
+    """In each step both nets train on the whole training set."""
     train = config.data.make()
     n_hidden = config.hidden_units
     sizes = {"n_feature": 2, "n_hidden": n_hidden, "n_output": 2}
@@ -79,10 +79,10 @@ def setup(config: SequentialConfig) -> Experiment:
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    """Both nets' borders and losses, the largest difference between their outputs, and their weights side by side."""
+    """Plot both decision boundaries and losses, and compare the nets' outputs and weights."""
     planes = (plots.plane(each.label, each.net, experiment.train) for each in experiment.learners)
     loss = plots.losses(experiment, now, plots.CROSS_ENTROPY)
-    # The second curve may lie on the first: dashes let it through.
+    # The second curve may cover the first, so it is dashed.
     curves = (loss.marks[0], *(replace(each, dashed=True) for each in loss.marks[1:] if isinstance(each, Line)))
     difference = (now.nets[0].prediction - now.nets[1].prediction).abs().max().item()
     blocks: tuple[Block, ...] = (
@@ -95,7 +95,7 @@ def show(experiment: Experiment, now: Now) -> View:
 
 
 def _remark(difference: float) -> tuple[Note, ...]:
-    if math.isnan(difference):  # a diverged run has overflowed on both sides
+    if math.isnan(difference):  # both nets have overflowed in a diverged run
         return ()
     if difference == 0:
         return (Note(PROSE.notes["same"], "good"),)
@@ -103,14 +103,14 @@ def _remark(difference: float) -> tuple[Note, ...]:
 
 
 def _weights(experiment: Experiment) -> Table:
-    """The parameters of both nets side by side."""
+    """Table of the parameters of both nets, side by side."""
     ours, theirs = (each.net.state_dict() for each in experiment.learners)
     rows: list[tuple[Words, ...]] = []
     for (name, one), (other_name, other) in zip(ours.items(), theirs.items(), strict=True):
         difference = f"{(one - other).abs().max().item():.3g}"
         rows.append((f"`{name}`", f"`{other_name}`", f"{tuple(one.shape)}", f"{one.numel()}", difference))
     total = sum(tensor.numel() for tensor in ours.values())
-    rows.append((Text("together", "合计"), "", "", f"{total}", ""))
+    rows.append((Text("total", "合计"), "", "", f"{total}", ""))
     head = (
         Text("in `class Net`", "在 `class Net` 中"),
         Text("in `nn.Sequential`", "在 `nn.Sequential` 中"),
@@ -122,7 +122,7 @@ def _weights(experiment: Experiment) -> Table:
 
 
 def _other_names(experiment: Experiment, n: int) -> Session:
-    """Both nets printed, and the ways to carry weights from one to a net like the other."""
+    """Session that prints both nets, and copies weights between nets of the same shapes."""
     net_class, net_sequential = (each.net for each in experiment.learners)
     prompt = Prompt(
         net_class=net_class,

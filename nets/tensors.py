@@ -1,4 +1,4 @@
-"""Tensors: from numpy to torch and back, over one memory. Tutorial, 初始化."""
+"""Tensors: conversion between numpy and torch, with shared memory. Tutorial, 初始化."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,7 @@ SEED_ARRAY: Matrix = ((0, 1, 2), (3, 4, 5))
 
 @dataclass(frozen=True, kw_only=True)
 class TensorsConfig(Config):
-    """The tutorial's array and data, and what is to be changed."""
+    """The array, the element change and the data. Defaults: the tutorial's array and data."""
 
     array: tuple[tuple[float, ...], ...] = matrix(
         SEED_ARRAY,
@@ -41,22 +41,22 @@ class TensorsConfig(Config):
         "numpy",
         Text("Change", "修改"),
         {"numpy": Text("the array (numpy)", "数组（numpy）"), "torch": Text("the tensor (torch)", "张量（torch）")},
-        info=Text("Whose first element is set", "在哪一边给第一个元素赋值"),
+        info=Text("The side whose first element is set", "在哪一边给第一个元素赋值"),
     )
     value: int = number(
-        10, Text("New value", "新的值"), -1000, 1000, info=Text("Of the first element", "第一个元素的值")
+        10, Text("New value", "新的值"), -1000, 1000, info=Text("Value for the first element", "第一个元素的值")
     )
     data: tuple[float, ...] = vector(
         (-1, -2, 1, 2),
         Text("Data", "数据"),
-        info=Text("For FloatTensor and tensor", "交给 FloatTensor 和 tensor 的列表"),
+        info=Text("Argument of FloatTensor and tensor", "交给 FloatTensor 和 tensor 的列表"),
     )
 
 
 def change(np_data: npt.NDArray[Any], side: str, value: int) -> tuple[Tensor, Tensor]:
-    """A tensor that shares the memory of `np_data`, and a copy, after one side was changed."""
-    torch_data = torch.from_numpy(np_data)  # the same memory
-    copied = torch.tensor(np_data)  # a memory of its own
+    """Change one side; return a tensor that shares the memory of `np_data`, and a copy made before the change."""
+    torch_data = torch.from_numpy(np_data)  # shares the memory
+    copied = torch.tensor(np_data)  # copies the data
     if side == "numpy":
         np_data[0, 0] = value
     else:
@@ -65,12 +65,12 @@ def change(np_data: npt.NDArray[Any], side: str, value: int) -> tuple[Tensor, Te
 
 
 def shares_memory(tensor: Tensor, array: npt.NDArray[Any]) -> bool:
-    """Whether both begin at the same address."""
+    """Whether both start at the same address."""
     return tensor.data_ptr() == array.ctypes.data
 
 
 def places(tensor: Tensor) -> Tensor:
-    """Where in its memory each element of a matrix lies, read row by row: (rows · columns,)."""
+    """Offset in memory of each element of a matrix, in row-major order: (rows · columns,)."""
     row_stride, column_stride = tensor.stride()
     i = torch.arange(tensor.shape[0]).unsqueeze(dim=1)  # (rows, 1)
     j = torch.arange(tensor.shape[1])  # (columns,)
@@ -78,14 +78,14 @@ def places(tensor: Tensor) -> Tensor:
 
 
 def through_a_layer(x: Tensor) -> Tensor:
-    """What a layer of float32 weights makes of x (N, features): (N, 1). Raises RuntimeError unless x is float32."""
+    """Output (N, 1) of a float32 linear layer for x (N, features). Raises RuntimeError unless x is float32."""
     layer = nn.Linear(x.shape[1], 1)
     output: Tensor = layer(x)
     return output
 
 
 def compute(config: TensorsConfig) -> View:
-    """The change on one side, seen from all, and how the elements lie in memory."""
+    """Show the effect of a change on both sides and the copy, and the memory layout."""
     np_data = np.array(config.array)
     before = np_data.copy()
     torch_data, copied = change(np_data, config.side, config.value)
@@ -114,7 +114,7 @@ def _who_sees_it(np_data: npt.NDArray[Any], torch_data: Tensor, copied: Tensor) 
     x = as_array(range(np_data.size))
     return Panel(
         Text("Who sees the change", "谁看到了修改"),
-        Text("place in memory", "内存位置"),
+        Text("position in memory", "内存位置"),
         Text("value", "值"),
         (
             Points("np_data", x, as_array(np_data.flatten()), color=0, marker="square", size=20),
@@ -129,7 +129,7 @@ def _walk(torch_data: Tensor) -> Panel:
     return Panel(
         Text("A walk through memory", "在内存中行走"),
         Text("element, row by row", "元素（逐行读）"),
-        Text("place in memory", "内存位置"),
+        Text("position in memory", "内存位置"),
         (
             Line("torch_data", x, as_array(places(torch_data)), color=0),
             Line("torch_data.T", x, as_array(places(torch_data.T)), color=1),
@@ -201,7 +201,7 @@ def _constructors(prompt: Prompt, data: list[float]) -> Session:
         torch.tensor({data}).dtype
         torch.tensor({data}, dtype=torch.float32)
         torch.tensor(3)
-        torch.Tensor(3).shape  # three numbers that nobody has set
+        torch.Tensor(3).shape  # three uninitialized numbers
     """
     return prompt.session(source, Text("FloatTensor and tensor", "FloatTensor 与 tensor"))
 
