@@ -29,7 +29,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Session:
+class PythonSession:
     """An interpreter session: pairs of code and its output, which is empty for a statement that prints nothing."""
 
     lines: tuple[tuple[str, str], ...]
@@ -57,4 +57,4 @@ class Graph:
     title: Words = ""
 
 
-Block = Note | Table | Session | Graph
+Block = Note | Table | PythonSession | Graph

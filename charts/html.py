@@ -10,7 +10,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer, get_lexer_by_name
 
-from charts.blocks import Block, Graph, Node, Note, Session, Table
+from charts.blocks import Block, Graph, Node, Note, PythonSession, Table
 from charts.text import LANGUAGES, Language, Words, said
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -89,7 +89,7 @@ def _block(block: Block) -> str:
             return f'<p class="note {block.kind}">{inline(block.text)}</p>'
         case Table():
             return _titled(block.title, _table(block))
-        case Session():
+        case PythonSession():
             return _titled(block.title, _session(block))
         case Graph():
             return _titled(block.title, _graph(block))
@@ -112,7 +112,7 @@ def _cell(cell: Words) -> str:
     return f"<td{kept}>{inline(cell)}</td>"
 
 
-def _session(session: Session) -> str:
+def _session(session: PythonSession) -> str:
     lines = []
     for source, output in session.lines:
         first, *rest = highlight(source, _LEXER, _FORMATTER).rstrip("\n").split("\n")

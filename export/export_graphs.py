@@ -23,8 +23,8 @@ def without_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in model.graph.initializer:
         empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[ANY] * len(tensor.dims))
         tensor.CopyFrom(empty)
-    for port in (*model.graph.input, *model.graph.output):
-        for dim in port.type.tensor_type.shape.dim[1:]:
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim[1:]:
             dim.Clear()
     return model
 

@@ -147,9 +147,11 @@ def read_onnx(content: bytes) -> Opened:
     options.intra_op_num_threads = 1  # for small nets threads cost more time than they save
     options.log_severity_level = 4  # errors are raised, not logged
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    ports = [[(port.name, port.type) for port in side] for side in (session.get_inputs(), session.get_outputs())]
-    if ports != [[("x", "tensor(float)")], [("y", "tensor(float)")]]:
-        raise ValueError(f"its input must be x and its output y, both of float32, not {ports}")
+    signature = [
+        [(tensor.name, tensor.type) for tensor in side] for side in (session.get_inputs(), session.get_outputs())
+    ]
+    if signature != [[("x", "tensor(float)")], [("y", "tensor(float)")]]:
+        raise ValueError(f"its input must be x and its output y, both of float32, not {signature}")
     state = _tensors(model)
 
     def predict(x: Float32) -> Float32:
@@ -238,7 +240,7 @@ def parsed(content: bytes) -> onnx.ModelProto:
             raise ValueError(f"its operator {node.op_type} is in train mode")
     if model.functions or main.sparse_initializer or model.training_info:
         raise ValueError("it has local functions, sparse tensors or training info, which are not supported")
-    if {port.name for port in main.input} & {tensor.name for tensor in main.initializer}:
+    if {tensor.name for tensor in main.input} & {tensor.name for tensor in main.initializer}:
         raise ValueError("its weights are also inputs, so a caller could replace them")
     constants = [tensor for node in main.node for each in node.attribute for tensor in (each.t, *each.tensors)]
     for tensor in (*main.initializer, *constants):

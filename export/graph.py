@@ -118,8 +118,8 @@ def onnx_bytes(net: nn.Module, x: Tensor, metadata: Mapping[str, str] | None = N
     fill(model, {name: tensor.detach().numpy() for name, tensor in state.items()})
     with torch.no_grad():
         y = copy.deepcopy(net).eval()(torch.zeros(2, *x.shape[1:]))
-    for port, example in ((model.graph.input[0], x), (model.graph.output[0], y)):
-        for dim, size in zip(port.type.tensor_type.shape.dim[1:], example.shape[1:], strict=True):
+    for value, example in ((model.graph.input[0], x), (model.graph.output[0], y)):
+        for dim, size in zip(value.type.tensor_type.shape.dim[1:], example.shape[1:], strict=True):
             dim.dim_value = size
     onnx.helper.set_model_props(model, dict(sorted((metadata or {}).items())))
     try:

@@ -12,7 +12,7 @@ from torch import nn
 from charts.text import Language, Text, Words, joined, said
 from export.cases import Parity
 from export.snippets import Snippet, snippets
-from lab.lesson import TASKS, Port, Training
+from lab.lesson import TASKS, FeatureSpec, Training
 from lab.plots import LOSS, TEST_LOSS
 
 if TYPE_CHECKING:
@@ -139,9 +139,9 @@ def text(
         ),
         f"![{say(_PLOT)}](plot.png)" if "plot.png" in files else "",
         f"## {say(_PORTS)}",
-        say(_port("x", lesson.inputs, manifest["inputs"][0]))
+        say(_features("x", lesson.inputs, manifest["inputs"][0]))
         + "\n"
-        + say(_port("y", lesson.outputs, manifest["outputs"][0])),
+        + say(_features("y", lesson.outputs, manifest["outputs"][0])),
         "\n".join(say(_OUTPUT, index=index, name=name) for index, name in enumerate(lesson.classes)),
         f"```text\n{manifest['architecture']}\n```",
         f"## {say(_TRAINING)}",
@@ -163,8 +163,8 @@ def _front_matter(lesson: Training, manifest: Mapping[str, Any]) -> str:
 
     nets = manifest["nets"]
     measured = _eval_results(lesson, manifest)
-    (port,) = manifest["inputs"]
-    columns = zip(port["features"], port["trained_from"], port["trained_to"], strict=True)
+    (described,) = manifest["inputs"]
+    columns = zip(described["features"], described["trained_from"], described["trained_to"], strict=True)
     data = ModelCardData(
         license="mit",
         library_name="pytorch",  # the Hub treats ONNX as a format, marked by the tag
@@ -217,7 +217,7 @@ def _metric(lesson: Training, manifest: Mapping[str, Any], name: str) -> Words:
     return {"loss": LOSS, "test loss": TEST_LOSS}.get(plain) or lesson.metrics.get(name, name)
 
 
-def _port(name: str, port: Port, described: Mapping[str, Any]) -> Text:
+def _features(name: str, spec: FeatureSpec, described: Mapping[str, Any]) -> Text:
     """Description of the net's input or output: dtype, shape, features, range in training, and scaling."""
     trained, scaled = described.get("trained_from"), described["scaling"]
     parts = [
@@ -226,7 +226,7 @@ def _port(name: str, port: Port, described: Mapping[str, Any]) -> Text:
             dtype=described["dtype"],
             shape=", ".join(map(str, described["shape"])),
             features=", ".join(described["features"]),
-            meaning=port.meaning,
+            meaning=spec.meaning,
         )
     ]
     if trained:

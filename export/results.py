@@ -169,10 +169,13 @@ def _print_inspected(found: Inspected) -> None:
         terminal.table(
             ("file", "bytes", "sha256"), [(name, str(each["size"]), each["sha256"]) for name, each in entries]
         )
-    ports = [f"{port['name']} {port['dtype']} {_sizes(port['shape'])}" for port in (*onnx["inputs"], *onnx["outputs"])]
+    signature = [
+        f"{tensor['name']} {tensor['dtype']} {_sizes(tensor['shape'])}"
+        for tensor in (*onnx["inputs"], *onnx["outputs"])
+    ]
     terminal.line(
         f"{onnx['size']} bytes, opset {onnx['opset']}, IR version {onnx['ir_version']};"
-        f" {_short(', '.join(ports))}; {onnx['parameters']} parameters",
+        f" {_short(', '.join(signature))}; {onnx['parameters']} parameters",
         indent=2,
     )
     rows = []

@@ -20,7 +20,7 @@ Shape = tuple[int | str, ...]  # strings are names of dynamic axes
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorInfo:
     """Input or output of the graph."""
 
     name: str
@@ -48,8 +48,8 @@ class Summary:
     size: int
     opset: int
     ir_version: int
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     operators: tuple[Operator, ...]
     metadata: Mapping[str, str]
 
@@ -75,16 +75,16 @@ def summarize(content: bytes, name: str = ONNX) -> Summary:
             len(content),
             next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0),
             model.ir_version,
-            tuple(map(_port, graph.input)),
-            tuple(map(_port, graph.output)),
+            tuple(map(_tensor_info, graph.input)),
+            tuple(map(_tensor_info, graph.output)),
             tuple(_operator(node, weights, shapes) for node in graph.node),
             {each.key: each.value for each in model.metadata_props},
         )
 
 
-def _port(value: onnx.ValueInfoProto) -> Port:
+def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    return Port(value.name, dtype.name, _shape(value))
+    return TensorInfo(value.name, dtype.name, _shape(value))
 
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:
@@ -129,17 +129,17 @@ def self_test(content: bytes, summary: Summary, name: str = ONNX) -> Case | None
 
 def drawing(summary: Summary) -> Graph:
     """The graph as a drawing: a box for each operator, with its weights and output shape, and arrows."""
-    nodes = [Node(port.name, "leaf", (_sizes(port.shape),)) for port in summary.inputs]
-    made_by = {port.name: number for number, port in enumerate(summary.inputs)}
+    nodes = [Node(tensor.name, "leaf", (_sizes(tensor.shape),)) for tensor in summary.inputs]
+    made_by = {tensor.name: number for number, tensor in enumerate(summary.inputs)}
     arrows = []
     for operator in summary.operators:
         number = len(nodes)
         nodes.append(Node(_title(operator), "operation", tuple(_details(operator))))
         arrows += [(made_by[name], number) for name in operator.inputs if name in made_by]
         made_by |= dict.fromkeys(operator.outputs, number)
-    for port in summary.outputs:
-        arrows.append((made_by[port.name], len(nodes)))
-        nodes.append(Node(port.name, "result", (_sizes(port.shape),)))
+    for tensor in summary.outputs:
+        arrows.append((made_by[tensor.name], len(nodes)))
+        nodes.append(Node(tensor.name, "result", (_sizes(tensor.shape),)))
     return Graph(tuple(nodes), tuple(arrows))
 
 

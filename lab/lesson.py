@@ -59,7 +59,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Port:
+class FeatureSpec:
     """Input or output of a net: the name of each feature, in order, and their meaning with unit."""
 
     features: tuple[str, ...]
@@ -150,8 +150,8 @@ class Training(Lesson):
     setup: Callable[[Any], Experiment]
     show: Callable[[Experiment, Now], View]
     task: str  # as in the model card
-    inputs: Port
-    outputs: Port
+    inputs: FeatureSpec
+    outputs: FeatureSpec
     metrics: Mapping[str, Words]
     classes: tuple[str, ...] = ()  # of a classifier, one name per output
     headline: tuple[str, ...] = ()  # metrics shown in the page's status line; all if empty
@@ -167,8 +167,11 @@ class Training(Lesson):
             yield f"a function {name}", callable(getattr(self, name))
         yield "a task, such as regression", isinstance(self.task, str) and bool(self.task.strip())
         for name in ("inputs", "outputs"):
-            port = getattr(self, name)
-            yield f"{name}: a Port that names every feature", isinstance(port, Port) and bool(port.features)
+            spec = getattr(self, name)
+            yield (
+                f"{name}: a FeatureSpec that names every feature",
+                isinstance(spec, FeatureSpec) and bool(spec.features),
+            )
         yield "metrics, a mapping from names to labels", bool(self.metrics)
         missing = ", ".join(name for name in self.headline if name not in self.metrics)
         yield f"metrics for all names in headline, but has none for {missing}", not missing

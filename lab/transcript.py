@@ -4,7 +4,7 @@ import ast
 import textwrap
 from collections.abc import Callable
 
-from charts.blocks import Session
+from charts.blocks import PythonSession
 from charts.text import Words
 
 
@@ -32,7 +32,7 @@ class Prompt:
         *,
         errors: tuple[type[Exception], ...] = (),
         told: Callable[[Exception], str] = first_line,
-    ) -> Session:
+    ) -> PythonSession:
         """Run the source and return each statement with its output, as the interactive prompt shows it.
 
         An error of a type in `errors` becomes output, formatted by `told`. Any other error is raised.
@@ -49,7 +49,7 @@ class Prompt:
             except errors as error:
                 output = told(error)
             shown.append((code, output))
-        return Session(tuple(shown), title)
+        return PythonSession(tuple(shown), title)
 
     def _run(self, statement: ast.stmt) -> str:
         self._printed.clear()

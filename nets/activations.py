@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charts.blocks import Session, Table
+from charts.blocks import PythonSession, Table
 from charts.chart import Array, Band, Chart, Line, Mark, Panel, as_array
 from charts.text import Text, Words
 from lab import prose
@@ -174,7 +174,7 @@ def _fate(left: float) -> Words:
     return Text("explodes", "爆炸") if left > EXPLODED else Text("survives", "保留")
 
 
-def _slope_session(config: ActivationsConfig) -> Session:
+def _slope_session(config: ActivationsConfig) -> PythonSession:
     source = f"""
         x = torch.linspace({config.low}, {config.high}, {POINTS}, requires_grad=True)
         y = {CODE[config.which[0]]}
@@ -187,7 +187,7 @@ def _slope_session(config: ActivationsConfig) -> Session:
     return Prompt(F=F, torch=torch).session(source, title, errors=(RuntimeError,))
 
 
-def _old_lines(config: ActivationsConfig) -> Session:
+def _old_lines(config: ActivationsConfig) -> PythonSession:
     source = f"""
         from torch.autograd import Variable
         x = Variable(torch.linspace({config.low}, {config.high}, {POINTS}))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charts.blocks import Block, Graph, Node, Note, Session, Table
+from charts.blocks import Block, Graph, Node, Note, PythonSession, Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text, Words
 from lab import prose
@@ -185,7 +185,7 @@ def _accumulation(config: AutogradConfig) -> Iterator[Note]:
     yield Note(said.format(n=config.passes), "good" if config.zero_grad else "warning")
 
 
-def _passes(config: AutogradConfig, expression: Expression) -> Session:
+def _passes(config: AutogradConfig, expression: Expression) -> PythonSession:
     lines = [f"v = torch.tensor({_code(config)}, requires_grad=True)"]
     for _ in range(config.passes):
         emptied = ["v.grad = None"] if config.zero_grad else []
@@ -231,7 +231,7 @@ def _graph(v_out: Tensor, v: Tensor) -> Graph:
     )
 
 
-def _without_graph(config: AutogradConfig, expression: Expression) -> Session:
+def _without_graph(config: AutogradConfig, expression: Expression) -> PythonSession:
     source = f"""
         v = torch.tensor({_code(config)}, requires_grad=True)
         {expression.code}
@@ -248,7 +248,7 @@ def _without_graph(config: AutogradConfig, expression: Expression) -> Session:
     return _prompt().session(source, title, errors=(RuntimeError,))
 
 
-def _variable(config: AutogradConfig) -> Session:
+def _variable(config: AutogradConfig) -> PythonSession:
     source = f"""
         from torch.autograd import Variable
         tensor = torch.FloatTensor({_code(config)})
@@ -261,7 +261,7 @@ def _variable(config: AutogradConfig) -> Session:
     return _prompt().session(source, Text("What Variable was", "Variable 是什么"), errors=(RuntimeError,))
 
 
-def _data_and_detach(config: AutogradConfig) -> Session:
+def _data_and_detach(config: AutogradConfig) -> PythonSession:
     source = f"""
         v = torch.tensor({_code(config)}, requires_grad=True)
         torch.exp(v).detach()  # the slope of exp is exp: this is the gradient of exp(v).sum()

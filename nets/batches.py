@@ -15,7 +15,7 @@ from lab import plots, prose
 from lab.data import evenly
 from lab.evaluation import Now
 from lab.experiment import Experiment, Learner, Loss, Samples, Scaling
-from lab.lesson import Port, Training, View
+from lab.lesson import FeatureSpec, Training, View
 from lab.models import mlp
 from lab.settings import Config, hidden_units, learning_rate, number, seed, switch
 
@@ -266,10 +266,10 @@ LESSON = Training(
     setup=setup,
     show=show,
     task="regression",
-    inputs=Port(
+    inputs=FeatureSpec(
         ("x",), Text("a number, scaled if the run scales the data", "一个数；如果训练时缩放了数据，就是缩放后的数")
     ),
-    outputs=Port(
+    outputs=FeatureSpec(
         ("y",), Text("a number, the prediction of y, scaled like the data", "一个数，对 y 的预测，与数据一样缩放")
     ),
     metrics={"loss": plots.LOSS, "test loss": plots.TEST_LOSS},

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from charts.blocks import Block, Note, Session, Table
+from charts.blocks import Block, Note, PythonSession, Table
 from charts.chart import Band, Chart, Line, Mark, Panel, Points, as_array
 from charts.text import Text, Words
 from lab import plots, prose
 from lab.data import shuffled_batches, wide_square
 from lab.evaluation import Now, evaluating
 from lab.experiment import Experiment, Learner
-from lab.lesson import Port, Training, View
+from lab.lesson import FeatureSpec, Training, View
 from lab.settings import Config, choice, learning_rate, number, seed, steps, vector
 from lab.transcript import Prompt
 
@@ -296,7 +296,7 @@ def _one_layer(values: tuple[float, ...], momentum: float, passes: int, training
     assert isinstance(out, Tensor)
     running = layer.get_buffer("running_mean").item(), layer.get_buffer("running_var").item()
     refused = prompt.session("layer.train()(x[:1])  # one sample has no variance", errors=(ValueError,))
-    yield Session((*lines, *refused.lines), Text("A single layer", "单看一层"))
+    yield PythonSession((*lines, *refused.lines), Text("A single layer", "单看一层"))
 
     mean, var, unbiased = x.mean().item(), x.var(correction=0).item(), x.var().item()
     biased_label = Text("this batch, variance divided by N: for train mode", "这批数据，方差除以 N：训练模式用它")
@@ -350,8 +350,8 @@ LESSON = Training(
     setup=setup,
     show=show,
     task="regression",
-    inputs=Port(("x",), Text("a number", "一个数")),
-    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
+    inputs=FeatureSpec(("x",), Text("a number", "一个数")),
+    outputs=FeatureSpec(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={
         "plain loss": Text("loss without batch norm", "不用批标准化的损失"),
         "plain test loss": Text("test loss without batch norm", "不用批标准化的测试损失"),

@@ -13,7 +13,7 @@ from lab import plots, prose
 from lab.data import TwoBlobs
 from lab.evaluation import Now
 from lab.experiment import Experiment, Learner
-from lab.lesson import Port, Training, View
+from lab.lesson import FeatureSpec, Training, View
 from lab.settings import Config, group, hidden_units, learning_rate, seed, steps
 
 IDEAS: dict[str, dict[str, Any]] = {
@@ -22,8 +22,10 @@ IDEAS: dict[str, dict[str, Any]] = {
     "too_fast": {"learning_rate": 5.0, "noise": 3.0},
 }
 
-POINT_OF_THE_PLANE = Port(("x₁", "x₂"), Text("numbers, a point of the plane", "两个数，平面上的一个点"))
-SCORES = Port(("class 0", "class 1"), Text("scores; softmax makes them probabilities", "得分；softmax 把得分变成概率"))
+POINT_OF_THE_PLANE = FeatureSpec(("x₁", "x₂"), Text("numbers, a point of the plane", "两个数，平面上的一个点"))
+SCORES = FeatureSpec(
+    ("class 0", "class 1"), Text("scores; softmax makes them probabilities", "得分；softmax 把得分变成概率")
+)
 
 
 @dataclass(frozen=True, kw_only=True)

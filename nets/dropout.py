@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from charts.blocks import Block, Note, Session
+from charts.blocks import Block, Note, PythonSession
 from charts.chart import Array, Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text
 from lab import plots, prose
 from lab.data import evenly, noisy_line
 from lab.evaluation import Now, evaluating
 from lab.experiment import Experiment, Learner
-from lab.lesson import Port, Training, View
+from lab.lesson import FeatureSpec, Training, View
 from lab.models import mlp
 from lab.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
 from lab.transcript import Prompt
@@ -173,7 +173,7 @@ def dropping(net: nn.Module) -> Iterator[None]:
             module.train(training)
 
 
-def _layer_alone(p: float) -> Session:
+def _layer_alone(p: float) -> PythonSession:
     source = f"""
         dropout = nn.Dropout(p={p})
         dropout(torch.ones(8))
@@ -183,7 +183,7 @@ def _layer_alone(p: float) -> Session:
     return Prompt(nn=nn, torch=torch).session(source, title)
 
 
-def _repeated_calls(net: nn.Module) -> Session:
+def _repeated_calls(net: nn.Module) -> PythonSession:
     source = """
         x = torch.tensor([[0.5]])
         _ = net.train()
@@ -209,8 +209,8 @@ LESSON = Training(
     setup=setup,
     show=show,
     task="regression",
-    inputs=Port(("x",), Text("a number", "一个数")),
-    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
+    inputs=FeatureSpec(("x",), Text("a number", "一个数")),
+    outputs=FeatureSpec(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={
         "overfitting loss": Text("loss without dropout", "不用 dropout 的损失"),
         "overfitting test loss": Text("test loss without dropout", "不用 dropout 的测试损失"),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from charts.blocks import Block, Note, Session, Table
+from charts.blocks import Block, Note, PythonSession, Table
 from charts.chart import Chart
 from charts.text import Text, Words
 from lab import prose
@@ -286,7 +286,7 @@ def _remarks(pair: Pair) -> Iterator[Note]:
         yield Note(repeated)
 
 
-def _sessions(config: OperationsConfig, pair: Pair) -> tuple[Session, Session]:
+def _sessions(config: OperationsConfig, pair: Pair) -> tuple[PythonSession, PythonSession]:
     a, b = ([[float(number) for number in row] for row in rows] for rows in (config.a, config.b))
     with_torch = f"""
         a = torch.tensor({a})
@@ -342,7 +342,7 @@ def _shape(result: Any) -> str:
     return str(tuple(result.shape))
 
 
-def _old_lines() -> Session:
+def _old_lines() -> PythonSession:
     source = """
         data = torch.FloatTensor([-1, -2, 1, 2])
         torch.abs(data)

@@ -15,7 +15,7 @@ from lab import plots, prose
 from lab.data import normal_square, shuffled_batches
 from lab.evaluation import Now
 from lab.experiment import Experiment, Learner
-from lab.lesson import Port, Training, View
+from lab.lesson import FeatureSpec, Training, View
 from lab.optim import OPTIMIZERS, make_optimizer
 from lab.settings import Config, choice, choices, hidden_units, learning_rate, number, seed, switch
 
@@ -254,8 +254,8 @@ LESSON = Training(
     setup=setup,
     show=show,
     task="regression",
-    inputs=Port(("x",), Text("a number", "一个数")),
-    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
+    inputs=FeatureSpec(("x",), Text("a number", "一个数")),
+    outputs=FeatureSpec(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics=_metrics(),
     headline=("loss", "test loss", *(f"{name} loss" for name in RACERS)),
     pace=5,

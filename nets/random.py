@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, PythonSession, Table
 from charts.chart import Band, Chart, Line, Panel, Points, as_array
 from charts.text import Text
 from lab import prose
@@ -144,7 +144,7 @@ def _all_draws(standardized: Tensor) -> Panel:
     )
 
 
-def _same_seed(prompt: Prompt, config: RandomConfig) -> Session:
+def _same_seed(prompt: Prompt, config: RandomConfig) -> PythonSession:
     form = FORMS[config.form]
     source = f"""
         generator = torch.manual_seed({config.seed})
@@ -160,7 +160,7 @@ def _same_seed(prompt: Prompt, config: RandomConfig) -> Session:
     return prompt.session(source, Text("Same seed, same numbers", "种子相同，数就相同"))
 
 
-def _own_generator(prompt: Prompt, config: RandomConfig) -> Session:
+def _own_generator(prompt: Prompt, config: RandomConfig) -> PythonSession:
     source = f"""
         state = torch.get_rng_state()  # state of the shared generator
         own = torch.Generator().manual_seed({config.seed})
@@ -171,7 +171,7 @@ def _own_generator(prompt: Prompt, config: RandomConfig) -> Session:
     return prompt.session(source, Text("A separate generator, and numpy's", "自己的生成器，和 numpy 的生成器"))
 
 
-def _four_forms(prompt: Prompt, seed: int) -> Session:
+def _four_forms(prompt: Prompt, seed: int) -> PythonSession:
     lines = [
         f"generator = torch.manual_seed({seed})",
         *FORMS.values(),

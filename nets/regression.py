@@ -13,7 +13,7 @@ from lab import plots, prose
 from lab.data import NoisySquare
 from lab.evaluation import Now
 from lab.experiment import Experiment, Learner
-from lab.lesson import Port, Training, View
+from lab.lesson import FeatureSpec, Training, View
 from lab.settings import Config, group, hidden_units, learning_rate, seed, steps
 
 IDEAS: dict[str, dict[str, Any]] = {
@@ -81,7 +81,7 @@ LESSON = Training(
     setup=setup,
     show=show,
     task="regression",
-    inputs=Port(("x",), Text("a number", "一个数")),
-    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
+    inputs=FeatureSpec(("x",), Text("a number", "一个数")),
+    outputs=FeatureSpec(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={"loss": plots.LOSS, "test loss": plots.TEST_LOSS},
 )

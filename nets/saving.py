@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from charts.blocks import Block, Note, Session, Table
+from charts.blocks import Block, Note, PythonSession, Table
 from charts.chart import Chart, as_array
 from charts.text import Text, Words
 from lab import plots, prose
 from lab.data import evenly
 from lab.evaluation import Now, Restored
 from lab.experiment import Experiment, Learner
-from lab.lesson import Port, Training, View
+from lab.lesson import FeatureSpec, Training, View
 from lab.transcript import Prompt, first_line
 from nets.regression import RegressionConfig
 
@@ -135,7 +135,7 @@ def _parameters(net1: nn.Module) -> Table:
 
 
 @functools.lru_cache(maxsize=64)  # every frame shows them, but they depend only on the net's architecture
-def _sessions(n_hidden: int) -> tuple[Session, ...]:
+def _sessions(n_hidden: int) -> tuple[PythonSession, ...]:
     with torch.enable_grad():
         return _alternatives(n_hidden), _pickled_code(), _moved_class(), _replaced_forward(n_hidden)
 
@@ -155,7 +155,7 @@ def _prompt(n_hidden: int) -> Prompt:
     )
 
 
-def _alternatives(n_hidden: int) -> Session:
+def _alternatives(n_hidden: int) -> PythonSession:
     """torch.load refuses a whole net; three alternatives."""
     source = f"""
         net_pkl, net_params_pkl = save(net1)
@@ -170,7 +170,7 @@ def _alternatives(n_hidden: int) -> Session:
     return _prompt(n_hidden).session(source, title, errors=(pickle.UnpicklingError,), told=_refusal)
 
 
-def _pickled_code() -> Session:
+def _pickled_code() -> PythonSession:
     """A file that runs code while it is loaded."""
     source = """
         class Surprise:
@@ -185,7 +185,7 @@ def _pickled_code() -> Session:
     return _prompt(1).session(source, title, errors=(pickle.UnpicklingError,), told=_refusal)
 
 
-def _moved_class() -> Session:
+def _moved_class() -> PythonSession:
     """A whole net whose class was moved after the net was saved."""
     source = """
         my_nets = sys.modules["my_nets"] = types.ModuleType("my_nets")  # instead of a file my_nets.py
@@ -206,7 +206,7 @@ def _moved_class() -> Session:
         sys.modules.pop("my_nets", None)
 
 
-def _replaced_forward(n_hidden: int) -> Session:
+def _replaced_forward(n_hidden: int) -> PythonSession:
     """A net whose pickle contains only allowed classes, but whose forward was replaced."""
     source = """
         net = restore_net(save(net1)[0])
@@ -235,7 +235,7 @@ LESSON = Training(
     setup=setup,
     show=show,
     task="regression",
-    inputs=Port(("x",), Text("a number", "一个数")),
-    outputs=Port(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
+    inputs=FeatureSpec(("x",), Text("a number", "一个数")),
+    outputs=FeatureSpec(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics={"loss": plots.LOSS, "test loss": plots.TEST_LOSS},
 )

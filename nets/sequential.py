@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from charts.blocks import Block, Note, Session, Table
+from charts.blocks import Block, Note, PythonSession, Table
 from charts.chart import Chart, Line
 from charts.text import Text, Words
 from lab import plots, prose
@@ -121,8 +121,8 @@ def _weights(experiment: Experiment) -> Table:
     return Table(head, tuple(rows), Text("Weights", "权重"))
 
 
-def _other_names(experiment: Experiment, n: int) -> Session:
-    """Session that prints both nets, and copies weights between nets of the same shapes."""
+def _other_names(experiment: Experiment, n: int) -> PythonSession:
+    """PythonSession that prints both nets, and copies weights between nets of the same shapes."""
     net_class, net_sequential = (each.net for each in experiment.learners)
     prompt = Prompt(
         net_class=net_class,

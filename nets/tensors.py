@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, PythonSession, Table
 from charts.chart import Chart, Line, Panel, Points, as_array
 from charts.text import Text
 from lab import prose
@@ -138,7 +138,7 @@ def _walk(torch_data: Tensor) -> Panel:
     )
 
 
-def _there_and_back(prompt: Prompt, config: TensorsConfig) -> Session:
+def _there_and_back(prompt: Prompt, config: TensorsConfig) -> PythonSession:
     np_data = np.array(config.array)
     whole = config.array == SEED_ARRAY and np_data.dtype == np.int64
     source = f"""
@@ -150,7 +150,7 @@ def _there_and_back(prompt: Prompt, config: TensorsConfig) -> Session:
     return prompt.session(source, Text("There and back", "转过去，再转回来"))
 
 
-def _memory(prompt: Prompt, change: str) -> Session:
+def _memory(prompt: Prompt, change: str) -> PythonSession:
     source = f"""
         copied = torch.tensor(np_data)
         torch_data.data_ptr() == np_data.ctypes.data  # the same address?
@@ -179,7 +179,7 @@ def _table(before: npt.NDArray[Any], np_data: npt.NDArray[Any], torch_data: Tens
     return Table(head, rows)
 
 
-def _layout(prompt: Prompt) -> Session:
+def _layout(prompt: Prompt) -> PythonSession:
     source = """
         torch_data.shape
         torch_data.dtype
@@ -193,7 +193,7 @@ def _layout(prompt: Prompt) -> Session:
     return prompt.session(source, Text("Shape, type and strides", "形状、类型和步长"))
 
 
-def _constructors(prompt: Prompt, data: list[float]) -> Session:
+def _constructors(prompt: Prompt, data: list[float]) -> PythonSession:
     source = f"""
         data = torch.FloatTensor({data})  # the old way
         data
@@ -206,7 +206,7 @@ def _constructors(prompt: Prompt, data: list[float]) -> Session:
     return prompt.session(source, Text("FloatTensor and tensor", "FloatTensor 与 tensor"))
 
 
-def _two_floats(prompt: Prompt, data: list[float]) -> Session:
+def _two_floats(prompt: Prompt, data: list[float]) -> PythonSession:
     source = f"""
         x = torch.from_numpy(np.array([{data}], dtype=float))
         x.dtype

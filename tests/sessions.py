@@ -5,7 +5,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable
 
-from charts.blocks import Block, Session
+from charts.blocks import Block, PythonSession
 from lab.transcript import first_line
 
 Lines = list[tuple[str, str]]  # pairs of code and what it prints
@@ -13,7 +13,7 @@ Lines = list[tuple[str, str]]  # pairs of code and what it prints
 
 def shown(blocks: Iterable[Block]) -> Lines:
     """The lines of all sessions among the blocks."""
-    return [line for block in blocks if isinstance(block, Session) for line in block.lines]
+    return [line for block in blocks if isinstance(block, PythonSession) for line in block.lines]
 
 
 def replayed(lines: Iterable[tuple[str, str]], told: Callable[[Exception], str] = first_line, **names: object) -> Lines:

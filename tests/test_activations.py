@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charts.blocks import Session, Table
+from charts.blocks import PythonSession, Table
 from charts.chart import PALETTE, Band, Chart, Line
 from charts.text import Text, said
 from lab.lesson import View
@@ -176,13 +176,13 @@ def test_corner_settings_are_computed() -> None:
     for values in itertools.product(*CORNERS.values()):
         view = shown(which=list(FORMULAS), **dict(zip(CORNERS, values, strict=True)))
         assert len(tables(view)["functions"]) == len(FORMULAS)
-        for session in (block for block in view.blocks if isinstance(block, Session)):
+        for session in (block for block in view.blocks if isinstance(block, PythonSession)):
             assert replayed(session.lines, torch=torch, F=F) == list(session.lines)
 
 
 @names
 def test_every_session_gives_what_it_shows_when_run_again(name: str) -> None:
-    for session in (block for block in shown(which=[name]).blocks if isinstance(block, Session)):
+    for session in (block for block in shown(which=[name]).blocks if isinstance(block, PythonSession)):
         assert replayed(session.lines, torch=torch, F=F) == list(session.lines)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 
-from charts.blocks import Graph, Note, Session, Table
+from charts.blocks import Graph, Note, PythonSession, Table
 from charts.chart import Chart, Line, Points
 from lab.lesson import View
 from nets.autograd import EXPRESSIONS, LESSON, AutogradConfig, backward_passes, finite_difference, recorded
@@ -57,7 +57,7 @@ def structure(chart: Chart) -> list[object]:
 def test_the_defaults_give_the_tutorials_gradient() -> None:
     defaults = {"expression": "mean_square", "values": [[1, 2], [3, 4]], "passes": 1, "zero_grad": False}
     assert AutogradConfig().to_dict() == defaults
-    lines = dict(blocks(shown(), Session)[0].lines)
+    lines = dict(blocks(shown(), PythonSession)[0].lines)
     assert lines["v_out = torch.mean(v * v)"] == ""
     assert lines["v_out"] == "tensor(7.5000, grad_fn=<MeanBackward0>)"
     assert lines["v.grad"] == repr(torch.tensor([[0.5, 1.0], [1.5, 2.0]]))
@@ -153,7 +153,7 @@ def test_a_graph_serves_once(expression: str) -> None:
 def test_every_session_gives_what_it_shows_when_run_again(expression: str) -> None:
     for values, (times, zero_grad) in itertools.product([*VALUES, MIXED], [(1, False), (3, False), (2, True)]):
         view = shown(expression=expression, values=values, passes=times, zero_grad=zero_grad)
-        for session in blocks(view, Session):
+        for session in blocks(view, PythonSession):
             assert replayed(session.lines, torch=torch) == list(session.lines)
 
 
@@ -201,7 +201,7 @@ def test_variable_gives_a_plain_tensor() -> None:
     variable = Variable(torch.FloatTensor([[1, 2]]), requires_grad=True)
     assert type(variable) is torch.Tensor
     assert variable.requires_grad
-    lines = dict(blocks(shown(), Session)[2].lines)
+    lines = dict(blocks(shown(), PythonSession)[2].lines)
     assert lines["type(variable)"] == "<class 'torch.Tensor'>"
     assert lines["variable.numpy()"].startswith("RuntimeError: Can't call numpy() on Tensor that requires grad")
 
@@ -221,7 +221,7 @@ def test_data_spoils_gradients_silently_where_detach_raises() -> None:
 
 
 def test_detach_and_no_grad_cut_the_graph() -> None:
-    lines = blocks(shown(), Session)[1].lines
+    lines = blocks(shown(), PythonSession)[1].lines
     assert ("v_out.requires_grad, v_out.grad_fn", "(False, None)") in lines
     error = "RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn"
     assert lines[-1] == ("v_out.backward()", error)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from charts import browser
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, PythonSession, Table
 from charts.chart import Band
 from charts.text import said
 from lab.lesson import View
@@ -64,7 +64,7 @@ def looked_at(trainer: Trainer, **view: Any) -> View:
 def test_the_single_layer_has_the_tutorials_numbers() -> None:
     assert BatchNormConfig().values == (0, 1, 2, 3, 4)
     session = one_layer((0, 1, 2, 3, 4), 0.1, 0, True)[0]
-    assert isinstance(session, Session)
+    assert isinstance(session, PythonSession)
     old = nn.BatchNorm1d(1)(torch.unsqueeze(torch.arange(5).type("torch.FloatTensor"), 1))
     assert ("out", repr(old)) in session.lines
 
@@ -261,7 +261,7 @@ def test_the_remark_on_momentum_counts_the_batches_that_matter(momentum: float, 
 @pytest.mark.parametrize("values", [(0, 1, 2, 3, 4), (2.5, -3), (7, 7, 7)])
 def test_the_session_gives_what_it_shows(values: tuple[float, ...], passes: int, training: bool) -> None:
     session = one_layer(values, 0.3, passes, training)[0]
-    assert isinstance(session, Session)
+    assert isinstance(session, PythonSession)
     names: dict[str, object] = {"torch": torch, "nn": nn, "batch_norm_by_hand": batchnorm.batch_norm_by_hand}
     assert replayed(session.lines, first_line, **names) == list(session.lines)
     (away,) = [shown for code, shown in session.lines if "batch_norm_by_hand" in code]

@@ -32,7 +32,7 @@ from export.cases import BrokenFileError, ForeignFolderError, NonFiniteError
 from export.graph import onnx_bytes
 from export.layout import find
 from export.verify import verify
-from lab.lesson import Port
+from lab.lesson import FeatureSpec
 from lab.training import Trainer
 from nets import TRAININGS
 from nets.regression import Net
@@ -269,8 +269,8 @@ def test_a_lesson_of_several_nets_has_a_bundle_of_each(tmp_path: Path, monkeypat
         show=toy_show,
         ideas={},
         prose=dataclasses.replace(TRAININGS["regression"].prose, ideas={}),
-        inputs=Port(("x₁", "x₂", "x₃"), "numbers"),
-        outputs=Port(("sum",), "a number"),
+        inputs=FeatureSpec(("x₁", "x₂", "x₃"), "numbers"),
+        outputs=FeatureSpec(("sum",), "a number"),
     )
     monkeypatch.setitem(TRAININGS, "toy", lesson)
     trainer = Trainer(lesson, lesson.recipe())

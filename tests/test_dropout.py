@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from charts import browser
-from charts.blocks import Note, Session
+from charts.blocks import Note, PythonSession
 from charts.chart import Band, Line, Mark
 from charts.text import said
 from lab.evaluation import evaluating
@@ -201,8 +201,8 @@ def test_dropout_before_or_after_the_relu_is_the_same() -> None:
 
 def test_the_sessions_show_that_eval_fixes_the_answer_and_not_autograd() -> None:
     layer, net = trained(seed=0).snapshot().view.blocks[1:]
-    assert isinstance(layer, Session)
-    assert isinstance(net, Session)
+    assert isinstance(layer, PythonSession)
+    assert isinstance(net, PythonSession)
     outputs = [output for _, output in net.lines if output]
     in_train, in_eval = (output.strip("()").split(", ") for output in outputs[:2])
     assert in_train[0] != in_train[1]

@@ -15,7 +15,7 @@ from charts import browser, figure, html
 from charts.chart import Chart
 from charts.text import LANGUAGES, Text, said
 from lab.experiment import Samples
-from lab.lesson import GROUPS, Computation, Lesson, Port, Training
+from lab.lesson import GROUPS, Computation, FeatureSpec, Lesson, Training
 from lab.prose import LessonError
 from lab.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
 from lab.training import Trainer
@@ -324,11 +324,11 @@ REGRESSION = TRAININGS["regression"]
         ({"setup": None}, "needs a function setup."),
         ({"show": "loss"}, "needs a function show."),
         ({"task": ""}, "needs a task, such as regression."),
-        ({"inputs": None}, "needs inputs: a Port that names every feature."),
-        ({"outputs": Port((), "y")}, "needs outputs: a Port that names every feature."),
+        ({"inputs": None}, "needs inputs: a FeatureSpec that names every feature."),
+        ({"outputs": FeatureSpec((), "y")}, "needs outputs: a FeatureSpec that names every feature."),
         ({"metrics": {}}, "needs metrics, a mapping from names to labels."),
         ({"headline": ("accuracy",)}, "needs metrics for all names in headline, but has none for accuracy."),
-        ({"outputs": Port(("a", "b"), "y"), "classes": ("a",)}, "needs one class name per output."),
+        ({"outputs": FeatureSpec(("a", "b"), "y"), "classes": ("a",)}, "needs one class name per output."),
         ({"pace": 0}, "needs a pace of 1 or more steps per frame."),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, PythonSession, Table
 from charts.text import Text, said
 from lab.lesson import View
 from nets.operations import LESSON, NUMPY_CODE, OPERATIONS, TORCH_CODE, OperationsConfig, Pair, in_numpy, in_torch
@@ -38,7 +38,7 @@ def blocks(view: View, kind: type) -> list[Any]:
 
 def test_the_defaults_are_the_tutorials_mm_of_a_matrix_with_itself() -> None:
     assert OperationsConfig().to_dict() == {"operation": "mm", "a": [[1, 2], [3, 4]], "b": [[1, 2], [3, 4]]}
-    with_torch, with_numpy, _ = blocks(shown(), Session)
+    with_torch, with_numpy, _ = blocks(shown(), PythonSession)
     assert with_torch.lines[-1] == ("torch.mm(a, b)", "tensor([[ 7., 10.],\n        [15., 22.]])")
     assert with_numpy.lines[-1] == ("np.matmul(a, b)", "array([[ 7., 10.],\n       [15., 22.]], dtype=float32)")
 
@@ -76,7 +76,7 @@ def test_what_is_refused_is_explained_and_nothing_raises(operation: str) -> None
     for first, second in SHAPES + CLASHES:
         a, b = matrices(first, second, seed=3)
         view = shown(operation=operation, a=a.tolist(), b=b.tolist())
-        refused = "Error: " in blocks(view, Session)[0].lines[-1][1]
+        refused = "Error: " in blocks(view, PythonSession)[0].lines[-1][1]
         warnings = [note.text.en for note in blocks(view, Note) if note.kind == "warning"]
         assert len(warnings) == refused
         assert all(re.search(r"here \d|\d do not fit|Both must be equally long", text) for text in warnings)
@@ -117,7 +117,7 @@ def test_extreme_settings_are_computed_and_equal(operation: str) -> None:
 def test_every_session_gives_what_it_shows_when_run_again(operation: str) -> None:
     for first, second in [*SHAPES, *CLASHES[:2]]:
         a, b = matrices(first, second, seed=7)
-        for session in blocks(shown(operation=operation, a=a.tolist(), b=b.tolist()), Session):
+        for session in blocks(shown(operation=operation, a=a.tolist(), b=b.tolist()), PythonSession):
             assert replayed(session.lines, torch=torch, np=np) == list(session.lines)
 
 
@@ -157,15 +157,15 @@ def test_rows_and_columns_are_never_broadcast_in_a_product() -> None:
 
 def test_the_ideas_show_what_they_say() -> None:
     clash, row, dot = (shown(**idea.settings) for idea in LESSON.suggestions)
-    assert all("Error: " in session.lines[-1][1] for session in blocks(clash, Session)[:2])
-    assert blocks(row, Session)[0].lines[-1][1] == repr(torch.tensor([[11.0, 22], [13, 24], [15, 26]]))
-    with_torch, with_numpy = blocks(dot, Session)[:2]
+    assert all("Error: " in session.lines[-1][1] for session in blocks(clash, PythonSession)[:2])
+    assert blocks(row, PythonSession)[0].lines[-1][1] == repr(torch.tensor([[11.0, 22], [13, 24], [15, 26]]))
+    with_torch, with_numpy = blocks(dot, PythonSession)[:2]
     assert with_torch.lines[-1][1].startswith("RuntimeError: 1D tensors expected")
     assert with_numpy.lines[-1][1] == repr(np.array([[7, 10], [15, 22]], dtype=np.float32))
 
 
 def test_the_old_lines_still_work_and_whole_numbers_do_not_mix_with_floats() -> None:
-    old = dict(blocks(shown(), Session)[-1].lines)
+    old = dict(blocks(shown(), PythonSession)[-1].lines)
     assert old["torch.abs(data)"] == "tensor([1., 2., 1., 2.])"
     assert old["torch.mm(data, data)"] == repr(torch.tensor([[7.0, 10], [15, 22]]))
     assert old["whole.dtype"] == "torch.int64"

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from charts import browser
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, PythonSession, Table
 from charts.chart import Band, Line, Points
 from charts.text import said
 from lab.lesson import View
@@ -49,7 +49,7 @@ def test_the_defaults_are_the_tutorials() -> None:
             torch.normal(2, 3, size=(1, 4)),
         ]
     (session,) = (
-        block for block in viewed().blocks if isinstance(block, Session) and FORMS["mean"] in dict(block.lines)
+        block for block in viewed().blocks if isinstance(block, PythonSession) and FORMS["mean"] in dict(block.lines)
     )
     assert [dict(session.lines)[code] for code in FORMS.values()] == [repr(tensor) for tensor in theirs]
 

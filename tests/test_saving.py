@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from charts import browser
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, PythonSession, Table
 from charts.chart import Array, Line
 from lab.evaluation import Restored
 from lab.lesson import Snapshot
@@ -157,7 +157,7 @@ def test_add_safe_globals_allows_classes_for_the_rest_of_the_program() -> None:
         torch.serialization.add_safe_globals(before)
 
 
-def typed(session: Session, names: dict[str, Any]) -> Iterator[str]:
+def typed(session: PythonSession, names: dict[str, Any]) -> Iterator[str]:
     """What Python's prompt says to each line of a session, its long refusals cut as the lesson cuts them."""
     for code, _ in session.lines:
         try:
@@ -180,7 +180,7 @@ def typed(session: Session, names: dict[str, Any]) -> Iterator[str]:
 @pytest.mark.parametrize("settings", [{}, {"hidden_units": 3, "seed": 7}])
 def test_the_sessions_show_what_python_says_to_their_lines(session: int, settings: dict[str, object]) -> None:
     trainer = trained(steps=5, **settings)
-    shown = blocks(trainer, Session)[session]
+    shown = blocks(trainer, PythonSession)[session]
     names: dict[str, Any] = {"__name__": "__main__", "io": io, "sys": sys, "types": types, "torch": torch, "nn": nn}
     names |= {"save": saving.save, "restore_net": saving.restore_net, "restore_params": saving.restore_params}
     names |= {"net1": trainer.learners[0].net, "x": trainer.experiment.train.x}
@@ -188,7 +188,7 @@ def test_the_sessions_show_what_python_says_to_their_lines(session: int, setting
 
 
 def test_the_refusal_names_the_class_and_the_three_ways_restore_net1() -> None:
-    shown = blocks(made(), Session)[WAYS].lines
+    shown = blocks(made(), PythonSession)[WAYS].lines
     _, refusal, classes, *_, same = (output for _, output in shown)
     assert refusal.startswith("UnpicklingError: Weights only load failed. [...]\nWeightsUnpickler error: ")
     assert "GLOBAL torch.nn.modules.container.Sequential was not an allowed global by default" in refusal
@@ -198,19 +198,19 @@ def test_the_refusal_names_the_class_and_the_three_ways_restore_net1() -> None:
 
 
 def test_a_pickle_runs_code_unless_weights_only() -> None:
-    *_, ran, refused = (output for _, output in blocks(made(), Session)[SURPRISE].lines)
+    *_, ran, refused = (output for _, output in blocks(made(), PythonSession)[SURPRISE].lines)
     assert ran == "42"
     assert "GLOBAL eval was not an allowed global" in refused
 
 
 def test_a_file_of_allowed_classes_alone_computes_something_else_with_the_same_weights() -> None:
-    *_, same, equal = (output for _, output in blocks(made(), Session)[OWN_FORWARD].lines)
+    *_, same, equal = (output for _, output in blocks(made(), PythonSession)[OWN_FORWARD].lines)
     assert same == "[True, True, True, True]"
     assert equal == "False"
 
 
 def test_a_class_that_is_renamed_or_moves_breaks_the_file() -> None:
-    shown = [output for _, output in blocks(made(), Session)[MOVED].lines if output]
+    shown = [output for _, output in blocks(made(), PythonSession)[MOVED].lines if output]
     assert shown[0].startswith("AttributeError: Can't get attribute 'Net'")
     assert shown[1] == "ModuleNotFoundError: No module named 'my_nets'"
     assert "my_nets" not in sys.modules
@@ -218,10 +218,10 @@ def test_a_class_that_is_renamed_or_moves_breaks_the_file() -> None:
 
 def test_the_sessions_are_run_once_and_not_at_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = made(steps=5)
-    first = blocks(trainer, Session)
+    first = blocks(trainer, PythonSession)
     monkeypatch.setattr(torch, "load", None)
     trainer.step()
-    assert all(now is then for now, then in zip(blocks(trainer, Session), first, strict=True))
+    assert all(now is then for now, then in zip(blocks(trainer, PythonSession), first, strict=True))
 
 
 def test_a_look_changes_no_random_numbers_and_leaves_no_class_allowed() -> None:

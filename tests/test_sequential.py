@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charts import browser
-from charts.blocks import Note, Session, Table
+from charts.blocks import Note, PythonSession, Table
 from lab.training import Trainer
 from nets import classification
 from nets.sequential import LESSON, PROSE, copy_weights
@@ -133,7 +133,7 @@ def test_the_table_names_every_weight_in_both_nets_with_its_shape_count_and_diff
 @pytest.mark.parametrize("settings", [{}, {"same_start": False, "hidden_units": 3, "seed": 7}])
 def test_the_session_shows_what_python_says_to_its_lines(settings: dict[str, object]) -> None:
     trainer = trained(steps=5, **settings)
-    lines = block(trainer, Session).lines
+    lines = block(trainer, PythonSession).lines
     net_class, net_sequential = (copy.deepcopy(each.net) for each in trainer.learners)
     names: dict[str, Any] = {"net_class": net_class, "net_sequential": net_sequential, "x": trainer.experiment.train.x}
     names |= {"nn": nn, "F": F, "OrderedDict": OrderedDict, "copy_weights": copy_weights}
@@ -145,7 +145,7 @@ def test_the_session_shows_what_python_says_to_its_lines(settings: dict[str, obj
 
 
 def test_one_nets_state_dict_does_not_load_into_the_other_and_the_message_says_why() -> None:
-    output = dict(block(made(), Session).lines)["net.load_state_dict(net_class.state_dict())"]
+    output = dict(block(made(), PythonSession).lines)["net.load_state_dict(net_class.state_dict())"]
     title, missing, unexpected = output.splitlines()
     assert title == "RuntimeError: Error(s) in loading state_dict for Sequential:"
     assert missing.strip().startswith('Missing key(s) in state_dict: "0.weight"')

@@ -2,7 +2,7 @@
 
 import pytest
 
-from charts.blocks import Session
+from charts.blocks import PythonSession
 from lab.transcript import Prompt
 
 
@@ -20,7 +20,7 @@ def test_each_statement_is_shown_with_what_it_gave() -> None:
         """,
         "Counting",
     )
-    assert made == Session(
+    assert made == PythonSession(
         (
             ("# counts\nn = start  # from outside", ""),
             ("n + 1", "4"),
