@@ -69,9 +69,7 @@ def test_where_it_cannot_listen_it_says_so(
 def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("PORT", str(taken.getsockname()[1]))
-        with pytest.raises(
-            SystemExit, match=rf"^FeatureSpec {taken.getsockname()[1]} is in use at 127\.0\.0\.1: stop the "
-        ):
+        with pytest.raises(SystemExit, match=rf"^Port {taken.getsockname()[1]} is in use at 127\.0\.0\.1: stop the "):
             listening.open_sockets()
 
 
