@@ -23,7 +23,7 @@ check: .venv/installed-dev types  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: .venv/installed-dev
+types: .venv/installed-dev  ## types alone
 	$(BIN)/mypy $(CODE) tests
 
 bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseline in the same run
@@ -35,7 +35,8 @@ checkpoints: .venv/installed  ## export the graphs, train and write the bundles 
 	  $(BIN)/python -m export run $$lesson --out checkpoints || exit 1; done
 
 clean:  ## remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .gradio
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: requirements.txt
 	@$(PYTHON) supported.py
@@ -47,22 +48,21 @@ clean:  ## remove .venv and caches
 	$(INSTALL) -r requirements-dev.txt
 	touch $@
 
-# The browser tests take a Chromium of the system first; only without one is Playwright's own fetched.
-# Where that cannot be had either, they are skipped and say so.
+# The browser tests use the system's Chromium, or else the one that Playwright downloads. Without one they are skipped, and
+# the next `make test` tries again.
 .venv/browser: .venv/installed-dev
-	@$(BIN)/python -m tests.browser || $(BIN)/python -m playwright install chromium \
-	  || echo "No Chromium could be had: the browser tests will be skipped."
-	@touch $@
+	@($(BIN)/python -m tests.browser || $(BIN)/python -m playwright install chromium) \
+	  && touch $@ || echo "No Chromium found: the browser tests will be skipped."
 
-# Two more runtimes that the shipped nets are tried on: the browser's, and the oldest onnxruntime, which gets an
-# environment of its own. Where one cannot be had, its tests are skipped and say so, and the next `make test` asks again.
+# Two more runtimes for the tests of the shipped nets: onnxruntime-web, and the oldest supported onnxruntime in a virtual
+# environment of its own. Without one its tests are skipped, and the next `make test` tries again.
 .venv/web/installed: tests/package.json | .venv/installed
 	@mkdir -p $(@D) && cp $< $(@D)
 	@command -v npm >/dev/null \
 	  && npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel error \
-	  && touch $@ || echo "No onnxruntime-web could be had: the tests with it will be skipped."
+	  && touch $@ || echo "onnxruntime-web is not installed: its tests will be skipped."
 
 .venv/oldest/installed: tests/oldest-onnxruntime.txt | .venv/installed
 	@$(BIN)/python -m venv --without-pip $(@D)
 	@$(BIN)/pip --python $(@D) install --quiet --disable-pip-version-check --only-binary :all: -r $< \
-	  && touch $@ || echo "No old onnxruntime could be had: the tests with it will be skipped."
+	  && touch $@ || echo "The old onnxruntime is not installed: its tests will be skipped."

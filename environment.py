@@ -33,8 +33,8 @@ def fix_arithmetic() -> None:
 def ignore_proxies() -> None:
     """Disable proxies for all HTTP requests of this process and its children.
 
-    The app sends requests only to itself: Gradio polls its own server at startup. `no_proxy` also disables the proxies
-    of the system settings, which urllib reads on Windows and macOS if no environment variable names one.
+    The app needs none, and httpx clients that gradio creates when it is imported fail on malformed values. `no_proxy`
+    also disables the proxies of the system settings, which urllib reads on Windows and macOS.
     """
     for name in [name for name in os.environ if name.lower().endswith("_proxy") or name in _CERTIFICATES]:
         del os.environ[name]
@@ -50,8 +50,6 @@ def configure_gradio() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # By default Gradio aggregates all events with pandas after each event.
     os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"], os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = str(10**9), "1"
-    # LIVE_NETS_PROXIES controls which forwarding headers are trusted: uvicorn must trust none, not even from localhost.
-    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 
 
 def set_up_console() -> None:

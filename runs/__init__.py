@@ -1,4 +1,4 @@
-"""Live runs: one visitor's training, started, paused, stepped and stopped, and the frames it gives."""
+"""Live training runs: their commands and frames, the worker processes, scheduling and admission control."""
 
 import environment
 

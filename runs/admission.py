@@ -10,7 +10,7 @@ from runs import turns
 
 MOST_TRAINING = 64  # runs at once
 MOST_TRAINING_OF_ADDRESS = 40  # of these; a class shares an address
-RETRY_MARGIN_SECONDS = 5  # added to the wait that a refused client is told, so that a retry succeeds
+RETRY_MARGIN_SECONDS = 5  # added to the wait in the error message, so that a retry succeeds
 LONGEST_LINE = 200  # runs that wait
 LONGEST_LINE_OF_ADDRESS = 100
 
@@ -29,11 +29,11 @@ class FullError(RuntimeError):
 
 
 class SpentError(RuntimeError):
-    """An address has used up its processor time; `told` says so in both languages."""
+    """An address has used up its processor time; `told` is the message in both languages."""
 
-    def __init__(self, told: Text) -> None:
-        super().__init__(told.en)
-        self.told = told
+    def __init__(self, message: Text) -> None:
+        super().__init__(message.en)
+        self.told = message
 
 
 def refuse_spent(address: str) -> None:
@@ -48,7 +48,7 @@ class Shares:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._semaphores: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # live while held
+        self._semaphores: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # entries live while held
 
     def of(self, address: str) -> asyncio.Semaphore:
         """The semaphore of an address."""
@@ -95,7 +95,7 @@ _places: list[Place] = []  # in order of arrival
 
 
 def _move_up() -> None:
-    """Give free places to those that have waited longest, skipping addresses that use their share already."""
+    """Give free places to the runs that have waited longest, except those of addresses that have used their share."""
     training = Counter(place.address for place in _places if not place.rank)
     rank = 0
     for place in _places:
@@ -103,12 +103,12 @@ def _move_up() -> None:
             continue
         if training.total() < MOST_TRAINING and training[place.address] < MOST_TRAINING_OF_ADDRESS:
             training[place.address] += 1
-            now = 0
+            new_rank = 0
         else:
             rank += 1
-            now = rank
-        if now != place.rank:
-            place.rank = now
+            new_rank = rank
+        if new_rank != place.rank:
+            place.rank = new_rank
             place.moved.set()
 
 

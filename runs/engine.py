@@ -1,7 +1,7 @@
 """The engine: holds the trainers of many runs in one process and executes calls for them.
 
 Calls run one at a time, except BACKGROUND_METHODS: torch has one random number generator for the whole process, and
-two runs must not draw from it in turns. Arguments and results are plain data, so that they can go over a pipe.
+two runs must not draw from it alternately. Arguments and results are plain data, so that they can go over a pipe.
 """
 
 import json
@@ -28,8 +28,8 @@ from lab.settings import Config
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS, read_recipe
 
-# Slow methods that draw no random numbers, and the thread that each runs on beside the others. An export of a new
-# architecture waits for a process of its own; figures need not wait for that.
+# Slow methods that draw no random numbers, and the background thread of each. Figures have another thread than exports:
+# an export of a new architecture waits for a child process.
 BACKGROUND_METHODS = {"prepare": "export", "seal": "draw", "draw": "draw"}
 
 Settings = Mapping[str, Any]
@@ -51,7 +51,7 @@ class EncodedFrame:
 
 @dataclass(frozen=True)
 class InitialState:
-    """What a page gets first: the chart's structure and a complete frame; and the run's number of steps and of nets."""
+    """The initial data of a page: the chart's structure, a complete frame, and the run's numbers of steps and nets."""
 
     structure: str
     frame: EncodedFrame
@@ -82,7 +82,7 @@ class Engine:
         """Do nothing; the answer proves that calls are executed."""
 
     def warm(self, key: str) -> None:
-        """Do the one-time work that the first run of a lesson would wait for, most of a second."""
+        """Do the one-time work of the first run of a lesson, which takes most of a second."""
         self.preview(key, {})
 
     def begin(self, number: int, recipe: Mapping[str, Any]) -> InitialState:
@@ -92,7 +92,7 @@ class Engine:
         return run.begin()
 
     def preview(self, key: str, settings: Settings) -> InitialState:
-        """The initial state of a run that is not kept, or what a lesson without training computes."""
+        """The initial state of a run that is not kept, or the result of a lesson without training."""
         lesson = LESSONS[key]
         if not isinstance(lesson, Computation):
             return _Run(TRAININGS[key].recipe(settings)).begin()
@@ -106,7 +106,7 @@ class Engine:
         self._runs.pop(number, None)
 
     def advance(self, number: int, most: int, seconds: float, due: float) -> Progress:
-        """Take up to `most` steps for about `seconds`; frame after the last, or after `due` seconds."""
+        """Take up to `most` steps for about `seconds`, with a frame after the last step or after `due` seconds."""
         return self._runs[number].advance(most, seconds, due)
 
     def frame(self, number: int) -> EncodedFrame:
@@ -114,13 +114,13 @@ class Engine:
         return self._runs[number].frame()
 
     def stop(self, number: int) -> EncodedFrame:
-        """End the run at its current step; gives its last frame."""
+        """End the run at its current step, and return its last frame."""
         run = self._runs[number]
         run.trainer.stop()
         return run.frame()
 
     def change_view(self, number: int, settings: Settings) -> InitialState:
-        """Show the run with other views from now on; all other settings are the run's own."""
+        """Change the view settings of the run, and return its new initial state; other settings must not differ."""
         run = self._runs[number]
         run.views = run.trainer.lesson.config.parse(settings)
         return run.begin()
@@ -174,13 +174,13 @@ class _Run:
 
     def __init__(self, recipe: Recipe) -> None:
         self.trainer = Trainer(TRAININGS[recipe.lesson], recipe)
-        self.views: Config = recipe.settings  # the views among them select what is shown
+        self.views: Config = recipe.settings  # its view settings determine the display
         self._restored: Mapping[str, Mapping[str, Restored]] = {}
         self.snapshot: Snapshot = self._take_snapshot()
         self._base: dict[str, str] = {}
         self._base_blocks = ""
         self._draft: Draft | None = None
-        self._open = ExitStack()  # closes the draft
+        self._stack = ExitStack()  # closes the draft
 
     def _take_snapshot(self) -> Snapshot:
         return self.trainer.snapshot(self.views, self._restored)
@@ -219,26 +219,26 @@ class _Run:
         }
         if not self._base or blocks != self._base_blocks:
             body["blocks"] = blocks
-        ill = self.trainer.diverged or not all(map(math.isfinite, view.metrics.values()))
+        failed = self.trainer.diverged or not all(map(math.isfinite, view.metrics.values()))
         return EncodedFrame(
-            self.snapshot.step, dict(view.metrics), json.dumps(body), self.trainer.advice if ill else None
+            self.snapshot.step, dict(view.metrics), json.dumps(body), self.trainer.advice if failed else None
         )
 
     def check(self, net: int, out: Path, language: Language) -> None:
         if self._draft is None:
-            self._draft = self._open.enter_context(Draft(self.trainer, self.snapshot, out, language))
+            self._draft = self._stack.enter_context(Draft(self.trainer, self.snapshot, out, language))
         self._draft.check(self.trainer.learners[net])
         self._restored = self._draft.restored
 
     def seal(self) -> tuple[list[Bundle], bytes]:
         if self._draft is None:
             raise ValueError("nothing has been checked")
-        made = self._draft.seal(self.snapshot)
-        return made, bundle.archive(made)
+        bundles = self._draft.seal(self.snapshot)
+        return bundles, bundle.archive(bundles)
 
     def cancel(self) -> None:
         self._draft = None
-        self._open.close()
+        self._stack.close()
 
 
 def _computed(lesson: Computation, config: Config) -> View:

@@ -15,7 +15,7 @@ class OneLine(logging.Formatter):
 
 
 def level() -> str:
-    """The level of LOG_LEVEL, INFO by default. Exits with a message if it is not one of LEVELS."""
+    """The log level: LOG_LEVEL, by default INFO. Exits with a message if it is not one of LEVELS."""
     name = os.environ.get("LOG_LEVEL", "INFO")
     if name not in LEVELS:
         sys.exit(f"LOG_LEVEL must be one of {', '.join(LEVELS)}, not {name!r}.")
@@ -23,11 +23,11 @@ def level() -> str:
 
 
 def set_up() -> None:
-    """Log to stderr from `level` on. Call it once, before the server starts."""
+    """Log to stderr, from `level()` up. Call it once, before the server starts."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns if a killed worker has already exited
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # uvicorn warns of every malformed request
-    for ours in ("runs", "server", "tabs"):
-        logging.getLogger(ours).setLevel(level())
+    for package in ("runs", "server", "tabs"):
+        logging.getLogger(package).setLevel(level())

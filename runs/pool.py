@@ -1,6 +1,6 @@
-"""The pool of worker processes that train, or in their place this process itself, and a typed client for calls.
+"""The pool of worker processes that train, an in-process replacement, and a typed client for calls.
 
-A run stays with the worker that it was created on. asyncio starts the processes: the pools of concurrent.futures and
+A run stays on the worker that created it. asyncio starts the processes: the pools of concurrent.futures and
 loky send a call to any worker and break as a whole when one dies; multiprocessing would import the page into each.
 """
 
@@ -26,17 +26,15 @@ from runs.engine import BACKGROUND_METHODS, Engine
 from runs.turns import Call, Owner, Turns
 from runs.worker import LENGTH, packed
 
-ASK_EVERY = 0.25  # seconds
-PATIENCE = 30  # seconds without any answer after which a worker counts as hung; a busy machine takes ten
-START_PATIENCE = 60  # the same during startup, which is slow on a busy machine
-BACKGROUND_PATIENCE = 400  # for one background call; an export of a new architecture may take 300
+PING_INTERVAL = 0.25  # seconds
+ANSWER_TIMEOUT = 30  # seconds without any answer after which a worker counts as hung; up to ten on a busy machine
+START_TIMEOUT = 60  # the same during startup, which is slow on a busy machine
+BACKGROUND_TIMEOUT = 400  # of one background call; an export of a new architecture may take 300
 
-WARM_FIRST = sorted(
-    TRAININGS, key="regression".__ne__
-)  # lessons that train, beginning with the one that the page opens at
+WARM_UP_ORDER = sorted(TRAININGS, key="regression".__ne__)  # lessons that train, the page's initial tab first
 
 MAIN = "trainer"  # the thread of a worker that trains
-NOBODY: Owner = ("", 0)  # calls that no visitor asked for
+NO_OWNER: Owner = ("", 0)  # of calls outside of requests
 
 THREADS = (MAIN, *dict.fromkeys(BACKGROUND_METHODS.values()))
 
@@ -58,7 +56,7 @@ Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]  # positional and keyword 
 
 
 class Runner(ABC):
-    """Something that executes the methods of an Engine. `runs` counts its runs, `active` those that train now."""
+    """Executes the methods of an Engine. `runs` counts its runs, `active` those that train now."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -79,7 +77,7 @@ class Client:
     The processor time is charged to `owner`, an address and the number of a run.
     """
 
-    def __init__(self, runner: Runner, owner: Owner = NOBODY) -> None:
+    def __init__(self, runner: Runner, owner: Owner = NO_OWNER) -> None:
         self.runner = runner
         self.owner = owner
 
@@ -94,12 +92,12 @@ class Client:
 
 
 class InProcessRunner(Runner):
-    """Executes in this process: in tests, and while no pool is open."""
+    """Executes calls in this process; used in tests and while no pool is open."""
 
     def __init__(self) -> None:
         super().__init__()
         self.engine = Engine()
-        # The threads of a worker. asyncio's own are few, and exports would block all of them.
+        # The same threads as in a worker: exports would block all of asyncio's few default threads.
         self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in THREADS}
 
     async def execute(self, method: str, arguments: Arguments, owner: Owner) -> Any:
@@ -114,7 +112,7 @@ class InProcessRunner(Runner):
 
 
 class Worker(Runner):
-    """A process. All calls come from one event loop; on each thread, addresses and their runs take turns."""
+    """A worker process. All calls come from one event loop; each of its threads has a fair queue of calls."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         super().__init__()
@@ -123,10 +121,10 @@ class Worker(Runner):
         self._process, self._calls, self._answers = process, process.stdin, process.stdout
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._turns = {name: Turns(turns.AHEAD if name == MAIN else 0.0) for name in THREADS}
+        self._queues = {name: Turns(turns.AHEAD if name == MAIN else 0.0) for name in THREADS}
         self._deadlines: dict[int, asyncio.TimerHandle] = {}  # of background calls
         self.alive = True
-        self._heard = time.monotonic()  # time of its last answer
+        self._last_answer = time.monotonic()
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
@@ -143,7 +141,7 @@ class Worker(Runner):
         )
         worker = cls(process)
         try:
-            await worker.answers(START_PATIENCE)
+            await worker.ping(START_TIMEOUT)
         except BaseException:
             await worker.end()
             raise
@@ -151,14 +149,18 @@ class Worker(Runner):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     async def execute(self, method: str, arguments: Arguments, owner: Owner) -> Any:
         number, future = self._expect(method)
-        waiting = self._turns[BACKGROUND_METHODS.get(method, MAIN)]
-        waiting.put(Call(number, method, owner, packed((number, method, arguments)), future))
-        self._send_from(waiting)
+        queue = self._queues[BACKGROUND_METHODS.get(method, MAIN)]
+        try:
+            queue.put(Call(number, method, owner, packed((number, method, arguments)), future))
+        except BaseException:  # arguments that cannot be pickled
+            del self._waiting[number]
+            raise
+        self._send_from(queue)
         try:
             return await future
         finally:
@@ -173,43 +175,44 @@ class Worker(Runner):
         self._waiting[number] = future = asyncio.get_running_loop().create_future()
         return number, future
 
-    def _send_from(self, waiting: Turns) -> None:
-        while self.alive and (call := waiting.take()) is not None:
-            # Without drain: a worker that does not read is soon found to hang, and calls are small until then.
+    def _send_from(self, queue: Turns) -> None:
+        while self.alive and (call := queue.take()) is not None:
+            # No drain(): a worker that does not read is soon killed as hung, and the calls until then are small.
             self._calls.write(call.content)
             if call.method in BACKGROUND_METHODS:
-                # Also if the caller gives up: others wait for the thread.
+                # Stays if the caller gives up: other calls wait for the thread.
                 loop = asyncio.get_running_loop()
-                self._deadlines[call.number] = loop.call_later(BACKGROUND_PATIENCE, self._give_up, call)
+                self._deadlines[call.number] = loop.call_later(BACKGROUND_TIMEOUT, self._give_up, call)
 
     def _give_up(self, call: Call) -> None:
         if not call.future.done():
             call.future.set_exception(LostError(f"{call.method} did not end"))
-        self.kill(f"{call.method} took more than {BACKGROUND_PATIENCE} s")
+        self.kill(f"{call.method} took more than {BACKGROUND_TIMEOUT} s")
 
     def delays(self) -> dict[str, float]:
-        """For each address that waits for its turn to train, how many seconds it has waited."""
-        return self._turns[MAIN].delays(time.monotonic())
+        """Seconds that each address has waited for the thread that trains."""
+        return self._queues[MAIN].delays(time.monotonic())
 
     def execute_later(self, method: str, arguments: Arguments) -> None:
         if self.alive:
             self._calls.write(packed((next(self._numbers), method, arguments)))  # no future waits for this number
 
-    async def answers(self, patience: float) -> None:
+    async def ping(self, patience: float) -> None:
         """Wait until all earlier calls are answered. Raises LostError after `patience` seconds without any answer."""
         start = time.monotonic()
-        number, ping = self._expect("ping")
+        number, pong = self._expect("ping")
         self._calls.write(packed((number, Engine.ping.__name__, ((), {}))))  # ahead of calls that wait for their turn
         try:
-            while not ping.done():
-                left = max(start, self._heard) + patience - time.monotonic()  # a long queue of calls is not a hang
+            while not pong.done():
+                # From the last answer, since a long queue of calls is not a hang.
+                left = max(start, self._last_answer) + patience - time.monotonic()
                 if left <= 0:
                     self.kill(f"no answer for {patience} s")
                     raise LostError("the worker hung")
-                await asyncio.wait([ping], timeout=left)
-            await ping
+                await asyncio.wait([pong], timeout=left)
+            await pong
         finally:
-            ping.cancel()
+            pong.cancel()
             self._waiting.pop(number, None)
 
     async def _listen(self) -> None:
@@ -217,23 +220,23 @@ class Worker(Runner):
             while True:
                 (length,) = LENGTH.unpack(await self._answers.readexactly(LENGTH.size))
                 content = await self._answers.readexactly(length)
-                # Written by a process that this one started.
-                number, well, value, seconds = pickle.loads(content)  # noqa: S301
-                self._heard = time.monotonic()
+                # Written by our own child process.
+                number, succeeded, value, seconds = pickle.loads(content)  # noqa: S301
+                self._last_answer = time.monotonic()
                 if number in self._deadlines:
                     self._deadlines.pop(number).cancel()
                 future = self._waiting.get(number)
                 if future is not None and not future.done():
-                    if well:
+                    if succeeded:
                         future.set_result(value)
                     else:
                         future.set_exception(value)
-                for waiting in self._turns.values():
-                    waiting.done(number, seconds)
-                    self._send_from(waiting)
+                for queue in self._queues.values():
+                    queue.done(number, seconds)
+                    self._send_from(queue)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        except Exception:  # noqa: BLE001  # after an unreadable answer nothing can be read
+        except Exception:  # noqa: BLE001  # the pipe is unusable after an unreadable answer
             _log.exception("answer not read pid=%d", self.pid)
         finally:
             self.alive = False
@@ -254,15 +257,15 @@ class Worker(Runner):
         with suppress(ProcessLookupError):  # it has exited
             self._process.kill()
 
-    async def gone(self) -> int:
-        """Wait until the process exits, killing it if it hangs; gives the exit code."""
+    async def supervise(self) -> int:
+        """Wait until the process exits, kill it if it hangs, and return the exit code."""
         while self.alive:
             try:
-                await self.answers(PATIENCE)
+                await self.ping(ANSWER_TIMEOUT)
             except LostError:
                 break
-            await asyncio.wait([self._listening], timeout=ASK_EVERY)
-        self._end_process()  # it may only have closed its pipe
+            await asyncio.wait([self._listening], timeout=PING_INTERVAL)
+        self._end_process()  # it may have closed its pipe without exiting
         return await self._process.wait()
 
     async def end(self) -> None:
@@ -279,23 +282,23 @@ class Worker(Runner):
 
 
 class Pool:
-    """A number of workers; one that dies is replaced."""
+    """A fixed number of workers; a dead worker is replaced."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: list[Worker] = []
         self._changed = asyncio.Event()
-        self._keeping: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
         """Start the workers, without waiting for them."""
-        self._keeping = [asyncio.create_task(self._keep()) for _ in range(self.size)]
+        self._tasks = [asyncio.create_task(self._keep_one_alive()) for _ in range(self.size)]
 
     async def close(self) -> None:
         """End all workers."""
-        for task in self._keeping:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def workers(self) -> list[Worker]:
@@ -308,7 +311,7 @@ class Pool:
         Raises NoWorkerError if none does.
         """
         try:
-            async with asyncio.timeout(START_PATIENCE):
+            async with asyncio.timeout(START_TIMEOUT):
                 while not self.workers:
                     self._changed.clear()
                     await self._changed.wait()
@@ -316,7 +319,7 @@ class Pool:
             raise NoWorkerError("no worker has started") from None
         return min(self.workers, key=lambda worker: (worker.active, worker.runs))
 
-    async def _keep(self) -> None:
+    async def _keep_one_alive(self) -> None:
         while True:
             start = time.monotonic()
             worker = None
@@ -326,7 +329,7 @@ class Pool:
                 self._changed.set()
                 _log.info("worker started pid=%d seconds=%.1f", worker.pid, time.monotonic() - start)
                 warming = asyncio.create_task(_warm(worker))
-                code = await worker.gone()
+                code = await worker.supervise()
                 await warming
                 _log.error("worker died pid=%d exit=%d runs=%d", worker.pid, code, worker.runs)
             except (LostError, OSError):  # the machine may be short of processes or memory for a while
@@ -342,7 +345,7 @@ async def _warm(worker: Worker) -> None:
     """Do a new worker's one-time work in several calls, so that visitors' calls can run between them."""
     client = Client(worker)
     try:
-        for key in WARM_FIRST:
+        for key in WARM_UP_ORDER:
             await client.call(Engine.warm, key)
         await client.call(Engine.draw, Chart(()), "en")  # imports matplotlib
     except LostError:

@@ -1,4 +1,7 @@
-"""All runs in memory: one for each visitor's page and lesson, until the page is closed or left idle."""
+"""Runs of open pages: one for each page and lesson, until the page is closed or left idle.
+
+Runs of the API's /train are not registered; they end with their request.
+"""
 
 import asyncio
 import logging
@@ -9,11 +12,11 @@ from weakref import WeakValueDictionary
 from charts.text import Text
 from runs.run import Run, State
 
-MOST_RUNS = 512  # in memory; one more ends the one that was used longest ago
+MOST_RUNS = 512  # in memory; see `put`
 IDLE_SECONDS = 15 * 60  # without a click, after which a run is ended
 
 CROWDED = Text(
-    "So many visitors are here that this run had to end. Press Train again.",
+    "There are too many visitors, so this run was ended. Press Train again.",
     "访客太多，这次训练只好结束。请再按一次“训练”。",
 )
 PUT_AWAY = Text(
@@ -23,14 +26,14 @@ PUT_AWAY = Text(
 
 _log = logging.getLogger(__name__)
 _runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
-_used: dict[tuple[str, str], float] = {}
+_last_used: dict[tuple[str, str], float] = {}
 _addresses: dict[tuple[str, str], str] = {}
 
-_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()  # each lives while it is held
+_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()  # entries live while held
 
 
 def lock(session: str, lesson: str) -> asyncio.Lock:
-    """Hold this from reading the visitor's run to replacing it: two clicks may arrive at once."""
+    """The lock for reading and replacing a visitor's run: two clicks may arrive at once."""
     return _locks.setdefault((session, lesson), asyncio.Lock())
 
 
@@ -39,30 +42,30 @@ def current(session: str, lesson: str) -> Run | None:
     key = (session, lesson)
     if key in _runs:
         _runs.move_to_end(key)
-        _used[key] = time.monotonic()
+        _last_used[key] = time.monotonic()
     return _runs.get(key)
 
 
 def put(session: str, run: Run, address: str = "") -> None:
-    """Make it the visitor's run of its lesson, and end the former one.
+    """Register the visitor's run of its lesson, and end the previous one.
 
-    Beyond MOST_RUNS, the oldest run of the address with the most runs ends.
+    Beyond MOST_RUNS, the least recently used run of the address with the most runs is ended.
     """
     discard(session, run.lesson.key)
     key = (session, run.lesson.key)
-    _runs[key], _used[key], _addresses[key] = run, time.monotonic(), address
+    _runs[key], _last_used[key], _addresses[key] = run, time.monotonic(), address
     if len(_runs) > MOST_RUNS:
         ((most, _),) = Counter(_addresses[each] for each in _runs).most_common(1)
         oldest = next(each for each in _runs if _addresses[each] == most)
-        crowded_out = _runs.pop(oldest)
-        del _used[oldest], _addresses[oldest]
-        crowded_out.end(CROWDED)
+        evicted = _runs.pop(oldest)
+        del _last_used[oldest], _addresses[oldest]
+        evicted.end(CROWDED)
 
 
 def discard(session: str, lesson: str) -> None:
-    """End the visitor's run of that lesson and forget it."""
+    """End the visitor's run of that lesson and delete it."""
     run = _runs.pop((session, lesson), None)
-    _used.pop((session, lesson), None)
+    _last_used.pop((session, lesson), None)
     _addresses.pop((session, lesson), None)
     if run is not None:
         run.abandon()
@@ -76,19 +79,19 @@ def close(session: str) -> None:
 
 
 def end_all(message: Text) -> None:
-    """End every running run, and show its visitor the message."""
+    """End all running runs, and show the message to their visitors."""
     for run in _runs.values():
         if run.state is State.RUNNING:
             run.end(message)
 
 
 def end_idle() -> None:
-    """End the runs without a click for IDLE_SECONDS; forget them once their visitor had as long to see the message."""
+    """End the runs without a click for IDLE_SECONDS; delete them after as long again, so that visitors see why."""
     before = time.monotonic() - IDLE_SECONDS
     for key, run in list(_runs.items()):
-        if run.state is State.ERROR and _used[key] < before - IDLE_SECONDS:
+        if run.state is State.ERROR and _last_used[key] < before - IDLE_SECONDS:
             discard(*key)
-        elif run.state is not State.ERROR and not run.watchers and _used[key] < before:
+        elif run.state is not State.ERROR and not run.watchers and _last_used[key] < before:
             run.end(PUT_AWAY)
             _log.info("idle run ended lesson=%s", run.lesson.key)
 

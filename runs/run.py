@@ -35,7 +35,8 @@ BROKEN = Text(
     "我们这边出了问题，这次训练没有了。请按“训练”重新开始。",
 )
 LOST = Text(
-    "The process that trained this net has ended, and this run is lost. Your settings are kept: press Train again.",
+    "The process that trained this net exited unexpectedly, and this run is lost. Your settings are kept: press Train"
+    " again.",
     "训练这个网络的进程意外结束，这次训练没有了。设置都还在：请再按一次“训练”。",
 )
 
@@ -59,7 +60,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What the page shows of a run at one moment; `message` says why it failed, if it did."""
+    """A run as the page shows it at one moment; `message` is the error message of a failed run."""
 
     run: int
     state: State
@@ -70,7 +71,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class ChartSetup:
-    """What the page needs to show a run: the chart's structure and the first frame, which later frames refer to."""
+    """The chart's structure and a run's first frame, which later frames refer to."""
 
     frame: Frame
     structure: str
@@ -92,24 +93,24 @@ class Run:
         self._abandoned = False
         self._freed = False
         self._export_claimed = False
-        self.watchers = 0  # pages that wait for its frames or for its place to train
+        self.watchers = 0  # pages that wait for its frames or for a place to train
 
     @classmethod
     async def create(cls, recipe: Recipe) -> "Run":
         """A run at step 0, in state idle. Raises LostError, and SettingError for changes that the run cannot make."""
         try:
-            return await cls._created(recipe)
+            return await cls._create_once(recipe)
         except LostError:
-            return await cls._created(recipe)
+            return await cls._create_once(recipe)
 
     @classmethod
-    async def _created(cls, recipe: Recipe) -> "Run":
+    async def _create_once(cls, recipe: Recipe) -> "Run":
         runner = await pool.runner()
         run = cls(recipe, runner, next(_numbers))
         runner.runs += 1  # before any await, so that concurrent calls see it
         try:
             run._show(await run._client.call(Engine.begin, run._number, recipe.to_dict()))
-        except BaseException:  # also if cancelled: the engine may create it all the same
+        except BaseException:  # also if cancelled: the engine may still create the run
             run._free()
             raise
         return run
@@ -140,14 +141,14 @@ class Run:
         """
         self._turn += 1
         turn, due = self._turn, time.monotonic()
-        moved = False
-        owed = 0.0  # steps
+        trained = False
+        owed = 0.0  # steps, with fractions
         address, _ = self._client.owner
         self._client.runner.active += 1
         pace.watched[address] += 1
         try:
             while self.state is State.RUNNING and turn == self._turn:
-                moved = True
+                trained = True
                 stretch = pace.stretch(address)
                 due = max(due + FRAME_SECONDS * stretch, time.monotonic())
                 owed += self.speed * stretch
@@ -164,7 +165,7 @@ class Run:
                 del pace.watched[address]
             if turn == self._turn:
                 self.pause()
-        if moved and turn == self._turn and not self._abandoned:
+        if trained and turn == self._turn and not self._abandoned:
             yield self.frame
 
     async def step(self) -> Frame:
@@ -184,7 +185,7 @@ class Run:
     async def stop(self) -> Frame:
         """End the run at its current step, as done."""
         if self.state in (State.RUNNING, State.PAUSED):
-            # No slice follows the current one, and the engine stops after that one's last step.
+            # No slice follows the current one, and the engine executes the call after it.
             self.state = State.DONE
             await self._update(Engine.stop)
         return self.frame
@@ -208,7 +209,7 @@ class Run:
             self._client.send(Engine.forget, self._number)
 
     async def change_view(self, config: Config) -> ChartSetup:
-        """Show the run with other views from now on; to the page it is a new run that begins at this step.
+        """Change the view settings; to the page it is a new run that begins at this step.
 
         Raises ValueError if `config` differs from the run's settings in more than views.
         """
@@ -226,7 +227,7 @@ class Run:
         return not self._freed
 
     def claim_export(self) -> bool:
-        """True once, when the run is done; the caller that gets it must export."""
+        """True once, when the run is done; the caller that gets True must export."""
         claimed = self.state is State.DONE and not self._export_claimed
         self._export_claimed |= claimed
         return claimed
@@ -267,16 +268,16 @@ class Run:
                 await asyncio.sleep(turns.training.wait(address))
                 continue  # the run may have been paused meanwhile
             length = max(SHORTEST_SLICE, SLICE_SECONDS / max(1, self._client.runner.active))
-            made = await self._attempt(Engine.advance, steps, length, due - time.monotonic())
-            if made is None:
+            progress = await self._attempt(Engine.advance, steps, length, due - time.monotonic())
+            if progress is None:
                 return
-            turns.training.spend(address, made.seconds)
-            steps -= made.taken
-            if made.frame is not None:
-                self._set_frame(made.frame)
-                if made.done and self.state in (State.RUNNING, State.PAUSED):
-                    self.state = State.DONE if made.frame.advice is None else State.DIVERGED
-                    self._message = made.frame.advice or SILENT
+            turns.training.spend(address, progress.seconds)
+            steps -= progress.taken
+            if progress.frame is not None:
+                self._set_frame(progress.frame)
+                if progress.done and self.state in (State.RUNNING, State.PAUSED):
+                    self.state = State.DONE if progress.frame.advice is None else State.DIVERGED
+                    self._message = progress.frame.advice or SILENT
                 return
         if not self._abandoned and self.state is not State.ERROR:  # paused during a frame
             await self._update(Engine.frame)
@@ -310,7 +311,7 @@ class Run:
 
 
 async def preview(lesson: Lesson, config: Config) -> ChartSetup:
-    """What a run with these settings shows at step 0, or what a lesson without training computes. Raises LostError."""
+    """The chart of a run with these settings at step 0, or of a lesson without training. Raises LostError."""
     initial = await pool.call(Engine.preview, lesson.key, config.to_dict())
     return ChartSetup(Frame(_new_id(), State.IDLE, initial.steps, initial.frame), initial.structure)
 
@@ -327,5 +328,5 @@ async def verified(folder: Path) -> Bundle:
 
 
 def _new_id() -> int:
-    """An id that is larger for a later run on the same page."""
+    """A run id that increases with time, so that the page can tell outdated frames."""
     return time.time_ns() // 1000

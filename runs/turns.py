@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 AHEAD = 0.01  # seconds of work sent to a thread in advance, so that it does not wait for this process
-UNKNOWN = 0.02  # estimated seconds of the first call of a method
-MEMORY = 0.8  # weight of earlier calls in the moving average of a method's duration
-MOST_REMEMBERED = 1000  # keys of a _Level
+FIRST_ESTIMATE = 0.02  # seconds; of the first call of a method
+DECAY = 0.8  # of the exponential moving average of a method's duration
+MAX_KEYS = 1000  # of a _VirtualClock or an Allowance
 TRAINING_RATE = 45  # seconds of processor time a minute that an address may train, for each worker
 
 # Client address of the request that is being handled; empty outside of requests.
@@ -31,37 +31,37 @@ class Call:
     owner: Owner
     content: bytes
     future: "asyncio.Future[Any]"
-    asked: float = field(default_factory=time.monotonic)
+    created: float = field(default_factory=time.monotonic)
     estimate: float = 0.0  # seconds charged in advance
 
 
-class _Level(Generic[Key]):
-    """Processor time used by each key. A new or returning key starts at the level of the key served last."""
+class _VirtualClock(Generic[Key]):
+    """Processor time used by each key. A new or returning key starts at the time of the key served last."""
 
     def __init__(self) -> None:
         self._used: dict[Key, float] = {}  # seconds
-        self._level = 0.0
+        self._now = 0.0
 
     def enter(self, key: Key) -> None:
-        self._used[key] = max(self._used.get(key, 0.0), self._level)
-        if len(self._used) > MOST_REMEMBERED:  # keys below the level are equivalent to new ones
-            self._used = {key: used for key, used in self._used.items() if used > self._level}
+        self._used[key] = max(self._used.get(key, 0.0), self._now)
+        if len(self._used) > MAX_KEYS:  # earlier keys are equivalent to new ones
+            self._used = {key: used for key, used in self._used.items() if used > self._now}
 
     def first(self, keys: Iterable[Key]) -> Key:
         """The key that has used the least time."""
-        key = min(keys, key=lambda each: self._used.get(each, self._level))
-        self._level = self._used.get(key, self._level)
+        key = min(keys, key=lambda each: self._used.get(each, self._now))
+        self._now = self._used.get(key, self._now)
         return key
 
     def charge(self, key: Key, seconds: float) -> None:
-        self._used[key] = self._used.get(key, self._level) + seconds
+        self._used[key] = self._used.get(key, self._now) + seconds
 
 
 class _Runs:
     """The waiting calls of one address, by run."""
 
     def __init__(self) -> None:
-        self.level: _Level[int] = _Level()
+        self.clock: _VirtualClock[int] = _VirtualClock()
         self.waiting: dict[int, deque[Call]] = {}
 
 
@@ -73,10 +73,10 @@ class Turns:
 
     def __init__(self, ahead: float) -> None:
         self._ahead = ahead
-        self._addresses: _Level[str] = _Level()
+        self._addresses: _VirtualClock[str] = _VirtualClock()
         self._waiting: dict[str, _Runs] = {}
         self._sent: dict[int, Call] = {}
-        self._lasts: dict[str, float] = {}  # seconds, by method
+        self._durations: dict[str, float] = {}  # seconds, by method
 
     def put(self, call: Call) -> None:
         """Add a call."""
@@ -87,7 +87,7 @@ class Turns:
         runs = self._waiting[address]
         if run not in runs.waiting:
             runs.waiting[run] = deque()
-            runs.level.enter(run)
+            runs.clock.enter(run)
         runs.waiting[run].append(call)
 
     def take(self) -> Call | None:
@@ -98,7 +98,7 @@ class Turns:
                 return None
             address = self._addresses.first(self._waiting)
             runs = self._waiting[address]
-            run = runs.level.first(runs.waiting)
+            run = runs.clock.first(runs.waiting)
             call = runs.waiting[run].popleft()
             if not runs.waiting[run]:
                 del runs.waiting[run]
@@ -106,7 +106,7 @@ class Turns:
                 del self._waiting[address]
             if call.future.done():  # the caller has given up
                 continue
-            call.estimate = self._lasts.get(call.method, UNKNOWN)
+            call.estimate = self._durations.get(call.method, FIRST_ESTIMATE)
             self._charge(call, call.estimate)
             self._sent[call.number] = call
             return call
@@ -117,19 +117,19 @@ class Turns:
         call = self._sent.pop(number, None)
         if call is not None:
             self._charge(call, seconds - call.estimate)
-            before = self._lasts.get(call.method, seconds)
-            self._lasts[call.method] = MEMORY * before + (1 - MEMORY) * seconds
+            before = self._durations.get(call.method, seconds)
+            self._durations[call.method] = DECAY * before + (1 - DECAY) * seconds
 
     def _charge(self, call: Call, seconds: float) -> None:
         address, run = call.owner
         self._addresses.charge(address, seconds)
         if address in self._waiting:
-            self._waiting[address].level.charge(run, seconds)
+            self._waiting[address].clock.charge(run, seconds)
 
     def delays(self, now: float) -> dict[str, float]:
         """Seconds that the oldest call of each waiting address has waited at `now` (time.monotonic)."""
         return {
-            address: now - min(calls[0].asked for calls in runs.waiting.values())
+            address: now - min(calls[0].created for calls in runs.waiting.values())
             for address, runs in self._waiting.items()
         }
 
@@ -149,11 +149,11 @@ class Allowance:
         return max(0.0, used - (self._clock() - then) * self.rate / 60)
 
     def spend(self, address: str, amount: float) -> None:
-        """Use tokens of an address; work outside of requests has none and is free."""
+        """Use tokens of an address; work outside of requests, with an empty address, is free."""
         if not address:
             return
         self._used[address] = self.used(address) + amount, self._clock()
-        if len(self._used) > MOST_REMEMBERED:
+        if len(self._used) > MAX_KEYS:
             self._used = {each: used for each, used in self._used.items() if self.used(each)}
 
     def is_spent(self, address: str) -> bool:

@@ -1,8 +1,8 @@
 """A process with an Engine: `python -m runs.worker` reads calls from stdin and writes answers to stdout.
 
 A call is (number, method, (args, kwargs)). An answer is (number, whether it succeeded, result or exception, seconds
-taken). Each is pickled and preceded by its length in four bytes. Both ends are ours, and nothing that a visitor sends
-is unpickled: it reaches a worker as plain settings that have been validated.
+taken). Each is pickled and preceded by its length in four bytes. Both ends of the pipe are ours, and no visitor's input
+is unpickled: it reaches a worker as validated plain settings.
 """
 
 import os
@@ -19,9 +19,7 @@ from typing import Any, BinaryIO
 
 LENGTH = struct.Struct("<I")
 Call = tuple[int, str, tuple[tuple[Any, ...], dict[str, Any]]]
-SWITCH_SECONDS = (
-    0.0005  # thread switch interval, for the thread that trains beside one that draws; Python's default is 5 ms
-)
+SWITCH_SECONDS = 0.0005  # thread switch interval: drawing must not delay training; Python's default is 5 ms
 
 
 def packed(message: object) -> bytes:
@@ -32,7 +30,7 @@ def packed(message: object) -> bytes:
 
 def main() -> None:
     """Answer calls until the pipe is closed: the parent process has closed it or has died."""
-    # A file descriptor of its own, so that nothing printed to stdout ends up in an answer.
+    # Answers get a separate file descriptor, so that output printed to stdout cannot corrupt them.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for each in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches the whole process group; the parent decides
@@ -63,7 +61,7 @@ def main() -> None:
                 raise TypeError("a future cannot raise it")
             if not reply[1]:
                 pickle.loads(message[LENGTH.size :])  # noqa: S301  # our own; not every exception can be unpickled
-        except Exception:  # noqa: BLE001  # it holds a lambda, or its class takes other arguments than it stores
+        except Exception:  # noqa: BLE001  # such as a lambda, or a class that takes other arguments than it stores
             unsent = RuntimeError(f"{name}: the result cannot be pickled: {reply[2]!r}")
             message = packed((number, False, unsent, reply[3]))
         with lock:
@@ -78,7 +76,7 @@ def main() -> None:
             threads[BACKGROUND_METHODS[name]].submit(answer, number, name, args, kwargs)
         else:
             answer(number, name, args, kwargs)
-    os._exit(0)  # without waiting for background threads: no one reads their answers
+    os._exit(0)  # without waiting for background threads, whose answers are not read
 
 
 def _next(calls: BinaryIO) -> Call | None:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,21 +14,22 @@ from starlette.routing import BaseRoute, Route
 from runs import admission
 from server import gradio_adapter, health, lifespan
 from server.connection import BoundedConnection
+from server.cross_origin import CrossOrigin
 from server.request_filter import RequestFilter
 from server.response_cache import ResponseCache
 
-GRACE_SECONDS = 1  # that open connections have to end by themselves at shutdown
+GRACE_SECONDS = 1  # for open connections to finish at shutdown
 
-# Events that Gradio may run at once. A run in training is one for all its time, as is one in the line.
+# Events that Gradio may run at once. Each run that trains or waits in the line is one event.
 MOST_EVENTS = admission.MOST_TRAINING + admission.LONGEST_LINE + 200
 
 MOUNT: dict[str, Any] = {
-    "ssr_mode": False,  # needs Node.js, and shows the charts later
-    "run_history": False,  # runs are the visitor's own
+    "ssr_mode": False,  # needs Node.js, and delays the charts
+    "run_history": False,  # runs are private to their visitor
     "enable_monitoring": False,  # would list all visitors' events
-    "show_error": False,  # gr.Error is shown all the same; other exceptions belong in the log
+    "show_error": False,  # gr.Error is shown anyway; other exceptions are only logged
     "max_file_size": "1kb",  # nothing is uploaded
-    "allowed_paths": [],  # beyond Gradio's cache, no file is served
+    "allowed_paths": [],  # only files in Gradio's cache are served
     "footer_links": ["api"],
     "pwa": False,
     "mcp_server": False,
@@ -44,45 +44,58 @@ def create(
     `cached` says which further paths have the same response for everyone. `page` are options of
     `gr.mount_gradio_app`, such as `theme` and `head`.
     """
-    root_path = os.environ.get("GRADIO_ROOT_PATH", "")
+    root_path = os.environ.get("GRADIO_ROOT_PATH", "").rstrip("/")
     app = FastAPI(
         root_path=root_path,
         lifespan=lifespan.lifespan(blocks),
         routes=[Route("/health", health.route(blocks)), *routes],
-        middleware=[Middleware(RequestFilter, blocks=blocks), Middleware(ResponseCache, cached=cached)],
+        middleware=[
+            Middleware(CrossOrigin),
+            Middleware(RequestFilter, blocks=blocks),
+            Middleware(ResponseCache, cached=cached),
+        ],
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
     )
     app_kwargs = {"docs_url": None, "redoc_url": None}
     gr.mount_gradio_app(app, blocks, "/", app_kwargs=app_kwargs, root_path=root_path, **MOUNT, **page)
-    gradio_adapter.make_stateless(blocks, MOST_EVENTS)
+    gradio_adapter.make_stateless(app, blocks, MOST_EVENTS)
     return app
 
 
 class Server(uvicorn.Server):
     """A uvicorn server that prints its URL once it answers, and ends the runs before it closes connections."""
 
-    def __init__(self, app: FastAPI, url: str = "") -> None:
+    def __init__(self, app: FastAPI, blocks: gr.Blocks, url: str) -> None:
         super().__init__(
-            # log_config=None: uvicorn's records go to our own handlers.
-            uvicorn.Config(app, http=BoundedConnection, log_config=None, timeout_graceful_shutdown=GRACE_SECONDS)
+            uvicorn.Config(
+                app,
+                http=BoundedConnection,
+                lifespan="on",
+                log_config=None,  # uvicorn's records go to our own handlers
+                access_log=False,
+                proxy_headers=False,  # LIVE_NETS_PROXIES controls which forwarding headers are trusted
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
         )
+        self._blocks = blocks
         self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and self._url:
-            print(f"* Running on {self._url}", flush=True)  # noqa: T201
+        print(f"* Running on {self._url}", flush=True)  # noqa: T201
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await lifespan.end_runs()
-        await super().shutdown(sockets)
+        for server in self.servers:
+            server.close()  # no new connections: a proxy sends visitors to another replica
+        try:
+            await lifespan.end_runs()
+        finally:
+            gradio_adapter.stop(self._blocks)
+            await super().shutdown(sockets)
 
 
-def serve(app: FastAPI, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
-    """Serve until the process gets SIGTERM or SIGINT. Exits with a message if the app does not start."""
-    server = Server(app, f"http://{host}:{port}/")
-    server.run(list(sockets))
-    if not server.started:
-        sys.exit("The server did not start; see the log above.")
+def serve(app: FastAPI, blocks: gr.Blocks, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
+    """Serve until the process gets SIGTERM or SIGINT. Exits with status 3 if the app does not start."""
+    Server(app, blocks, f"http://{host}:{port}/").run(list(sockets))

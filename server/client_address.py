@@ -1,4 +1,4 @@
-"""The client's IP address, behind reverse proxies too, in the form that limits count by."""
+"""The client's IP address, also behind reverse proxies, normalized for limits per client."""
 
 import ipaddress
 import os
@@ -10,7 +10,7 @@ from functools import lru_cache
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-NO_ADDRESS = "unknown"  # of a request that did not come over a network
+NO_ADDRESS = "unknown"  # of a request without a network peer
 
 
 def proxies() -> int:
@@ -33,8 +33,8 @@ def of_scope(scope: Scope) -> str:
 def behind_proxies(peer: str, forwarded: Sequence[str]) -> str:
     """The client's address, given the peer of the connection and all X-Forwarded-For lines.
 
-    Each proxy appends the address that it was called from, possibly as a line of its own. Only the last `proxies()`
-    entries were written by our proxies; the client may have forged those before them.
+    Each proxy appends the address of its peer, possibly as a separate line. Only the last `proxies()` entries were
+    written by our proxies; the client may have forged the others.
     """
     count = proxies()
     entries = [part.strip() for line in forwarded for part in line.split(",") if part.strip()] if count else []
@@ -43,10 +43,10 @@ def behind_proxies(peer: str, forwarded: Sequence[str]) -> str:
 
 @lru_cache(1000)
 def canonical(text: str) -> str:
-    """One text for all addresses that one client can use; text that is not an address is returned unchanged.
+    """Normalize an address, so that all addresses of one client are equal; other text is returned unchanged.
 
     An IPv4 address written as IPv6, `::ffff:192.0.2.1`, becomes IPv4. An IPv6 address becomes its /64 network, since
-    a subscriber can choose any address in it (RFC 6177, section 2). Brackets, ports and zones are removed.
+    a subscriber can use any address in it (RFC 6177, section 2). Brackets, ports and zones are removed.
     """
     bracketed = re.fullmatch(r"\[([^\]]*)\](:[0-9]+)?", text)
     host = bracketed[1] if bracketed else re.sub(r"^([0-9.]+):[0-9]+$", r"\1", text)

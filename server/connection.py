@@ -1,7 +1,7 @@
-"""Limits on connections: how many an address may have, and how long it may take to send a request and read the answer.
+"""Limits on connections: number per address, and timeouts for sending a request and for reading the response.
 
 uvicorn has no timeout for an incomplete request or for a client that does not read. Its `limit_concurrency` counts
-idle connections of all clients together, so one client that holds many would have all others refused.
+idle connections of all clients together, so one client with many would block all others.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from server import client_address
 
-HEAD_SECONDS = 10  # to send the request line and headers
-UNREAD_SECONDS = 60  # that a response may wait for its client to read on
+HEAD_SECONDS = 10  # for the client to send the request line and headers
+UNREAD_SECONDS = 60  # for the client to continue reading a response
 MOST_OF_ADDRESS = 600  # connections; a class of thirty has up to 180, six for each browser
 
 TOO_MANY = "Too many connections from your address."
@@ -49,11 +49,11 @@ class BoundedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: Any) -> None:
-        self._leave()  # another protocol takes the connection over
+        self._leave()  # another protocol takes over the connection
         super().handle_websocket_upgrade(event)
 
     def data_received(self, data: bytes) -> None:
-        # Also after a response, when more of the request's body may arrive: uvicorn takes it for a new request.
+        # Also after a response: uvicorn parses the rest of an unread body as a new request.
         if self._is_between_requests() and self._head_timer is None:
             self._start_head_timer()
         super().data_received(data)

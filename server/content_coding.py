@@ -13,10 +13,10 @@ _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def best_coding(accepted: str | None, offered: Sequence[str]) -> str | None:
-    """The coding of `offered` that the header's value prefers, in the order of `offered` if it prefers none.
+    """The coding of `offered` with the highest weight in the header's value; the first of them if several have it.
 
-    IDENTITY if the client accepts none of them or prefers no coding; None if it refuses that too. Malformed parts of
-    the header are ignored.
+    IDENTITY if the client accepts none of them or prefers no coding; None if it also refuses IDENTITY. Malformed parts
+    of the header are ignored.
     """
     weights = _weights(accepted or "")
     rest = weights.get("*")
@@ -37,5 +37,5 @@ def _weights(value: str) -> dict[str, float]:
         if malformed or not _TOKEN.fullmatch(coding) or not _WEIGHT.fullmatch(weight):
             continue
         coding = "gzip" if coding == "x-gzip" else coding
-        weights[coding] = min(weights.get(coding, 1.0), float(weight))  # of two that contradict each other, the lower
+        weights[coding] = min(weights.get(coding, 1.0), float(weight))  # the lowest of contradicting weights
     return weights

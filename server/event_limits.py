@@ -38,9 +38,9 @@ def limited(
 ) -> Callable[..., Any]:
     """The event handler as an async function that respects the limits of the client's address.
 
-    Gradio bounds the number of running events, whoever sent them. Here each address gets EVENTS_PER_ADDRESS of them;
-    more raise gr.Error. A generator, a handler with `shares`, and one with `wait_for_reader` start only when a client
-    reads the answer. All are cancelled when no client reads it any more.
+    Gradio limits the running events of all clients together. Here each address may run EVENTS_PER_ADDRESS; more raise
+    gr.Error. A generator, a handler with `shares`, and one with `wait_for_reader` start only when a client reads the
+    answer. All handlers are cancelled when no client reads the answer.
     """
     if inspect.isasyncgenfunction(handler):
 
@@ -85,7 +85,7 @@ async def _cancelled_if_abandoned(event: event_readers.Event) -> AsyncIterator[N
 
 @contextmanager
 def _counted() -> Iterator[tuple[str, event_readers.Event]]:
-    """Count the running event; gives its client's address and who reads its answer."""
+    """Count the running event; yield its client's address and the tracker of its readers."""
     request = gradio_adapter.current_request()
     address = client_address.NO_ADDRESS if request is None else address_of(request)
     if _running[address] >= EVENTS_PER_ADDRESS:

@@ -1,4 +1,4 @@
-"""Tracks which clients read the answers of Gradio events, so that events nobody reads are not started, or are ended.
+"""Tracks which clients read the answers of Gradio events; events without a reader are not started, or are cancelled.
 
 Gradio starts an event when it is submitted and runs it to its end, even if the stream that carries its answer was
 closed or never opened. Here the open streams are counted by name: the page's session hash or the event's id.
@@ -20,7 +20,7 @@ class AbandonedError(RuntimeError):
 
 
 class Event:
-    """A running event, whose answer any stream with one of its names can carry; without names, its caller has it."""
+    """A running event. Any stream with one of its names carries its answer; without names, it counts as read."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names

@@ -1,7 +1,7 @@
-"""Everything of this app that relies on private names of Gradio.
+"""All code of this app that relies on private names of Gradio.
 
-`PRIVATE_NAMES` lists them. Each has the reason it is used, the upstream issue if there is one, and the condition under
-which it can go. `tests/test_gradio_adapter.py` checks them against the installed version, and that no other module of
+`PRIVATE_NAMES` lists them, each with the reason for its use, the upstream issue if there is one, and the condition for
+its removal. `tests/test_gradio_adapter.py` checks them against the installed version, and that no other module of
 the app uses one.
 """
 
@@ -15,14 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
 from gradio import processing_utils, route_utils
 from gradio.block_function import BlockFunction
 from gradio.blocks import Block, Blocks, postprocess_update_dict
 from gradio.context import LocalContext
+from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
+from starlette.routing import Mount
 
-MOST_UNREAD = 100  # messages to a page; further frames are dropped until the page reads on
-UNREAD_SECONDS = 120  # after which messages to a page that neither gets nor reads any are deleted
+MOST_SESSIONS = 1000  # pages with a session; the session of one more is created again when it is used
+MOST_UNREAD = 100  # messages to a page; further frames are dropped until the page reads again
+UNREAD_SECONDS = 120  # of inactivity, after which the messages to a page are deleted
 
 INTERNAL_ERROR = "Something went wrong on our side, and this was not done. Please try again."
 
@@ -56,7 +60,24 @@ PRIVATE_NAMES = (
     ),
     PrivateName("gradio.state_holder.StateHolder", "creates these copies", "SessionState can go", 8030),
     PrivateName("gradio.route_utils.SessionState", "creates one for each call without a page", "SessionState can go"),
-    PrivateName("gradio.blocks.Blocks().app", "holds the StateHolder", "StateHolder can go"),
+    PrivateName("gradio.blocks.Blocks().app", "the application that holds the StateHolder", "StateHolder can go"),
+    PrivateName("gradio.blocks.Blocks().app.state_holder", "holds the SessionStates", "StateHolder can go"),
+    PrivateName("gradio.blocks.Blocks().app.state_holder.set_blocks", "gives it the Blocks", "StateHolder can go"),
+    PrivateName("gradio.blocks.Blocks().app.state_holder.session_data", "keeps closed pages", "StateHolder can go"),
+    PrivateName("gradio.blocks.Blocks().app.state_holder.time_last_used", "keeps closed pages", "StateHolder can go"),
+    PrivateName(
+        "gradio.blocks.Blocks().state_session_capacity",
+        "bounds the sessions; only launch() sets it",
+        "StateHolder can go",
+    ),
+    PrivateName("gradio.blocks.Blocks().default_config", "the components as they were built", "SessionState can go"),
+    PrivateName(
+        "gradio.blocks.Blocks().app.stop_event", "ends the streams of open pages at shutdown", "Gradio's lifespan does"
+    ),
+    PrivateName(
+        "gradio.blocks.Blocks().is_running", "the same; only Blocks.close() resets it", "Gradio's lifespan does"
+    ),
+    PrivateName("gradio.routes.App", "to find the mounted application", "StateHolder can go"),
     PrivateName(
         "gradio.blocks.Blocks.process_api",
         "logs an unexpected exception in one line, and shows a sentence instead of the exception",
@@ -64,16 +85,18 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "gradio.blocks.Blocks.postprocess_data",
-        "creates a component for each update of one, in 1 ms, to read the next input with",
+        "creates a component for each update, in 1 ms, to preprocess the next input",
         _LIVE_CHANNEL,
         5240,
     ),
-    PrivateName("gradio.blocks.postprocess_update_dict", "makes the update that the page gets", _LIVE_CHANNEL),
-    PrivateName("gradio.processing_utils.async_move_files_to_cache", "the same, for files", _LIVE_CHANNEL),
+    PrivateName("gradio.blocks.postprocess_update_dict", "creates the update that is sent to the page", _LIVE_CHANNEL),
+    PrivateName(
+        "gradio.processing_utils.async_move_files_to_cache", "copies the files of an update to the cache", _LIVE_CHANNEL
+    ),
     PrivateName("gradio.context.LocalContext", "the request and event id of a handler, for limits", _LIVE_CHANNEL),
     PrivateName(
         "gradio.blocks.Blocks()._queue.pending_messages_per_session",
-        "has no bound on messages that a page does not read, and drops pages that are in use",
+        "has no limit on unread messages of a page, and evicts pages that are in use",
         _LIVE_CHANNEL,
         13756,
     ),
@@ -89,13 +112,14 @@ PRIVATE_NAMES = (
         "bounds the running events; launch() sets it and mount_gradio_app() cannot",
         _LIVE_CHANNEL,
     ),
+    PrivateName("gradio.blocks.Blocks()._queue.close", "stops the queue at shutdown", "Gradio's lifespan does"),
     PrivateName("gradio.blocks.Blocks()._queue.stopped", "whether the queue still works, for /health", _LIVE_CHANNEL),
     PrivateName(
         "gradio.blocks.Blocks().fns",
-        "the number of inputs of each endpoint, to check requests by",
+        "the number of inputs of each endpoint, to validate requests",
         "Gradio checks them",
     ),
-    PrivateName("gradio.EventData()._data", "what the page's script sends with an event", _LIVE_CHANNEL),
+    PrivateName("gradio.EventData()._data", "the data that the page's script sends with an event", _LIVE_CHANNEL),
 )
 
 
@@ -115,7 +139,7 @@ class StatelessBlocks(gr.Blocks):
     async def postprocess_data(
         self, block_fn: BlockFunction, predictions: list[Any] | dict[Any, Any], state: SessionState | None
     ) -> list[Any]:
-        """Convert what a handler returned to what the page gets."""
+        """Convert a handler's return value to the updates that are sent to the page."""
         if len(block_fn.outputs) == 1 and not block_fn.batch:
             updates = [predictions]
         else:
@@ -162,18 +186,18 @@ class Mailbox(asyncio.Queue[Any]):
 class Mailboxes(dict[str, Any]):
     """The Mailbox of each page, by session hash.
 
-    Gradio's own is an LRU cache: it drops pages that are in use, and a missing one stops the whole queue.
+    Gradio's own dictionary is an LRU cache: it evicts pages that are in use, and a missing page stops the whole queue.
     """
 
     def __missing__(self, session: str) -> Mailbox:
-        return Mailbox()  # of a page that is gone
+        return Mailbox()  # for a closed page
 
     def __setitem__(self, session: str, queue: Any) -> None:
         super().__setitem__(session, Mailbox())
 
 
 class StatelessSession(SessionState):
-    """A page's state without any: all components stay as they were built."""
+    """A session without state: all components keep their initial configuration."""
 
     def __init__(self, blocks: Blocks) -> None:
         self.blocks_config = blocks.default_config
@@ -201,11 +225,21 @@ class StatelessSessions(StateHolder):
         return super().__getitem__(session_id)
 
 
-def make_stateless(blocks: Blocks, most_events: int) -> None:
-    """Replace Gradio's sessions and mailboxes; call after mounting, before the app starts.
+def mounted_app(app: FastAPI) -> App:
+    """Gradio's own application in the one that it was mounted in. Raises LookupError if there is none."""
+    for route in app.routes:
+        if isinstance(route, Mount) and isinstance(route.app, App):
+            return route.app
+    raise LookupError("gr.mount_gradio_app has mounted no gradio.routes.App")
+
+
+def make_stateless(app: FastAPI, blocks: Blocks, most_events: int) -> None:
+    """Replace Gradio's sessions and mailboxes; call after mounting the blocks in `app`, before it starts.
 
     `most_events` is the number of events that may run at once.
     """
+    blocks.app = mounted_app(app)  # launch() sets it; mount_gradio_app() leaves an application that is never served
+    blocks.state_session_capacity = MOST_SESSIONS
     route_utils.SessionState = StatelessSession  # type: ignore[attr-defined]
     blocks.app.state_holder = sessions = StatelessSessions()  # type: ignore[no-untyped-call]
     sessions.set_blocks(blocks)
@@ -216,7 +250,7 @@ def make_stateless(blocks: Blocks, most_events: int) -> None:
 
 
 def forget_page(blocks: Blocks, session: str) -> None:
-    """Delete all that Gradio keeps of a page that was closed."""
+    """Delete Gradio's data of a closed page."""
     sessions = blocks.app.state_holder
     sessions.session_data.pop(session, None)
     sessions.time_last_used.pop(session, None)
@@ -224,7 +258,7 @@ def forget_page(blocks: Blocks, session: str) -> None:
 
 
 def sweep(blocks: Blocks) -> None:
-    """Delete the mailboxes and event ids of pages that went away without closing."""
+    """Delete the mailboxes and event ids of pages that disappeared without closing."""
     queue = blocks._queue
     before = time.monotonic() - UNREAD_SECONDS
     busy = {event.session_hash for event in queue.event_ids_to_events.values()}
@@ -236,6 +270,13 @@ def sweep(blocks: Blocks) -> None:
             del queue.pending_event_ids_session[session]
 
 
+def stop(blocks: Blocks) -> None:
+    """End the queue and the streams of all open pages, as `Blocks.close` does; call when the server shuts down."""
+    blocks._queue.close()
+    blocks.is_running = False
+    blocks.app.stop_event.set()
+
+
 def queue_works(blocks: Blocks) -> bool:
     """Whether Gradio's queue still starts events."""
     return not blocks._queue.stopped
@@ -243,7 +284,7 @@ def queue_works(blocks: Blocks) -> bool:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An event handler as requests address it: its number of inputs and, if it is public, its parameters' names."""
+    """An event handler: its number of inputs and, if it is public, the names of its parameters."""
 
     inputs: int
     parameters: tuple[str, ...] | None
@@ -277,5 +318,5 @@ def current_event_id() -> str | None:
 
 
 def sent_with(event: gr.EventData, name: str) -> Any:
-    """What the page's script sent with an event under that name; None if nothing."""
+    """The value of that name that the page's script sent with an event, or None."""
     return event._data.get(name) if isinstance(event._data, dict) else None

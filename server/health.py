@@ -1,4 +1,4 @@
-"""GET /health: whether this replica serves, and how busy it is."""
+"""GET /health: whether this replica is healthy, and its load."""
 
 import secrets
 from collections.abc import Awaitable, Callable

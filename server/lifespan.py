@@ -1,4 +1,4 @@
-"""What runs while the app serves: the worker pool, the frame pace, and the deletion of old files and idle runs."""
+"""Background tasks of the app: worker pool, frame rate, and deletion of old files and idle runs."""
 
 import asyncio
 import logging
@@ -17,8 +17,8 @@ from server.health import INSTANCE
 from server.settings import worker_count
 
 IDLE_SWEEP_SECONDS = 15
-END_RUNS_SECONDS = 1  # that running runs have to send their last frame
-LAST_FRAME_SECONDS = 0.4  # that these frames have to reach the pages
+END_RUNS_SECONDS = 1  # for running runs to send their last frame
+LAST_FRAME_SECONDS = 0.4  # for these frames to reach the pages
 
 CLOSING = Text(
     "The server is shutting down, and this run has ended with it. Your settings are kept: press Train in a minute.",
@@ -61,7 +61,7 @@ async def _sweep_files() -> None:
         await asyncio.sleep(temporary_files.SWEEP_SECONDS)
         try:
             removed = await asyncio.to_thread(temporary_files.sweep)
-        except OSError:  # a problem of the disk may pass
+        except OSError:  # a disk error may be temporary
             _log.exception("old files not removed")
         else:
             if removed:
@@ -71,5 +71,8 @@ async def _sweep_files() -> None:
 async def _sweep_pages(blocks: gr.Blocks) -> None:
     while True:
         await asyncio.sleep(IDLE_SWEEP_SECONDS)
-        registry.end_idle()
-        gradio_adapter.sweep(blocks)
+        try:
+            registry.end_idle()
+            gradio_adapter.sweep(blocks)
+        except Exception:  # noqa: BLE001  # the next sweep must come all the same
+            _log.exception("idle runs and pages not removed")

@@ -1,9 +1,10 @@
-"""ASGI middleware that lets through to Gradio only the requests that this page and gradio_client send.
+"""ASGI middleware that forwards to Gradio only the requests that this page and gradio_client send.
 
 Gradio also serves uploads, a proxy for files of other sites, deep links that store a page's state, a run history and
-an editor of the app's code. None is used here, so all are closed, and so is what a later version may add. Gradio also
-trusts its input more than a public server can: a page without a session hash stops its queue for everyone, a page with
-a long one is remembered forever, and a header that anyone can send sets the address that the next visitor's page uses.
+an editor of the app's code. None is used here, so all are blocked, as is anything that a later version adds. Gradio
+also trusts its input more than a public server can: a page without a session hash stops its queue for everyone, a
+page with a long one is stored forever, and a header that any client can send sets the URL that the next visitor's page
+uses.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import secrets
 from collections import Counter
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import gradio as gr
 from starlette.exceptions import HTTPException
@@ -25,9 +26,9 @@ from runs.turns import Allowance
 from server import client_address, event_readers, gradio_adapter, temporary_files
 
 LARGEST_BODY = 64 * 1024  # bytes; the page sends about one thousand
-BODY_SECONDS = 10  # that a body may take to arrive
-REQUESTS_PER_ADDRESS = 150  # answered at once; a class shares an address
-# A token bucket of requests with bodies for each address. Requests beyond it wait, if any other address has some.
+BODY_SECONDS = 10  # for the client to send the body
+REQUESTS_PER_ADDRESS = 150  # in progress at once; a class shares an address
+# A token bucket of requests with bodies for each address. Requests beyond it wait while other addresses have requests.
 REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 40 * 60, 40
 
 READABLE = re.compile(
@@ -52,8 +53,8 @@ _log = logging.getLogger(__name__)
 class RequestFilter:
     """Refuses a request with a JSON object whose `detail` says why.
 
-    A file that no longer exists is refused in plain text, since people follow links to files. `blocks` are the ones
-    that the app behind serves.
+    A deleted file is refused in plain text, since people follow links to files. `blocks` are those that the wrapped app
+    serves.
     """
 
     def __init__(self, app: ASGIApp, blocks: gr.Blocks) -> None:
@@ -126,16 +127,16 @@ class RequestFilter:
         """Forward to Gradio. Logs an exception in one line and completes the response."""
         started = ended = False
 
-        async def noted(message: Message) -> None:
+        async def tracked(message: Message) -> None:
             nonlocal started, ended
             started = True
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
-        except Exception as error:  # noqa: BLE001  # of Gradio, which would put a traceback into the log
-            # Gradio starts the stream of an unknown event, which anyone can ask for, before it refuses it.
+            await self._app(scope, receive, tracked)
+        except Exception as error:  # noqa: BLE001  # from Gradio; unhandled, it is logged as a whole traceback
+            # Gradio starts the response before it rejects an unknown event id, which any client can send.
             level = logging.DEBUG if isinstance(error.__cause__, HTTPException) else logging.ERROR
             _log.log(level, "request failed", exc_info=error)
             if not started:
@@ -235,13 +236,11 @@ def _check_head(scope: Scope) -> JSONResponse | None:
         return _refusal(404, "Not Found")
     if any(name and not IDENTIFIER.fullmatch(name) for name in match.groupdict().values()):
         return _refusal(404, "Not Found")
-    headers = dict(reversed(scope["headers"]))  # of several with one name, the first
+    headers = dict(reversed(scope["headers"]))  # the first of several with one name
     scope["headers"] = [(key, value) for key, value in scope["headers"] if _is_forwarded(key, value)]
     hosts = [headers.get(name, b"").decode("latin-1") for name in (b"host", b"x-forwarded-host")]
     if any(host and not HOST.fullmatch(host.split(",")[0].strip()) for host in hosts):
         return _refusal(400, "Invalid Host header.")
-    if not _is_own_origin(hosts[0], headers.get(b"origin", b"").decode("latin-1")):
-        return _refusal(403, "Other sites may not use a server on this machine.")
     if path.endswith("/queue/data"):
         sessions = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
         if len(sessions) != 1 or not IDENTIFIER.fullmatch(sessions[0]):
@@ -252,22 +251,8 @@ def _check_head(scope: Scope) -> JSONResponse | None:
     return None
 
 
-def _is_own_origin(host: str, origin: str) -> bool:
-    """Whether a page of that origin may use the server: at a name of the visitor's own machine, no other site may.
-
-    Gradio's own check knows `localhost`, 127.0.0.1 and 0.0.0.0, and lets any site read a server at [::1].
-    """
-    if not origin:
-        return True
-    try:
-        names = [urlsplit(url).hostname or "" for url in (f"//{host}", origin)]
-    except ValueError:
-        return False
-    return not client_address.is_loopback(names[0]) or client_address.is_loopback(names[1])
-
-
 def _check_file(scope: Scope) -> Response | None:
-    """The refusal of a file for download that has been deleted, in words for people."""
+    """The refusal of a deleted download, as plain text; None for all other requests."""
     head, _, file = _path(scope).partition("/gradio_api/file=")
     if head or not temporary_files.is_gone(file):
         return None
@@ -295,7 +280,7 @@ def _is_plain_segment(segment: str) -> bool:
 
 
 def _is_forwarded(key: bytes, value: bytes) -> bool:
-    """False for the header that sets the page's address, meant for Gradio's own servers, and for malformed ranges."""
+    """False for the header by which Gradio's own servers set the page's URL, and for malformed ranges."""
     return key != b"x-gradio-server" and (key != b"range" or bool(RANGE.fullmatch(value.decode("latin-1").strip())))
 
 

@@ -19,7 +19,7 @@ def check() -> None:
     worker_count()
     client_address.proxies()
     _, _, opened = sockets.open_sockets()
-    for each in opened:  # until the app can answer
+    for each in opened:  # they are opened again when the app can answer
         each.close()
 
 

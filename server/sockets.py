@@ -1,7 +1,7 @@
-"""Listening sockets, at the host GRADIO_SERVER_NAME and the port PORT.
+"""Listening sockets, on host GRADIO_SERVER_NAME and port PORT.
 
-Gradio's `launch` checks for a free port at an IPv4 address only, and reports every problem with a host or a port as
-"Cannot find empty port" (gradio-app/gradio issue 8437). Here the sockets are opened first and handed to uvicorn.
+uvicorn binds a single address and only logs an error if it cannot. Here all addresses of a host are bound, IPv4 and
+IPv6, the next free port is used if none is set, and every problem ends the program with one sentence.
 """
 
 import errno
@@ -31,9 +31,9 @@ _settings = {
 
 
 def open_sockets() -> tuple[str, int, list[socket.socket]]:
-    """The host as it is written in a URL, the port, and sockets that listen there.
+    """The host in URL syntax, the port, and sockets that listen on them.
 
-    Exits with a message if GRADIO_SERVER_NAME, PORT or GRADIO_SERVER_PORT cannot be listened at.
+    Exits with a message if the server cannot listen on GRADIO_SERVER_NAME, PORT or GRADIO_SERVER_PORT.
     """
     name = _settings["GRADIO_SERVER_NAME"] or LOOPBACK
     host = name[1:-1] if name.startswith("[") and name.endswith("]") and ":" in name else name
@@ -43,14 +43,14 @@ def open_sockets() -> tuple[str, int, list[socket.socket]]:
             sockets = _listen(addresses, port)
         except OSError as error:
             if error.errno not in NOT_FREE:
-                sys.exit(f"The server cannot listen at GRADIO_SERVER_NAME={name}, port {port}: {_reason(error)}.")
+                sys.exit(f"The server cannot listen on GRADIO_SERVER_NAME={name}, port {port}: {_reason(error)}.")
             reason = error
         else:
             return f"[{host}]" if ":" in host else host, port, sockets
     if len(ports) > 1:
-        sys.exit(f"No port from {ports[0]} to {ports[-1]} is free at {name}: set PORT to one that is.")
+        sys.exit(f"No port from {ports[0]} to {ports[-1]} is free at {name}: set PORT to a free port.")
     if reason.errno == errno.EACCES:
-        sys.exit(f"{variable} must be a port that this user may listen at, such as {FIRST_PORT}, not {ports[0]}.")
+        sys.exit(f"{variable} must be a port that this user may listen on, such as {FIRST_PORT}, not {ports[0]}.")
     sys.exit(
         f"Port {ports[0]} is in use at {name}: stop the program that listens there, or set {variable} to another port."
     )
@@ -77,7 +77,7 @@ def _addresses(name: str, host: str) -> list[Address]:
     must = f"GRADIO_SERVER_NAME must be an address or a name of this machine, such as 127.0.0.1 or ::, not {name!r}"
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # UnicodeError for a name with a label that is empty or too long
+    except (OSError, UnicodeError):  # UnicodeError: a label of the name is empty or too long
         sys.exit(f"{must}: the name does not resolve.")
     addresses, reason = [], ""
     for address in dict.fromkeys(_unmapped(family, to) for family, _, _, _, to in found):
@@ -120,9 +120,9 @@ def _bind(family: socket.AddressFamily, to: tuple[Any, ...]) -> socket.socket:
     """A socket bound to an address, with the options that asyncio sets. Raises OSError."""
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # on Windows it would share a port that is taken
+        if os.name == "posix":  # on Windows it would share a port in use
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # IPv4 has a socket of its own: not every system allows one for both
+        if family == socket.AF_INET6:  # IPv4 has a separate socket: not every system supports one for both
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(to)
     except OSError:

@@ -1,8 +1,8 @@
 """Files for visitors to download, each set in a folder with an unguessable name, deleted after an hour.
 
-They are deleted sooner if one address uses more than its share of the disk, or all together use more than theirs: the
-oldest first. The folders are in Gradio's cache, which it serves, so that it need not copy them. Gradio deletes old
-files of its cache, but not their folders, nor files that were written and then not offered.
+The oldest are deleted sooner if one address exceeds its share of the disk, or all together exceed MOST_OF_ALL. The
+folders are in Gradio's cache, which it serves, so that it need not copy the files. Gradio deletes old files of its
+cache, but not their folders, nor files that were written but never offered.
 """
 
 import atexit
@@ -27,15 +27,15 @@ MOST_OF_ADDRESS = 256 * 2**20  # bytes; a run writes one to ten million
 MOST_OF_ALL = 768 * 2**20
 
 GONE = Text(
-    "This file is no longer here. Files are kept for an hour, and for less where one address has more than {most} MB of"
-    " them or the server's disk fills up: the oldest go first. Train again to get it.",
+    "This file has been deleted. Files are kept for an hour, or less if one address has more than {most} MB of them or"
+    " the server's disk fills up: the oldest are deleted first. Train again to get it.",
     "这个文件已经不在了。文件保留一小时；如果一个地址的文件超过 {most} MB，或服务器磁盘将满，会提前删除最早的文件。"
     "请重新训练以获得它。",
 ).format(most=MOST_OF_ADDRESS // 2**20)
 
 PREFIX = "live-nets-"  # of the folder of one server
-LOCK = "lock"  # file in it, locked as long as that server runs
-STARTING_SECONDS = 60  # that a server may take to lock it
+LOCK = "lock"  # file in that folder, locked while its server runs
+STARTING_SECONDS = 60  # for a server to lock it
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +79,11 @@ def new_folder() -> Iterator[tuple[Path, Path]]:
 def _keep_to_shares(newest: Path) -> None:
     """Remove the oldest folders, but not `newest`, until its address and all together are within their shares."""
     address = _made[newest].address
-    for whose, most in (({address}, MOST_OF_ADDRESS), (None, MOST_OF_ALL)):
+    for addresses, most in (({address}, MOST_OF_ADDRESS), (None, MOST_OF_ALL)):
         # A copy: `sweep` removes items in another thread.
-        made = [(path, each.size) for path, each in list(_made.items()) if whose is None or each.address in whose]
+        made = [
+            (path, each.size) for path, each in list(_made.items()) if addresses is None or each.address in addresses
+        ]
         total = sum(size for _, size in made)
         for path, size in made:
             if total > most and path != newest:
@@ -92,8 +94,8 @@ def _keep_to_shares(newest: Path) -> None:
 def sweep(age: float = FILE_AGE) -> int:
     """Remove files and folders older than `age` seconds, and return their number.
 
-    Then remove the oldest of the others until all are within MOST_OF_ALL: files that Gradio or a dead worker has left
-    count too.
+    Then remove the oldest of the others until all are within MOST_OF_ALL, including files that Gradio or a dead worker
+    has left.
     """
     before = time.time() - age
     found = []
@@ -112,7 +114,7 @@ def sweep(age: float = FILE_AGE) -> int:
 
 
 def _remove(path: Path) -> bool:
-    """Whether it was removed. A failure is logged, and the next sweep tries again."""
+    """Remove a file or folder, and return whether it was removed. A failure is logged; the next sweep tries again."""
     _made.pop(path, None)
     try:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -124,9 +126,9 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def is_gone(asked: str) -> bool:
-    """Whether that path is of a file for download, of this server or an earlier one, that has been deleted."""
-    path = Path(asked)
+def is_gone(requested: str) -> bool:
+    """Whether the path names a deleted download of this server or of an earlier one."""
+    path = Path(requested)
     folders = path.parents
     ours = len(folders) > 2 and (folders[1] == cache() or folders[2].name.startswith(PREFIX))
     return ours and not os.path.lexists(path)
@@ -160,7 +162,8 @@ def use_own_folder() -> None:
     _remove_leftovers(parent)
     root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     lock = (root / LOCK).open("wb")
-    _is_free(lock)
+    if not _try_lock(lock):
+        raise RuntimeError(f"{lock.name} is locked by another process")
     kept, temporary = root / "files", root / "temporary"
     kept.mkdir()
     temporary.mkdir()
@@ -178,7 +181,7 @@ def _remove_leftovers(parent: Path) -> None:
             if root.is_symlink() or (root / LOCK).stat().st_mtime > before:
                 continue
             with (root / LOCK).open("r+b") as lock:
-                dead = _is_free(lock)
+                dead = _try_lock(lock)
             if dead:
                 (root / LOCK).unlink()  # fails on Windows while its server has it open
                 shutil.rmtree(root)
@@ -186,7 +189,7 @@ def _remove_leftovers(parent: Path) -> None:
             continue
 
 
-def _is_free(lock: IO[bytes]) -> bool:
+def _try_lock(lock: IO[bytes]) -> bool:
     """Lock the file as long as it is open; False if another process has locked it."""
     try:
         import fcntl

@@ -29,23 +29,23 @@ def lessons() -> list[dict[str, Any]]:
             "key": lesson.key,
             "title": lesson.title.en,
             "trains": lesson.key in TRAININGS,
-            "controls": [_described(name, control) for name, control in lesson.config.controls().items()],
+            "controls": [_describe(name, control) for name, control in lesson.config.controls().items()],
         }
         for lesson in LESSONS.values()
     ]
 
 
-def _described(name: str, control: Control) -> dict[str, Any]:
+def _describe(name: str, control: Control) -> dict[str, Any]:
     return {"name": name, "label": control.label.en, "when": control.when, **control.schema()}
 
 
 async def train(lesson: object, settings: object, request: gr.Request) -> tuple[dict[str, float], Any, str]:
     """Train a lesson to its end.
 
-    `lesson` is the key of a lesson that trains, `settings` a JSON object of setting names and values; others have their
-    defaults. Returns the metrics, the parity report of each net by name, and the bundle as a zip. Bad settings, a run
-    that diverges, and an address that has used up its training time result in an error of one sentence. Training starts
-    when the client reads the answer, and ends when the client disconnects.
+    `lesson` is the key of a lesson that trains, `settings` a JSON object of setting names and values; missing settings
+    have their defaults. Returns the metrics, the parity report of each net by name, and the bundle as a zip. Raises
+    gr.Error for invalid settings, a run that diverges, and an address that has used up its training time. Training
+    starts when the client reads the response, and ends when the client disconnects.
     """
     try:
         refuse_spent(address_of(request))
@@ -55,10 +55,10 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
             run = await Run.create(recipe)
             try:
                 await _train(run)
-                bundles, path = await _exported(run, address_of(request))
+                bundles, path = await _export(run, address_of(request))
             finally:
                 run.abandon()
-        reports = {made.manifest["net"]: made.parity.to_dict() for made in bundles}
+        reports = {bundle.manifest["net"]: bundle.parity.to_dict() for bundle in bundles}
         return dict(run.frame.encoded.metrics), reports, str(path)
     except (SettingError, NonFiniteError, ExportError, FullError, SpentError) as error:
         raise gr.Error(str(error), print_exception=False) from error
@@ -73,8 +73,8 @@ def _recipe(key: object, settings: object) -> Recipe:
     return read_recipe({"lesson": key, "settings": settings})
 
 
-async def _exported(run: Run, whose: str) -> tuple[list[Bundle], Path]:
-    async with DRAWING.of(whose):
+async def _export(run: Run, address: str) -> tuple[list[Bundle], Path]:
+    async with DRAWING.of(address):
         with temporary_files.new_folder() as (folder, work):
             bundles, archive = await run.export(work)
             path = folder / f"live-nets-{run.lesson.key}.zip"

@@ -1,4 +1,4 @@
-"""A bundle as HTML: the verdict on its files, all comparisons, the ONNX graph, and code to use the files."""
+"""A bundle as HTML: verification result, all comparisons, the ONNX graph, and code to use the files."""
 
 from collections.abc import Sequence
 from html import escape
@@ -12,12 +12,13 @@ from export.layout import GOLDEN
 from export.snippets import Snippet, snippets
 from export.summary import Summary
 
-_EXPLAINED = Text(
+_EXPLANATION = Text(
     "Inputs lie in the range of the training data (*train*), in {far} times that range (*far*), or are NaN and infinite"
-    " (*special*). Three cases compare no outputs: *tensors*, the weights in the file, byte for byte; *mode*, whether a"
-    " whole model was saved in eval mode; *metadata*, what an ONNX file says of itself. The difference is that from"
-    " torch. Pickles and safetensors must agree to the last bit. ONNX may round: *measured* is its distance from the"
-    " net computed in float64, and *allowed* {margin} times the error that float32 has anyway.",
+    " (*special*). Three cases compare no outputs: *tensors* compares the weights in the file byte for byte, *mode*"
+    " checks that a whole model was saved in eval mode, and *metadata* checks the metadata of an ONNX file. The"
+    " difference is the largest one from torch. Pickles and safetensors must be bitwise equal. ONNX may round:"
+    " *measured* is its distance from the net computed in float64, and *allowed* is {margin} times the error of float32"
+    " itself.",
     "输入取自训练数据的范围（*train*）、该范围的 {far} 倍（*far*），或者是 NaN 和无穷大（*special*）。"
     "有三种情形不比较输出：*tensors* 逐字节比较文件里的权重；"
     "*mode* 检查整个模型是否以评估模式保存；*metadata* 检查 ONNX 文件的自我描述。"
@@ -30,7 +31,7 @@ _AGREE_RECORDED = Text(
 )
 _UNCHECKED = Text("Not checked: {files}.", "未检查：{files}。")
 _WITHHELD = Text("Files that do not agree are not offered.", "不一致的文件不提供下载。")
-_COMPARISONS = Text("Every comparison{whose}", "全部比较{whose}")
+_COMPARISONS = Text("All comparisons{suffix}", "全部比较{suffix}")
 _HEAD = (
     Text("file", "文件"),
     Text("case", "情形"),
@@ -41,14 +42,14 @@ _HEAD = (
     Text("allowed", "允许"),
 )
 _AGREES, _FAILED = Text("agrees", "一致"), Text("failed: {why}", "不一致：{why}")
-_GRAPH = Text("The ONNX graph{whose}", "ONNX 计算图{whose}")
-_GRAPH_SAYS = Text(
+_GRAPH = Text("The ONNX graph{suffix}", "ONNX 计算图{suffix}")
+_GRAPH_SUMMARY = Text(
     "{operators} operators, {parameters} parameters; opset {opset}, IR version {ir}."
     " *batch* stands for any number of rows.",
     "{operators} 个算子，{parameters} 个参数；opset {opset}，IR 版本 {ir}。*batch* 表示任意行数。",
 )
 _USE = Text("How to use it", "怎么用")
-_USE_SAYS = Text(
+_USE_TEXT = Text(
     "Unzip the bundle and run this in the net's folder, such as `{folder}`. Our tests run all but C# and C++; in Python"
     " and Node.js, each prints its largest difference from the recorded outputs.",
     "解压压缩包，在网络的文件夹（例如 `{folder}`）里运行。除 C# 和 C++ 外，代码都由我们的测试运行过；"
@@ -58,60 +59,60 @@ _COPY, _COPIED = Text("Copy", "复制"), Text("Copied", "已复制")
 
 
 def verdict(parity: Parity, name: str = "") -> str:
-    """Whether all files agree with the net; `name` is given if the run has several."""
+    """Whether all files agree with the net; `name` is the net's name, given if the run has several."""
     if parity.passed:
         files = {case.file for case in parity.cases}
         recorded = _AGREE_RECORDED.format(files=len(files - {GOLDEN}), cases=len(parity.cases))
-        told = html.words(recorded if GOLDEN in files else parity.summary_text)
+        message = html.words(recorded if GOLDEN in files else parity.summary_text)
     else:
-        told = f"{html.words(parity.summary_text)} {html.words(_WITHHELD)}"
-    whose = f"<b>{escape(name)}</b>: " if name else ""
-    return f'<p class="verdict {"passed" if parity.passed else "failed"}" role="status">{whose}{told}</p>'
+        message = f"{html.words(parity.summary_text)} {html.words(_WITHHELD)}"
+    prefix = f"<b>{escape(name)}</b>: " if name else ""
+    return f'<p class="verdict {"passed" if parity.passed else "failed"}" role="status">{prefix}{message}</p>'
 
 
 def details(bundles: Sequence[Bundle]) -> str:
     """Collapsible sections: comparisons, graphs and snippets of a run's bundles."""
     several = len(bundles) > 1
-    parts = [_comparisons(made, made.manifest["net"] if several else "") for made in bundles]
-    graphs: dict[str, list[str]] = {}  # nets of a run often have equal graphs
-    for made in bundles:
-        if (made.folder / layout.ONNX).exists():
-            found = summary.summarize((made.folder / layout.ONNX).read_bytes())
-            graphs.setdefault(_graph(found), []).append(made.manifest["net"])
-    for drawn, names in graphs.items():
-        title = _GRAPH.format(whose=_whose(", ".join(names) if several else ""))
-        parts.append(f"<details><summary>{html.words(title)}</summary>{drawn}</details>")
+    parts = [_comparisons(bundle, bundle.manifest["net"] if several else "") for bundle in bundles]
+    graphs: dict[str, list[str]] = {}  # names of nets by graph: the nets of a run often have equal graphs
+    for bundle in bundles:
+        if (bundle.folder / layout.ONNX).exists():
+            graph = _graph(summary.summarize((bundle.folder / layout.ONNX).read_bytes()))
+            graphs.setdefault(graph, []).append(bundle.manifest["net"])
+    for graph, names in graphs.items():
+        title = _GRAPH.format(suffix=_suffix(", ".join(names) if several else ""))
+        parts.append(f"<details><summary>{html.words(title)}</summary>{graph}</details>")
     return "".join([*parts, _snippets(bundles[0])])
 
 
-def _whose(name: str) -> Words:
+def _suffix(name: str) -> Words:
     return Text(f": {name}", f"：{name}") if name else ""
 
 
-def _comparisons(made: Bundle, name: str) -> str:
-    parity = made.parity
-    unchecked = f"<p>{html.words(_UNCHECKED.format(files=grouped(made.unchecked)))}</p>" if made.unchecked else ""
+def _comparisons(bundle: Bundle, name: str) -> str:
+    parity = bundle.parity
+    unchecked = f"<p>{html.words(_UNCHECKED.format(files=grouped(bundle.unchecked)))}</p>" if bundle.unchecked else ""
     rows = "".join(map(_row, sorted(parity.cases, key=_rank)))
     head = "".join(f"<th>{html.words(each)}</th>" for each in _HEAD)
     return f"""
 <details{"" if parity.passed else " open"}>
-  <summary>{html.words(_COMPARISONS.format(whose=_whose(name)))}</summary>
-  <p>{html.inline(parity.differences_text)} {html.inline(_EXPLAINED.format(far=f"{FAR:g}", margin=f"{MARGIN:g}"))}</p>
+  <summary>{html.words(_COMPARISONS.format(suffix=_suffix(name)))}</summary>
+  <p>{html.inline(parity.differences_text)} {html.inline(_EXPLANATION.format(far=f"{FAR:g}", margin=f"{MARGIN:g}"))}</p>
   {unchecked}
   <div class="parity-table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
 </details>"""
 
 
 def _rank(case: Case) -> tuple[bool, bool]:
-    """Sort key: failures first, then the ONNX file, the only one with rounding errors."""
+    """Sort key: failures first, then the ONNX file, the only one that may round."""
     return case.passed, case.file != layout.ONNX
 
 
 def _row(case: Case) -> str:
     shape = " × ".join(map(str, case.shape)) or "–"
     numbers = (_number(each) for each in (case.max_abs, case.measured, case.bound))
-    told = html.words(_AGREES if case.passed else _FAILED.format(why=case.why))
-    cells = (case.file, case.case, told, shape, *numbers)
+    result = html.words(_AGREES if case.passed else _FAILED.format(why=case.why))
+    cells = (case.file, case.case, result, shape, *numbers)
     return f"<tr class={'passed' if case.passed else 'failed'}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
@@ -119,30 +120,30 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.1e}" if value else "0"
 
 
-def _graph(found: Summary) -> str:
-    told = _GRAPH_SAYS.format(
-        operators=len(found.operators),
-        parameters=f"{found.parameters:,}",
-        opset=found.opset,
-        ir=found.ir_version,
+def _graph(model: Summary) -> str:
+    text = _GRAPH_SUMMARY.format(
+        operators=len(model.operators),
+        parameters=f"{model.parameters:,}",
+        opset=model.opset,
+        ir=model.ir_version,
     )
-    return f'<p>{html.inline(told)}</p><div class="tall" tabindex="0">{html.blocks([summary.drawing(found)])}</div>'
+    return f'<p>{html.inline(text)}</p><div class="tall" tabindex="0">{html.blocks([summary.drawing(model)])}</div>'
 
 
-def _snippets(made: Bundle) -> str:
-    offered = snippets(made.manifest, made.manifest["files"])
+def _snippets(bundle: Bundle) -> str:
+    offered = snippets(bundle.manifest, bundle.manifest["files"])
     chips = "".join(
         f'<button type="button" data-snippet="{number}" aria-pressed="{"false" if number else "true"}">'
         f"{html.words(each.title)}</button>"
         for number, each in enumerate(offered)
     )
-    shown = "".join(f"<div{' hidden' if number else ''}>{_snippet(each)}</div>" for number, each in enumerate(offered))
+    blocks = "".join(f"<div{' hidden' if number else ''}>{_snippet(each)}</div>" for number, each in enumerate(offered))
     return f"""
 <details class="snippets">
   <summary>{html.words(_USE)}</summary>
-  <p>{html.inline(_USE_SAYS.format(folder=f"{made.name}/"))}</p>
+  <p>{html.inline(_USE_TEXT.format(folder=f"{bundle.name}/"))}</p>
   <div class="chips">{chips}</div>
-  <div class="snippet">{shown}</div>
+  <div class="snippet">{blocks}</div>
 </details>"""
 
 

@@ -1,4 +1,4 @@
-"""The Checkpoints tab: the shipped nets with plot, metrics, verdict of this server, and files."""
+"""The Checkpoints tab: plot, metrics, verification result and files of each shipped net."""
 
 import asyncio
 import json
@@ -51,20 +51,20 @@ _SUMMARY = Text(
     "选一个，可以试用、下载，或在课程里打开。",
 )
 _BUSY = Text("Checking the files and comparing the nets with torch …", "正在核对文件，并把网络与 torch 比较……")
-_NOT_NOW = Text(
+_RESTARTING = Text(
     "The worker processes are restarting. Please open this tab again in a minute.",
     "检查文件的进程正在重新启动。请过一分钟再看。",
 )
 _NOT_LISTED = Text("The checkpoints folder cannot be read.", "存放网络的文件夹无法读取。")
-_LOST = "killed the process that verified it"
-MOST_LOST = 2  # attempts to verify a bundle whose check kills the worker
+_CRASHED = "killed the process that verified it"
+MAX_ATTEMPTS = 2  # to verify a bundle that kills its worker
 _CHECKED = Text("{n} comparisons agree", "{n} 项比较全部一致")
 _FAILED = Text("{n} of {all} comparisons fail", "{all} 项比较中有 {n} 项不一致")
 _OPEN = Text("Open in its lesson", "在课程里打开")
 _TRY = Text("Try it in the browser", "在浏览器里试")
 _HINT = Text(
-    "Its lesson opens with the same settings: press Train there, and the same net comes out. The page to try it lets"
-    " you move the inputs, and computes the net itself, also offline.",
+    "Its lesson opens with the same settings: press Train there to get the same net. The page to try it lets you change"
+    " the inputs and computes the outputs in the browser, even offline.",
     "课程会以同样的设置打开：在那里按“训练”，会得到同样的网络。"
     "试用页面（英文）可以调整输入，并由页面自己计算网络，不联网也能用。",
 )
@@ -73,15 +73,15 @@ _FILES = Text("Files", "文件")
 _SETTINGS = Text("Settings", "设置")
 _METRICS = Text("Metrics", "指标")
 _ON, _OFF = Text("on", "开"), Text("off", "关")
-_PLAIN = {"loss": LOSS, "test loss": TEST_LOSS}  # names of metrics on a card, which shows one net
-_WHAT = {
+_SHORT_NAMES = {"loss": LOSS, "test loss": TEST_LOSS}  # of metrics, without the name of the net
+_DESCRIPTIONS = {
     "net.onnx": Text("for onnxruntime and other runtimes", "供 onnxruntime 等运行环境使用"),
     "net_params.pkl": Text("the weights, as a state_dict", "权重（state_dict）"),
     "net.safetensors": Text("the weights, as safetensors", "权重（safetensors）"),
     "net.pkl": Text("the whole model; loading it can run code", "整个模型；加载时可能会运行代码"),
     "net.py": Text("the net's class", "网络的类"),
     "golden.npz": Text("inputs, and torch's outputs", "输入，以及 torch 的输出"),
-    "parity.json": Text("every comparison", "全部比较"),
+    "parity.json": Text("all comparisons", "全部比较"),
     "manifest.json": Text("settings, metrics, sizes, hashes", "设置、指标、大小、哈希值"),
     "README.md": Text("the model card, with snippets", "模型说明（英文），附用法"),
     "plot.png": Text("the plot", "图"),
@@ -97,7 +97,7 @@ class CheckpointsTab:
     def __init__(self) -> None:
         self._found: dict[str, Found] = {}  # by folder
         self._details: dict[str, str] = {}
-        self._lost: Counter[str] = Counter()
+        self._crashes: Counter[str] = Counter()
         self._checking = asyncio.Lock()
         gr.HTML(html.markdown(_SUMMARY), elem_classes="lesson-summary")
         self.cards = gr.HTML(
@@ -116,7 +116,7 @@ class CheckpointsTab:
         if not self._found:
             yield f"<p role=status>{html.words(_BUSY)}</p>"
         try:
-            folders = sorted(await asyncio.to_thread(find, CHECKPOINTS), key=_place)
+            folders = sorted(await asyncio.to_thread(find, CHECKPOINTS), key=_order)
         except OSError:
             _log.exception("checkpoints not listed")
             yield _failed(_NOT_LISTED)
@@ -128,15 +128,15 @@ class CheckpointsTab:
                 if name in self._found:
                     continue
                 try:
-                    self._found[name] = await self._checked(name, folder)
-                except NoWorkerError:  # the next visitor has the rest verified
-                    unchecked = _failed(_NOT_NOW)
+                    self._found[name] = await self._verify(name, folder)
+                except NoWorkerError:  # the next visit verifies the rest
+                    unchecked = _failed(_RESTARTING)
                     break
                 except LostError:
-                    unchecked = _failed(_NOT_NOW)
-                    self._lost[name] += 1
-                    if self._lost[name] >= MOST_LOST:
-                        self._found[name] = BrokenFileError(name, _LOST)
+                    unchecked = _failed(_RESTARTING)
+                    self._crashes[name] += 1
+                    if self._crashes[name] >= MAX_ATTEMPTS:
+                        self._found[name] = BrokenFileError(name, _CRASHED)
         known = [_name(folder) for folder in folders if _name(folder) in self._found]
         yield "".join([*(_card(name, self._found[name]) for name in known), unchecked])
 
@@ -146,13 +146,13 @@ class CheckpointsTab:
         found = self._found.get(name) if isinstance(name, str) else None
         match found:
             case None:
-                raise gr.Error("checkpoint must be the name of one on this page.", print_exception=False)
+                raise gr.Error("checkpoint must be the name of a checkpoint on this page.", print_exception=False)
             case Bundle():
                 return await self._detail(found, str(name))
             case error:
                 return _failed(str(error))
 
-    async def _checked(self, name: str, folder: Path) -> Found:
+    async def _verify(self, name: str, folder: Path) -> Found:
         try:
             found = await verified(folder)
             _card(name, found)
@@ -161,8 +161,8 @@ class CheckpointsTab:
             raise
         except (BrokenFileError, NonFiniteError) as error:
             return error
-        except Exception as error:  # noqa: BLE001  # hashes are right, but another version wrote it
-            return _odd(name, error)
+        except Exception as error:  # noqa: BLE001  # the hashes match, but another version wrote the bundle
+            return _display_error(name, error)
         return found
 
     async def _detail(self, found: Bundle, name: str) -> str:
@@ -170,30 +170,30 @@ class CheckpointsTab:
         if name not in self._details:
             try:
                 self._details[name] = await asyncio.to_thread(_detail, found, name)
-            except Exception as error:  # noqa: BLE001  # the same
-                return _failed(str(_odd(name, error)))
+            except Exception as error:  # noqa: BLE001  # as in _verify
+                return _failed(str(_display_error(name, error)))
         return self._details[name]
 
 
-def _odd(name: str, error: Exception) -> BrokenFileError:
+def _display_error(name: str, error: Exception) -> BrokenFileError:
     _log.error("checkpoint not shown name=%s", name, exc_info=error)
-    return BrokenFileError(f"{name}/{layout.MANIFEST}", f"lacks what this page shows: {error!r}")
+    return BrokenFileError(f"{name}/{layout.MANIFEST}", f"cannot be displayed: {error!r}")
 
 
-def _failed(told: Words) -> str:
-    return f'<p class="verdict failed" role="status">{html.words(told)}</p>'
+def _failed(message: Words) -> str:
+    return f'<p class="verdict failed" role="status">{html.words(message)}</p>'
 
 
 _archives: dict[str, bytes] = {}  # zips of verified bundles, by folder
 
 
 async def _download(request: Request) -> Response:
-    """A bundle as a zip. The name is looked up, and never used as a path."""
+    """A bundle as a zip. The name is only a key of `_archives`, never a path."""
     name = request.path_params["name"]
     if name not in _archives:
         return PlainTextResponse("Not Found", 404)
-    named = {"Content-Disposition": f'attachment; filename="live-nets-{quote(name.replace("/", "-"))}.zip"'}
-    return Response(_archives[name], media_type="application/zip", headers=named)
+    headers = {"Content-Disposition": f'attachment; filename="live-nets-{quote(name.replace("/", "-"))}.zip"'}
+    return Response(_archives[name], media_type="application/zip", headers=headers)
 
 
 ROUTES = [  # relative to the app's root
@@ -207,7 +207,7 @@ def _name(folder: Path) -> str:
     return folder.relative_to(CHECKPOINTS).as_posix().encode(errors="replace").decode()
 
 
-def _place(folder: Path) -> tuple[int, str]:
+def _order(folder: Path) -> tuple[int, str]:
     """Sort key: the order of the lessons, then the folder name."""
     lesson = _name(folder).partition("/")[0]
     return [*TRAININGS, lesson].index(lesson), folder.name
@@ -225,9 +225,9 @@ def _title(described: Manifest) -> Words:
 
 def _card(name: str, found: Found) -> str:
     if not isinstance(found, Bundle):
-        told = f'<b>{escape(name)}</b><span class="verdict failed">{escape(str(found))}</span>'
-        return f'<button type="button" class="card" data-checkpoint="{escape(name)}">{told}</button>'
-    figures = "".join(f"<span>{html.words(each)}</span>" for each in _figures(found.manifest))
+        text = f'<b>{escape(name)}</b><span class="verdict failed">{escape(str(found))}</span>'
+        return f'<button type="button" class="card" data-checkpoint="{escape(name)}">{text}</button>'
+    figures = "".join(f"<span>{html.words(each)}</span>" for each in _metrics(found.manifest))
     return f"""
 <button type="button" class="card" data-checkpoint="{escape(name)}">
   <img src="{_url(found.folder / "plot.png")}" alt="" loading="lazy" width="300" height="150">
@@ -242,14 +242,14 @@ def _verdict(parity: Parity) -> Text:
     return (_FAILED if failed else _CHECKED).format(n=failed or len(parity.cases), all=len(parity.cases))
 
 
-def _figures(described: Manifest) -> list[Words]:
+def _metrics(described: Manifest) -> list[Words]:
     """The net's metrics, formatted."""
     names = TRAININGS[described["lesson"]].metrics
-    figures = []
+    metrics = []
     for name, value in described["metrics"].items():
-        plain = name.removeprefix(f"{described['net']} ")
-        figures.append(joined([_PLAIN.get(plain, names[name]), live.number(plain, value)], " "))
-    return [*figures]
+        short = name.removeprefix(f"{described['net']} ")
+        metrics.append(joined([_SHORT_NAMES.get(short, names[name]), live.number(short, value)], " "))
+    return [*metrics]
 
 
 def _detail(made: Bundle, name: str) -> str:
@@ -261,7 +261,7 @@ def _detail(made: Bundle, name: str) -> str:
         f"<tr><td>{html.words(controls[name].label)}</td><td>{_value(value)}</td></tr>"
         for name, value in manifest.settings(described).items()
     )
-    metrics = "".join(f"<li>{html.words(each)}</li>" for each in _figures(described))
+    metrics = "".join(f"<li>{html.words(each)}</li>" for each in _metrics(described))
     try_it = ""
     if layout.PAGE in described["files"]:
         url = _url(made.folder / layout.PAGE)
@@ -298,10 +298,10 @@ def _value(value: object) -> str:
 
 
 def _rank(name: str) -> int:
-    return [*_WHAT, name].index(name)
+    return [*_DESCRIPTIONS, name].index(name)
 
 
 def _file(made: Bundle, name: str) -> str:
-    what = html.words(_WHAT.get(name, ""))
+    description = html.words(_DESCRIPTIONS.get(name, ""))
     link = f'<a href="{_url(made.folder / name)}" download>{escape(name)}</a>'
-    return f"<tr><td>{link}</td><td>{(made.folder / name).stat().st_size:,} B</td><td>{what}</td></tr>"
+    return f"<tr><td>{link}</td><td>{(made.folder / name).stat().st_size:,} B</td><td>{description}</td></tr>"

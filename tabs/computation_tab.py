@@ -50,7 +50,7 @@ class ComputationTab(LessonTab):
     async def try_idea(self, event: gr.EventData) -> Updates:
         """The result for an idea's settings, and these settings."""
         try:
-            config, values = self._tried(event)
+            config, values = self._idea_settings(event)
             return [live.computed(await preview(self.lesson, config)), *values]
         except REFUSED as error:
             return self._refused(error)
@@ -66,5 +66,5 @@ class ComputationTab(LessonTab):
     def _refused(self, error: Exception) -> Updates:
         return [self._problem(error), *[gr.skip()] * len(self.controls)]
 
-    async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
+    async def _draw(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
         return await draw(self.lesson, self._config(values), language)

@@ -39,14 +39,14 @@ def component(lesson: Lesson, name: str, control: Control) -> Any:
         case Switch():
             return gr.Checkbox(**common)
         case Choice():
-            offered = _options(control.options)
-            if len(offered) <= 4:  # few enough to show all of them
-                return gr.Radio(offered, **common)
-            return gr.Dropdown(offered, filterable=False, **common)
+            choices = _options(control.options)
+            if len(choices) <= 4:  # few enough to show all of them
+                return gr.Radio(choices, **common)
+            return gr.Dropdown(choices, filterable=False, **common)
         case Choices():
             return gr.CheckboxGroup(_options(control.options), **common)
         case _:
-            raise TypeError(f"{name} has a control that the page does not know: {type(control).__name__}")
+            raise TypeError(f"{name}: no component for a control of type {type(control).__name__}")
 
 
 def value_of(control: Control, value: Any) -> Any:
@@ -56,11 +56,12 @@ def value_of(control: Control, value: Any) -> Any:
     return list(value) if isinstance(control, Choices) else value
 
 
-def _box(identity: str, name: str, control: Number | Numbers) -> gr.HTML:
+def _box(element_id: str, name: str, control: Number | Numbers) -> gr.HTML:
     """A text box and, if the control has a step, a slider.
 
-    Not Gradio's: an `<input type=number>` drops or changes what it does not take for a number, such as a decimal comma,
-    before any script sees it. This box sends what was typed, and the server reads it; see numbers.js.
+    Gradio's number component is not used: `<input type=number>` drops or changes text that it cannot parse, such as a
+    decimal comma, before a script can read it. This box sends the text as typed, and the server parses it; see
+    numbers.js.
     """
     info, slider, attributes = control.info, "", ""
     if isinstance(control, Number):
@@ -69,11 +70,11 @@ def _box(identity: str, name: str, control: Number | Numbers) -> gr.HTML:
         if control.minimum >= 0:  # numeric keypads of phones have no minus key
             attributes += f' inputmode="{"numeric" if control.whole else "decimal"}"'
         if control.step is not None:
-            named = " ".join(
+            labels = " ".join(
                 f'data-{each}="{escape(said(SLIDER.format(label=control.label), each))}"' for each in LANGUAGES
             )
             slider = (
-                f'<input type="range" {named} min="{control.minimum}" max="{control.maximum}" step="{control.step}"'
+                f'<input type="range" {labels} min="{control.minimum}" max="{control.maximum}" step="{control.step}"'
                 f' value="{control.default}">'
             )
         elif control.maximum < 1e6:
@@ -81,24 +82,24 @@ def _box(identity: str, name: str, control: Number | Numbers) -> gr.HTML:
             limits = limits.format(low=control.minimum, high=control.maximum)
             info = Text(info.en + limits.en, info.zh + limits.zh)
     label = "".join(
-        f'<span id="{identity}-{each}" lang="{each}">{escape(said(control.label, each))}</span>' for each in LANGUAGES
+        f'<span id="{element_id}-{each}" lang="{each}">{escape(said(control.label, each))}</span>' for each in LANGUAGES
     )
     value = value_of(control, control.default)
-    made = f"""
+    markup = f"""
 <div class="number{" has-slider" if slider else ""}" data-setting="{name}">
-  <label for="{identity}">{label}</label>
-  <input id="{identity}" type="text" value="{escape(str(value))}" {attributes} aria-labelledby="{identity}-en"
-    aria-describedby="{identity}-info {identity}-wrong" autocomplete="off" autocorrect="off" autocapitalize="off"
+  <label for="{element_id}">{label}</label>
+  <input id="{element_id}" type="text" value="{escape(str(value))}" {attributes} aria-labelledby="{element_id}-en"
+    aria-describedby="{element_id}-info {element_id}-wrong" autocomplete="off" autocorrect="off" autocapitalize="off"
     spellcheck="false" enterkeyhint="done" dir="ltr">
-  <p class="number-info" id="{identity}-info">{html.words(info)}</p>
+  <p class="number-info" id="{element_id}-info">{html.words(info)}</p>
   {slider}
-  <p class="number-wrong notranslate" translate="no" id="{identity}-wrong" hidden></p>
+  <p class="number-wrong notranslate" translate="no" id="{element_id}-wrong" hidden></p>
 </div>"""
     return gr.HTML(
         value=value,
         enabled=True,
         apply_default_css=False,
-        html_template=made.translate(_ESCAPES),
+        html_template=markup.translate(_ESCAPES),
         js_on_load="window.liveNets.number(element, props, watch);",
         elem_classes=f"setting setting-{name}",
     )
@@ -110,9 +111,9 @@ def enabled(component: Any, on: bool) -> dict[str, Any]:
 
 
 def judged(lesson: Lesson, values: Mapping[str, object]) -> str:
-    """How the server read each typed number, for numbers.js.
+    """The server's verdict on each typed number, as JSON for numbers.js.
 
-    JSON with, for each name, the value or the error message, and whether the setting has an effect with the others.
+    Per name: the parsed value or the error message, and whether the setting has an effect with the other values.
     """
     verdicts = {}
     try:
@@ -124,7 +125,7 @@ def judged(lesson: Lesson, values: Mapping[str, object]) -> str:
             try:
                 verdict: dict[str, Any] = {"value": value_of(control, control.read(name, values[name]))}
             except SettingError as error:
-                verdict = {"refused": both(told(error, lesson))}
+                verdict = {"refused": both(error_message(error, lesson))}
             matters = config is None or config.matters(name)
             verdicts[name] = {"typed": values[name], "matters": matters, **verdict}
     return json.dumps(verdicts)
@@ -140,9 +141,9 @@ def _label(words: Words) -> Any:
 
 def speed(pace: int) -> gr.Radio:
     """The radio buttons for the speed."""
-    offered = [(str(each), each) for each in SPEED_VALUES if each != FULL_SPEED]
+    choices = [(str(each), each) for each in SPEED_VALUES if each != FULL_SPEED]
     return gr.Radio(
-        [*offered, (label(FULL), FULL_SPEED)],
+        [*choices, (label(FULL), FULL_SPEED)],
         value=pace,
         label=label(SPEED),
         info=label(SPEED_INFO),
@@ -159,7 +160,7 @@ def speed_of(value: object) -> int:
     return value
 
 
-def told(error: SettingError, lesson: Lesson) -> Text:
+def error_message(error: SettingError, lesson: Lesson) -> Text:
     """The error message with the setting's label in place of its name."""
     known = lesson.config.controls()
     name = known[error.name].label if error.name in known else error.name.capitalize()

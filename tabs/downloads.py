@@ -56,18 +56,18 @@ class Downloads:
         self.components = [self.report, self.archive, *self.files, self.details]
 
     def skipped(self) -> Updates:
-        """Change nothing."""
+        """Updates that change nothing."""
         return [gr.skip()] * len(self.components)
 
     def busy(self) -> Updates:
         """Show that the files are being written and compared."""
-        return self._told(f"<p role=status>{html.words(_BUSY)}</p>")
+        return self._message(f"<p role=status>{html.words(_BUSY)}</p>")
 
     def refused(self, message: Words) -> Updates:
         """Offer nothing, and show why."""
-        return self._told(f'<p class="verdict failed" role="status">{html.words(message)}</p>')
+        return self._message(f'<p class="verdict failed" role="status">{html.words(message)}</p>')
 
-    def _told(self, text: str) -> Updates:
+    def _message(self, text: str) -> Updates:
         return [gr.update(value=text, visible=True), *[gr.update(visible=False)] * (len(self.components) - 1)]
 
     def offered(self, bundles: list[Bundle], zipped: bytes, folder: Path) -> Updates:
@@ -86,15 +86,15 @@ def _button(text: Any, variant: Any = "secondary") -> gr.DownloadButton:
 
 
 def _offer(bundles: list[Bundle], name: str, folder: Path) -> Any:
-    made = bundles[0]
-    if len(bundles) > 1 or not (made.folder / name).exists():  # it failed; the report says why
+    bundle = bundles[0]
+    if len(bundles) > 1 or not (bundle.folder / name).exists():  # a failed file; the report says why
         return gr.update(visible=False)
-    named = folder / f"{made.name}-{name}"
-    shutil.copyfile(made.folder / name, named)
-    return gr.update(value=str(named), visible=True)
+    path = folder / f"{bundle.name}-{name}"
+    shutil.copyfile(bundle.folder / name, path)
+    return gr.update(value=str(path), visible=True)
 
 
 def _report(bundles: list[Bundle]) -> str:
     several = len(bundles) > 1
-    verdicts = [bundle_view.verdict(made.parity, made.manifest["net"] if several else "") for made in bundles]
+    verdicts = [bundle_view.verdict(bundle.parity, bundle.manifest["net"] if several else "") for bundle in bundles]
     return "".join([f"<h3>{html.words(_TAKE)}</h3>", *verdicts, html.markdown(_NETS if several else _FILES)])

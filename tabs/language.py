@@ -1,4 +1,4 @@
-"""The two languages of the page: Gradio's I18n for labels of its components, HTML with both texts for all else.
+"""The two languages of the page: Gradio's I18n for labels of its components, HTML with both texts elsewhere.
 
 Gradio detects the browser's language. It knows zh-CN and zh-TW, but falls back from zh to English. Translations are
 therefore given for all three, and page.js selects zh-CN for every Chinese language tag.
@@ -36,5 +36,5 @@ def language_of(value: object) -> Language:
     return value
 
 
-# JavaScript that replaces the first input of an event by the page's language.
+# JavaScript that replaces the first input of an event with the page's language.
 SEND_LANGUAGE = "(language, ...values) => [document.documentElement.dataset.spoken, ...values]"

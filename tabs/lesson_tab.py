@@ -34,23 +34,25 @@ BUSY = Text(
 )
 NO_CHART = Text("This lesson has no chart to save.", "本课没有可以保存的图。")
 DEFAULTS = Idea(
-    Text("The tutorial's settings", "教程的设置"), Text("Back to where this lesson began.", "回到本课最初的设置。"), {}
+    Text("The tutorial's settings", "教程的设置"),
+    Text("Back to the initial settings of this lesson.", "回到本课最初的设置。"),
+    {},
 )
 
 
 class GoneError(RuntimeError):
-    """The page still shows a run that has ended; `told` says why it ended."""
+    """The page shows a run that has ended; `told` is the reason in both languages."""
 
-    def __init__(self, told: Text) -> None:
-        super().__init__(told.en)
-        self.told = told
+    def __init__(self, reason: Text) -> None:
+        super().__init__(reason.en)
+        self.told = reason
 
 
 REFUSED = (SettingError, LostError, FullError, GoneError)  # errors that handlers show to the visitor
 
 _log = logging.getLogger(__name__)
 
-# preprocess=False: values arrive as sent, so that Config validates them and words the errors.
+# preprocess=False: values arrive as sent, so that Config validates them and writes the error messages.
 EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 CHECKED: dict[str, Any] = {**EVENT, "preprocess": False}
 
@@ -64,15 +66,15 @@ class LessonTab(ABC):
     def __init__(self, lesson: Lesson, language: gr.Textbox) -> None:
         self.lesson = lesson
         self.language = language
-        self._known_ideas = (*lesson.suggestions, DEFAULTS)
+        self._all_ideas = (*lesson.suggestions, DEFAULTS)
         gr.HTML(html.markdown(lesson.prose.summary), elem_classes="lesson-summary")
         kind = "trains" if isinstance(lesson, Training) else "computes"
         with gr.Row(elem_classes=["lesson", kind]):
             with gr.Column(elem_classes="lesson-settings"):
-                known = lesson.config.controls().items()
-                self.controls = [controls.component(lesson, name, control) for name, control in known]
+                items = lesson.config.controls().items()
+                self.controls = [controls.component(lesson, name, control) for name, control in items]
             self.ideas = gr.HTML(
-                _ideas(self._known_ideas),
+                _ideas(self._all_ideas),
                 js_on_load=f"window.liveNets.ideas(element, trigger, {lesson.key!r});",
                 elem_classes="lesson-ideas",
             )
@@ -111,25 +113,25 @@ class LessonTab(ABC):
     async def first_view(self) -> Updates:
         """Chart, text and code of a tab that is opened for the first time; equal for all visitors."""
         try:
-            return [await live.first_view(self.lesson), *self._reading]
+            return [await live.first_view(self.lesson), *self._text_and_code]
         except LostError as error:
-            return [self._problem(error), *self._reading]
+            return [self._problem(error), *self._text_and_code]
 
     @cached_property
-    def _reading(self) -> list[str]:
+    def _text_and_code(self) -> list[str]:
         """The lesson's text and highlighted code, cached."""
         code = f"<h3>{html.words(CODE)}</h3>{''.join(map(html.code, self._sources()))}"
         return [html.markdown(self.lesson.prose.text), code]
 
     @abstractmethod
-    async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
+    async def _draw(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
         """The current chart as image files, by format. Raises the errors in REFUSED."""
 
     def _problem(self, error: Exception) -> str:
         """The frame that shows one of the errors in REFUSED and leaves the chart unchanged."""
         match error:
             case SettingError():
-                return live.problem(controls.told(error, self.lesson))
+                return live.problem(controls.error_message(error, self.lesson))
             case FullError():
                 return live.problem(FULL)
             case GoneError():
@@ -143,19 +145,19 @@ class LessonTab(ABC):
     async def save_figure(self, request: gr.Request, language: object, *values: object) -> tuple[Any, Any]:
         """Offer the current chart as image files, in the page's language."""
         try:
-            drawn = await self._drawn(request, values, language_of(language))
-            if not drawn:  # the page has no such button, but a request may come from elsewhere
+            images = await self._draw(request, values, language_of(language))
+            if not images:  # the page hides the button, but any client can send the request
                 return live.problem(NO_CHART), gr.skip()
             with temporary_files.new_folder() as (folder, _):
-                made = [folder / f"{self.lesson.key}.{kind}" for kind in drawn]
-                for file, content in zip(made, drawn.values(), strict=True):
-                    file.write_bytes(content)
+                paths = [folder / f"{self.lesson.key}.{kind}" for kind in images]
+                for path, content in zip(paths, images.values(), strict=True):
+                    path.write_bytes(content)
         except REFUSED as error:
             return self._problem(error), gr.skip()
         except OSError:
             _log.exception("figure not written lesson=%s", self.lesson.key)
             return live.problem(NOT_SAVED), gr.skip()
-        return gr.skip(), gr.update(value=[str(file) for file in made], visible=True)
+        return gr.skip(), gr.update(value=[str(path) for path in paths], visible=True)
 
     def _config(self, values: tuple[object, ...]) -> Config:
         """The settings of the controls, the last of `values`. Raises SettingError."""
@@ -166,22 +168,22 @@ class LessonTab(ABC):
         return dict(zip(names, values[len(values) - len(names) :], strict=True))
 
     def _with_verdicts(self, update: Any, values: tuple[object, ...]) -> dict[str, Any]:
-        """The update of the chart, with the server's reading of typed numbers."""
-        shown = gr.update(value=update) if isinstance(update, str) else update
-        return {**shown, "judged": controls.judged(self.lesson, self._named(values))}
+        """The update of the chart, with the server's verdicts on typed numbers."""
+        chart = gr.update(value=update) if isinstance(update, str) else update
+        return {**chart, "judged": controls.judged(self.lesson, self._named(values))}
 
-    def _tried(self, event: gr.EventData) -> tuple[Config, Updates]:
+    def _idea_settings(self, event: gr.EventData) -> tuple[Config, Updates]:
         """The settings of the clicked idea, and the value of each control. Raises SettingError."""
         number = gradio_adapter.sent_with(event, "idea")
-        if type(number) is not int or number not in range(len(self._known_ideas)):
-            raise SettingError("idea", Text("the number of one of this lesson", "本课里的编号"), number)
-        config = self.lesson.config.parse(self._known_ideas[number].settings)
+        if type(number) is not int or number not in range(len(self._all_ideas)):
+            raise SettingError("idea", Text("the number of an idea of this lesson", "本课里的编号"), number)
+        config = self.lesson.config.parse(self._all_ideas[number].settings)
         return config, self._values(config)
 
     def _values(self, config: Config) -> Updates:
         """The value of each control for these settings."""
-        known, values = self.lesson.config.controls().items(), config.by_name()
-        return [controls.value_of(control, values[name]) for name, control in known]
+        values = config.by_name()
+        return [controls.value_of(control, values[name]) for name, control in self.lesson.config.controls().items()]
 
 
 def _ideas(ideas: Sequence[Idea]) -> str:

@@ -6,21 +6,21 @@
 
 window.liveNets ??= {};
 window.liveNets.chart = (element, props, watch, trigger) => {
-  const SPOKEN_EVERY = 3000; // ms between two announcements of a screen reader
+  const ANNOUNCE_INTERVAL = 3000; // ms between two announcements of a screen reader
 
   const live = element.querySelector(".live");
   const panels = element.querySelector(".live-panels");
   const status = element.querySelector(".live-status");
-  const spoken = element.querySelector(".live-spoken");
+  const announcer = element.querySelector(".live-spoken");
   const notes = element.querySelector(".live-notes");
 
   let structure = null; // the JSON that `figures` were built from
   let figures = []; // one for each panel: {model, scales, labels, tooltips, legend}
   let base = { text: null, run: -1, arrays: {}, blocks: "" };
-  let shown = null; // the JSON of the last frame
-  let told = null; // the last frame, for a change of language
-  let spokenAt = -Infinity;
-  let speaking = null; // timer of the pending announcement
+  let lastValue = null; // the JSON of the last frame
+  let lastFrame = null; // for a change of language
+  let announcedAt = -Infinity;
+  let announceTimer = null; // of the pending announcement
 
   // All charts share one script, which may not have loaded yet.
   window.bokehLoading ??= new Promise((resolve, reject) => {
@@ -55,11 +55,11 @@ window.liveNets.chart = (element, props, watch, trigger) => {
 
   async function build(text) {
     const Bokeh = await window.bokehLoading;
-    const described = JSON.parse(text);
-    panels.dataset.count = described.length;
+    const parts = JSON.parse(text);
+    panels.dataset.count = parts.length;
     panels.replaceChildren();
     figures = [];
-    for (const { document: item, ...rest } of described) {
+    for (const { document: item, ...rest } of parts) {
       const section = document.createElement("section");
       const heading = document.createElement("h3");
       const legend = document.createElement("ul");
@@ -67,7 +67,7 @@ window.liveNets.chart = (element, props, watch, trigger) => {
       heading.innerHTML = rest.title;
       legend.className = "live-legend";
       legend.append(...rest.legend.map(entry));
-      legend.hidden = rest.legend.length < 2; // a single mark is named by the title
+      legend.hidden = rest.legend.length < 2; // the title names a single mark
       plot.className = "live-plot notranslate"; // Bokeh draws its text, so it must not be translated
       plot.translate = false;
       plot.setAttribute("role", "img");
@@ -78,8 +78,8 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     }
     structure = text;
     paint();
-    word();
-    dispatchEvent(new Event("live-nets-open")); // a link may have asked for settings before the tab was opened
+    translate();
+    dispatchEvent(new Event("live-nets-open")); // a link may have requested settings before the tab was opened
   }
 
   function entry({ mark, html, sign }) {
@@ -90,18 +90,18 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     return item;
   }
 
-  // Texts of the chart in the page's language; all other texts are HTML in both.
+  // The chart's texts are set in the page's language; all other texts are HTML in both languages.
   const language = () => document.documentElement.dataset.spoken;
 
-  function word() {
+  function translate() {
     for (const { model, labels, tooltips } of figures) {
       model.below[0].axis_label = labels[0][language()];
       model.left[0].axis_label = labels[1][language()];
       for (const tool of model.toolbar.tools) tool.tooltips = tooltips[tool.name]?.[language()] ?? tool.tooltips;
     }
-    if (told) {
-      spokenAt = -Infinity;
-      tell(told);
+    if (lastFrame) {
+      announcedAt = -Infinity;
+      showStatus(lastFrame);
     }
   }
 
@@ -111,11 +111,11 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     const color = (name) => style.getPropertyValue(name).trim();
     const text = color("--body-text-color");
     const line = color("--border-color-primary");
-    const ground = color("--background-fill-primary");
+    const background = color("--background-fill-primary");
     const scheme = document.body.classList.contains("dark") ? "dark" : "light";
     live.dataset.scheme = scheme;
     figures.forEach(({ model, scales }, p) => {
-      model.setv({ background_fill_color: ground, border_fill_color: ground, outline_line_color: null });
+      model.setv({ background_fill_color: background, border_fill_color: background, outline_line_color: null });
       for (const axis of [...model.below, ...model.left]) {
         axis.setv({
           axis_label_text_color: text,
@@ -154,32 +154,32 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     });
   }
 
-  function tell(frame) {
-    told = frame;
+  function showStatus(frame) {
+    lastFrame = frame;
     const text = frame.text[language()];
     status.textContent = text;
     status.classList.toggle("live-bad", frame.state === "diverged" || frame.state === "error");
-    clearTimeout(speaking);
-    const wait = frame.state === live.dataset.state ? spokenAt + SPOKEN_EVERY - performance.now() : 0;
-    speaking = setTimeout(speak, Math.max(0, wait), text);
+    clearTimeout(announceTimer);
+    const wait = frame.state === live.dataset.state ? announcedAt + ANNOUNCE_INTERVAL - performance.now() : 0;
+    announceTimer = setTimeout(announce, Math.max(0, wait), text);
   }
 
-  function speak(text) {
-    spoken.textContent = text;
+  function announce(text) {
+    announcer.textContent = text;
     for (const plot of panels.querySelectorAll(".live-plot")) {
       plot.setAttribute("aria-label", `${plot.parentElement.firstChild.innerText}. ${text}`);
     }
-    spokenAt = performance.now();
+    announcedAt = performance.now();
   }
 
   // Train and Pause are disabled when pressed, and browsers then drop the keyboard focus.
   const bar = live.closest(".lesson")?.querySelector(".lesson-buttons");
-  let held = false; // whether one of them has the focus or has lost it that way
-  document.addEventListener("focusin", ({ target }) => (held = bar?.contains(target)));
+  let hadFocus = false; // whether one of them has the focus or lost it when it was disabled
+  document.addEventListener("focusin", ({ target }) => (hadFocus = bar?.contains(target)));
 
   function keepFocus(tries = 40) {
     const active = document.activeElement;
-    if (!held || tries === 0) return;
+    if (!hadFocus || tries === 0) return;
     if (active === document.body) bar.querySelector("button:enabled")?.focus();
     else if (active.disabled) setTimeout(keepFocus, 50, tries - 1); // the browser has not dropped the focus yet
   }
@@ -190,11 +190,11 @@ window.liveNets.chart = (element, props, watch, trigger) => {
   }
 
   // Only changed elements, so that selection and scroll position survive frames.
-  const placed = new Map();
-  function replace(place, html) {
-    if (placed.get(place) === html) return;
-    placed.set(place, html);
-    place.innerHTML = html;
+  const contents = new Map();
+  function replace(container, html) {
+    if (contents.get(container) === html) return;
+    contents.set(container, html);
+    container.innerHTML = html;
   }
 
   function show(frame, arrays) {
@@ -203,33 +203,33 @@ window.liveNets.chart = (element, props, watch, trigger) => {
       replace(notes, frame.notes);
       replace(live.closest(".lesson-run").querySelector(".live-blocks"), frame.blocks ?? base.blocks);
     }
-    tell(frame);
+    showStatus(frame);
     live.dataset.state = frame.state;
     if (frame.step !== null) live.dataset.step = frame.step;
   }
 
   async function update() {
-    const { structure: wanted, base: beginning, value } = props; // copied: they may change during an await
-    if (!wanted) return; // no data yet
-    if (wanted !== structure) await build(wanted);
-    if (beginning !== base.text) {
-      const frame = JSON.parse(beginning);
+    const { structure: newStructure, base: newBase, value } = props; // copied: they may change during an await
+    if (!newStructure) return; // no data yet
+    if (newStructure !== structure) await build(newStructure);
+    if (newBase !== base.text) {
+      const frame = JSON.parse(newBase);
       if (frame.run >= base.run) {
-        base = { text: beginning, run: frame.run, arrays: decodeAll(frame.arrays), blocks: frame.blocks };
+        base = { text: newBase, run: frame.run, arrays: decodeAll(frame.arrays), blocks: frame.blocks };
         show(frame, base.arrays);
-      } // else it is an outdated preview
+      } // else the frame is an outdated preview
     }
-    if (!value || value === shown) return;
-    shown = value;
+    if (!value || value === lastValue) return;
+    lastValue = value;
     const frame = JSON.parse(value);
-    const only = frame.run === null; // a message without a chart
-    if (only || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays ?? {}) });
+    const isMessage = frame.run === null; // without a chart
+    if (isMessage || frame.run === base.run) show(frame, { ...base.arrays, ...decodeAll(frame.arrays ?? {}) });
   }
 
-  // One update at a time, always with the newest frame: building a chart takes longer than a frame interval.
+  // One update at a time, always with the newest frame: building a chart takes longer than the interval between frames.
   let updating = false;
   let pending = false;
-  async function newest() {
+  async function updateToNewest() {
     pending = true;
     if (updating) return;
     updating = true;
@@ -248,15 +248,15 @@ window.liveNets.chart = (element, props, watch, trigger) => {
     }
   }
 
-  new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
+  new MutationObserver(translate).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
   new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-  watch(["value", "base", "structure"], newest);
+  watch(["value", "base", "structure"], updateToNewest);
   watch("judged", () => live.closest(".lesson").dispatchEvent(new CustomEvent("judged", { detail: JSON.parse(props.judged) })));
-  if (props.structure) newest();
+  if (props.structure) updateToNewest();
   else trigger("submit");
 };
 
-// The ideas: a click sends the number of an idea. The URL may ask the lesson to open with settings.
+// The ideas: a click sends the number of an idea. The URL may request settings for the lesson.
 window.liveNets.ideas = (element, trigger, key) => {
   const lesson = element.closest(".lesson");
   element.addEventListener("click", ({ target }) => {
@@ -264,16 +264,16 @@ window.liveNets.ideas = (element, trigger, key) => {
     if (!idea) return;
     trigger("click", { idea: Number(idea) });
     const run = lesson.querySelector(".lesson-run");
-    if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // on a phone it is far above
+    if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // on phones the chart is far above
   });
-  const take = () => {
-    // After the first view, which would overwrite the settings.
-    if (window.liveNets.asked?.lesson !== key || !lesson.querySelector(".live-panels")?.dataset.count) return;
-    const { settings } = window.liveNets.asked;
-    window.liveNets.asked = undefined;
+  const openWithSettings = () => {
+    // Not before the first view, which would overwrite the settings.
+    if (window.liveNets.requested?.lesson !== key || !lesson.querySelector(".live-panels")?.dataset.count) return;
+    const { settings } = window.liveNets.requested;
+    window.liveNets.requested = undefined;
     trigger("submit", { settings });
   };
-  addEventListener("live-nets-open", take);
+  addEventListener("live-nets-open", openWithSettings);
 };
 
 // The shipped nets: their cards are loaded when the tab is opened; a click sends the name of one.

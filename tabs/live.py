@@ -33,7 +33,7 @@ _PHRASES = {
     State.PAUSED: Text("Paused at step {step} of {steps}", "暂停在第 {step} 步，共 {steps} 步"),
 }
 _WAITING = Text(
-    "Many are training. You are number {rank} in line; your run starts by itself.",
+    "Many runs are training. You are number {rank} in line; your run starts automatically.",
     "训练的人很多。你排在第 {rank} 位，轮到时会自动开始。",
 )
 _DONE = Text("Done, {steps} steps", "完成，共 {steps} 步")
@@ -59,9 +59,9 @@ def component(lesson: Lesson) -> gr.HTML:
     )
 
 
-def start(lesson: Training, beginning: ChartSetup) -> dict[str, Any]:
+def start(lesson: Training, setup: ChartSetup) -> dict[str, Any]:
     """The update that shows a run: the chart's structure, and the run's first frame as base."""
-    return gr.update(value="", base=frame(lesson, beginning.frame), structure=beginning.structure)
+    return gr.update(value="", base=frame(lesson, setup.frame), structure=setup.structure)
 
 
 _first_views: dict[str, dict[str, Any]] = {}
@@ -70,27 +70,26 @@ _first_views: dict[str, dict[str, Any]] = {}
 async def first_view(lesson: Lesson) -> dict[str, Any]:
     """The update for a tab that is opened for the first time: the lesson with its defaults, cached."""
     if lesson.key not in _first_views:
-        shown = await preview(lesson, lesson.config())
+        setup = await preview(lesson, lesson.config())
         if isinstance(lesson, Training):
-            made = start(lesson, shown)
+            update = start(lesson, setup)
         else:
-            made = gr.update(value="", base=computed(shown), structure=shown.structure)
-        _first_views[lesson.key] = made
+            update = gr.update(value="", base=computed(setup), structure=setup.structure)
+        _first_views[lesson.key] = update
     return _first_views[lesson.key]
 
 
-def computed(shown: ChartSetup) -> str:
+def computed(setup: ChartSetup) -> str:
     """The complete frame of a lesson without training, whose chart structure never changes."""
-    told: dict[str, Any] = {"run": COMPUTED, "step": 0, "state": State.IDLE, "text": both("")}
-    return _joined(told, shown.frame.encoded.body)
+    head: dict[str, Any] = {"run": COMPUTED, "step": 0, "state": State.IDLE, "text": both("")}
+    return _merged(head, setup.frame.encoded.body)
 
 
 def problem(message: Text) -> str:
     """A frame that shows an error message and leaves the chart unchanged."""
     # The nonce makes a repeated message a new value, which the page would otherwise ignore.
     nonce = secrets.token_hex(4)
-    told: dict[str, Any] = {"run": None, "step": None, "state": State.ERROR, "text": both(message), "nonce": nonce}
-    return json.dumps(told)
+    return json.dumps({"run": None, "step": None, "state": State.ERROR, "text": both(message), "nonce": nonce})
 
 
 def frame(lesson: Training, now: Frame, note: Words = "") -> str:
@@ -98,19 +97,19 @@ def frame(lesson: Training, now: Frame, note: Words = "") -> str:
     names = {key: lesson.metrics[key] for key in lesson.headline or lesson.metrics}
     parts: list[Words] = [describe(now, names), note]
     text = both(joined([part for part in parts if part], " "))
-    return _told(now, text)
+    return _with_text(now, text)
 
 
 def waiting(now: Frame, rank: int) -> str:
     """The frame of a run that waits in line."""
-    return _told(now, both(_WAITING.format(rank=rank)))
+    return _with_text(now, both(_WAITING.format(rank=rank)))
 
 
-def _told(now: Frame, text: dict[Language, str]) -> str:
-    return _joined({"run": now.run, "step": now.encoded.step, "state": now.state, "text": text}, now.encoded.body)
+def _with_text(now: Frame, text: dict[Language, str]) -> str:
+    return _merged({"run": now.run, "step": now.encoded.step, "state": now.state, "text": text}, now.encoded.body)
 
 
-def _joined(head: dict[str, Any], body: str) -> str:
+def _merged(head: dict[str, Any], body: str) -> str:
     """Merge two JSON objects; the second is already encoded, by the worker."""
     return f"{json.dumps(head)[:-1]}, {body[1:]}"
 
@@ -120,13 +119,13 @@ def describe(frame: Frame, names: Mapping[str, Words]) -> Text:
     if frame.message is not SILENT:
         return frame.message
     step, steps = frame.encoded.step, frame.steps
-    place = _PHRASES.get(frame.state, _DONE if step == steps else _STOPPED).format(step=step, steps=steps)
+    progress = _PHRASES.get(frame.state, _DONE if step == steps else _STOPPED).format(step=step, steps=steps)
     metrics: list[Words] = [
         Text("{name} {value}", "{name} {value}").format(name=names[key], value=number(key, value))
         for key, value in frame.encoded.metrics.items()
         if key in names
     ]
-    return joined([place, *metrics], " · ")
+    return joined([progress, *metrics], " · ")
 
 
 def number(name: str, value: float) -> Words:

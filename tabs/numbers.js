@@ -1,34 +1,34 @@
 // A setting that is a number or a matrix: a text box and, for some, a slider. Gradio calls this once for each, with
 // `element`, `props` and `watch`. props.value is the typed text, or a number set by the slider or the server. Only the
-// server parses text; its reading arrives with the chart as "judged".
+// server parses text; its verdict arrives with the chart as "judged".
 window.liveNets ??= {};
 window.liveNets.number = (element, props, watch) => {
-  const LONGEST = 501; // characters sent of a text; the server refuses more than 500
+  const MAX_LENGTH = 501; // characters sent; the server rejects more than 500
   const KEYS = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 }; // in steps
-  const PLAIN = /^-?\d*\.?\d+$/; // unambiguous numbers, which need no server
+  const UNAMBIGUOUS = /^-?\d*\.?\d+$/; // numbers that the server need not parse
 
   const box = element.querySelector("input[type=text]");
   const slider = element.querySelector("input[type=range]");
   const wrong = element.querySelector(".number-wrong");
   const name = element.querySelector("[data-setting]").dataset.setting;
-  let shown = null; // the text in the box that stands for `number`
+  let text = null; // the box's text for `number`
   let number = null;
 
-  function put(value) {
+  function setNumber(value) {
     number = Number(value);
-    box.value = shown = String(value);
+    box.value = text = String(value);
     if (slider) slider.value = number;
   }
 
   function move(value) {
-    put(value);
+    setNumber(value);
     props.value = number;
   }
 
   function step(event) {
     const steps = KEYS[event.key];
     if (!steps || !box.dataset.step || event.isComposing || event.altKey || event.ctrlKey || event.metaKey) return;
-    const from = box.value === shown ? number : PLAIN.test(box.value) ? Number(box.value) : NaN;
+    const from = box.value === text ? number : UNAMBIGUOUS.test(box.value) ? Number(box.value) : NaN;
     if (!Number.isFinite(from)) return;
     event.preventDefault();
     const { step: size, minimum, maximum } = box.dataset;
@@ -36,25 +36,25 @@ window.liveNets.number = (element, props, watch) => {
     move(Math.min(Math.max(to, minimum), maximum));
   }
 
-  function judge({ detail }) {
+  function showVerdict({ detail }) {
     const verdict = detail[name];
     element.closest(".setting").hidden = !verdict.matters;
     if (String(verdict.typed ?? "") !== String(props.value ?? "")) return; // the text has changed since
     const { refused, value } = verdict;
-    if (!refused && box.value === String(verdict.typed)) put(value);
+    if (!refused && box.value === String(verdict.typed)) setNumber(value);
     box.setAttribute("aria-invalid", String(Boolean(refused)));
     wrong.hidden = !refused;
-    wrong.replaceChildren(...Object.entries(refused ?? {}).map(said));
+    wrong.replaceChildren(...Object.entries(refused ?? {}).map(translation));
   }
 
-  function said([language, text]) {
+  function translation([language, text]) {
     const span = document.createElement("span");
     span.lang = language;
     span.textContent = text;
     return span;
   }
 
-  function word() {
+  function setLanguage() {
     const language = document.documentElement.dataset.spoken;
     box.setAttribute("aria-labelledby", `${box.id}-${language}`);
     slider?.setAttribute("aria-label", slider.dataset[language]);
@@ -64,14 +64,14 @@ window.liveNets.number = (element, props, watch) => {
     for (const input of [box, slider]) if (input) input.disabled = !props.enabled;
   }
 
-  box.addEventListener("change", () => (props.value = box.value.slice(0, LONGEST)));
+  box.addEventListener("change", () => (props.value = box.value.slice(0, MAX_LENGTH)));
   box.addEventListener("keydown", step);
   slider?.addEventListener("input", () => move(slider.valueAsNumber));
-  element.closest(".lesson").addEventListener("judged", judge);
-  new MutationObserver(word).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
-  watch("value", () => put(props.value));
+  element.closest(".lesson").addEventListener("judged", showVerdict);
+  new MutationObserver(setLanguage).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
+  watch("value", () => setNumber(props.value));
   watch("enabled", enable);
-  put(props.value);
+  setNumber(props.value);
   enable();
-  word();
+  setLanguage();
 };

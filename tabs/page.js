@@ -1,32 +1,32 @@
 // The page as a whole: language, groups of tabs, keyboard navigation between tabs, and links to a lesson.
 window.liveNets ??= {};
 (() => {
-  const REMEMBERED = "live-nets-language";
+  const STORAGE_KEY = "live-nets-language";
   const root = document.documentElement;
 
-  // Storage may be unavailable, for example in a frame of another site; then the language is not remembered.
-  function remembered() {
+  // Storage may be unavailable, for example in a frame of another site; then the language is not stored.
+  function storedLanguage() {
     try {
-      return localStorage.getItem(REMEMBERED);
+      return localStorage.getItem(STORAGE_KEY);
     } catch {
       return null;
     }
   }
 
-  function remember(language) {
+  function storeLanguage(language) {
     try {
-      localStorage.setItem(REMEMBERED, language);
+      localStorage.setItem(STORAGE_KEY, language);
     } catch {
       // The language lasts until the page is closed.
     }
   }
 
   // Every Chinese language tag is treated as zh-CN; Gradio's own fallback is English.
-  const wanted = remembered() ?? navigator.language ?? "en";
-  speak(wanted.startsWith("zh") ? "zh-CN" : "en");
+  const preferred = storedLanguage() ?? navigator.language ?? "en";
+  setLanguage(preferred.startsWith("zh") ? "zh-CN" : "en");
 
   // A browser that translates the page changes `lang`; `data-spoken` keeps the page's own language.
-  function speak(language) {
+  function setLanguage(language) {
     root.lang = language;
     root.dataset.spoken = short(language);
   }
@@ -37,17 +37,17 @@ window.liveNets ??= {};
 
   // Gradio takes the language of its components from the browser and changes it only in its settings dialog, with this
   // function. If a version of Gradio has moved it, the new language shows after a reload.
-  async function tellGradio() {
+  async function setGradioLanguage() {
     const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
     const core = loaded.find((name) => /\/assets\/core-[^/]+\.js$/.test(name));
     if (core) (await import(core)).changeLocale?.(root.dataset.spoken === "en" ? "en" : "zh-CN");
   }
 
-  function choose(language) {
-    speak(language);
-    remember(language);
-    tellGradio();
-    wordTabs();
+  function chooseLanguage(language) {
+    setLanguage(language);
+    storeLanguage(language);
+    setGradioLanguage();
+    translateTabs();
   }
 
   let words = null;
@@ -70,24 +70,24 @@ window.liveNets ??= {};
     }
   }
 
-  // Gradio sets the tab titles once. A text node of a title may have been replaced by the browser's translation.
-  function wordOf(tab) {
-    const worded = tab.querySelector(":scope > .tab-word");
-    if (worded) return worded;
-    const word = document.createElement("span");
-    word.className = "tab-word";
+  // Gradio sets the tab titles once, as text nodes, which a translating browser may have replaced.
+  function titleOf(tab) {
+    const existing = tab.querySelector(":scope > .tab-word");
+    if (existing) return existing;
+    const title = document.createElement("span");
+    title.className = "tab-word";
     for (const node of [...tab.childNodes]) if (node.nodeType === Node.TEXT_NODE || node.nodeName === "FONT") node.remove();
-    tab.prepend(word);
-    return word;
+    tab.prepend(title);
+    return title;
   }
 
-  function wordTabs() {
+  function translateTabs() {
     if (!words) return;
     for (const heading of bar().querySelectorAll(".tab-group")) {
       heading.textContent = words.groups[heading.dataset.group][root.dataset.spoken];
     }
     for (const tab of bar().querySelectorAll("[role=tab]")) {
-      wordOf(tab).textContent = words.tabs[tab.dataset.tabId].title[root.dataset.spoken];
+      titleOf(tab).textContent = words.tabs[tab.dataset.tabId].title[root.dataset.spoken];
     }
     for (const button of document.querySelectorAll("[data-language]")) {
       button.setAttribute("aria-pressed", String(short(button.dataset.language) === root.dataset.spoken));
@@ -109,25 +109,25 @@ window.liveNets ??= {};
     setTimeout(open, 50, key, tries - 1);
   }
 
-  // On Hugging Face the page is in a frame, and people copy the URL of the outer page. The outer page passes its query and
-  // hash to the frame and accepts a new hash: https://huggingface.co/docs/hub/spaces-handle-url-parameters.
-  // Other outer pages are sent nothing.
+  // On Hugging Face the page is in a frame, and people copy the URL of the outer page. That page passes its query and
+  // hash to the frame and accepts a new hash from it: https://huggingface.co/docs/hub/spaces-handle-url-parameters.
+  // Nothing is sent to other outer pages.
   const SPACES = "https://huggingface.co";
-  let told = location.hash;
+  let sentHash = location.hash;
 
-  function tellFrame() {
-    if (window.parent === window || location.hash === told) return;
-    told = location.hash;
-    window.parent.postMessage({ hash: told }, SPACES);
+  function sendHash() {
+    if (window.parent === window || location.hash === sentHash) return;
+    sentHash = location.hash;
+    window.parent.postMessage({ hash: sentHash }, SPACES);
   }
 
   function goTo(hash) {
     history.replaceState(history.state, "", hash);
-    tellFrame();
+    sendHash();
   }
 
-  // A hash names a lesson and may give settings: #regression?seed=7&steps=300. The lesson's script takes them when it is
-  // loaded; the server parses and validates them.
+  // A hash names a lesson and may give settings: #regression?seed=7&steps=300. The lesson's script sends them when the
+  // tab is open; the server parses and validates them.
   const keyOf = (hash) => hash.slice(1).split("?")[0];
 
   function follow() {
@@ -135,17 +135,17 @@ window.liveNets ??= {};
     const query = location.hash.split("?")[1];
     if (query) {
       const settings = Object.fromEntries(new URLSearchParams(query)); // unparsed
-      window.liveNets.asked = { lesson: key, settings };
+      window.liveNets.requested = { lesson: key, settings };
     }
     open(key);
-    tellFrame();
+    sendHash();
     dispatchEvent(new Event("live-nets-open"));
   }
 
-  // A browser that translates the page replaces text nodes by <font> elements. Svelte keeps writing to the detached node.
-  // It is put back when its text changes, so that the new text is shown and translated.
+  // A browser that translates the page replaces text nodes by <font> elements, and Svelte keeps writing to the detached
+  // nodes. A node is put back when its text changes, so that the new text is shown and translated.
   const translated = new WeakMap(); // text node -> its replacement
-  const written = new MutationObserver((records) => {
+  const textObserver = new MutationObserver((records) => {
     for (const { target } of records) {
       translated.get(target)?.replaceWith(target);
       translated.delete(target);
@@ -159,7 +159,7 @@ window.liveNets ??= {};
       const font = [...addedNodes, previousSibling, nextSibling].find((node) => node?.nodeName === "FONT");
       if (!font) continue;
       translated.set(text, font);
-      written.observe(text, { characterData: true });
+      textObserver.observe(text, { characterData: true });
     }
   }
   new MutationObserver(findTranslated).observe(document, { childList: true, subtree: true });
@@ -179,7 +179,7 @@ window.liveNets ??= {};
 
   document.addEventListener("click", ({ target }) => {
     const language = target.closest?.("[data-language]")?.dataset.language;
-    if (language) choose(language);
+    if (language) chooseLanguage(language);
     const tab = target.closest?.("#lessons [role=tab]");
     if (tab && tab.dataset.tabId !== keyOf(location.hash)) goTo(`#${tab.dataset.tabId}`);
     const button = target.closest?.("[data-snippet], [data-copy]");
@@ -209,17 +209,17 @@ window.liveNets ??= {};
   addEventListener("hashchange", follow);
 
   // The page is complete when its tabs exist.
-  const arriving = new MutationObserver(() => {
+  const readyObserver = new MutationObserver(() => {
     const described = document.getElementById("lesson-words");
     if (!described || !bar()?.querySelector("[role=tab]")) return;
-    arriving.disconnect();
+    readyObserver.disconnect();
     words = JSON.parse(described.dataset.words);
     groupTabs();
-    wordTabs();
+    translateTabs();
     markStops();
-    tellGradio();
+    setGradioLanguage();
     new MutationObserver(markStops).observe(bar(), { subtree: true, attributeFilter: ["aria-selected"] });
     if (location.hash) follow();
   });
-  arriving.observe(document, { childList: true, subtree: true });
+  readyObserver.observe(document, { childList: true, subtree: true });
 })();

@@ -21,14 +21,14 @@ from tabs import api, checkpoints_tab, language, live
 from tabs.computation_tab import ComputationTab
 from tabs.training_tab import TrainingTab
 
-# Gradio's own themes load fonts from the network. Every system has a font with Chinese.
+# Gradio's own themes load fonts from the network. CHINESE has a font for each common system.
 CHINESE = ("PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC")
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", *CHINESE, "sans-serif")
 MONO_FONTS = ("ui-monospace", "Consolas", "Liberation Mono", *CHINESE, "monospace")
 
 SCRIPTS = ("stream.js", "page.js", "live.js", "numbers.js")  # in the order in which they run
 
-FIRST = "regression"  # the first lesson worth pressing Train on
+FIRST = "regression"  # tab selected at first: the first lesson that trains
 
 WELCOME = Text(
     "Learn PyTorch by running it. Press **Train**, watch the net learn, and take it with you.",
@@ -69,7 +69,7 @@ def theme() -> gr.themes.Base:
 
 
 def build() -> gr.Blocks:
-    """The page of all lessons."""
+    """The page with all lessons."""
     delete_cache = temporary_files.SWEEP_SECONDS, temporary_files.FILE_AGE
     with gradio_adapter.StatelessBlocks(title="Live Nets", analytics_enabled=False, delete_cache=delete_cache) as demo:
         # Handlers wait for workers and not for each other, as with Gradio's default. Called while the page is empty,
@@ -141,5 +141,5 @@ def create_application(blocks: gr.Blocks) -> FastAPI:
 
 
 async def _bokeh(request: Request) -> FileResponse:
-    """BokehJS, at an address that does not show where it is installed."""
+    """BokehJS, at a URL that does not reveal its installation path."""
     return FileResponse(live.BOKEH_JS)

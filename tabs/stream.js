@@ -1,20 +1,20 @@
-// Keeps Gradio's event stream open while an event has no answer.
+// Keeps Gradio's event stream open while any event is unanswered.
 //
-// The server closes a page's stream when no event is pending. If the page sends another event before it has read the end
-// of the stream, Gradio's client believes the stream to be open and never reads the answer. This wrapper of fetch reports
-// the end of the stream only when all events are answered; otherwise it opens a new stream and continues with it.
+// The server closes a page's stream when no event is pending. If the page sends another event before it has read the
+// end of the stream, Gradio's client assumes that the stream is still open and never reads the answer. This wrapper of
+// fetch reports the end of the stream only when all events are answered; otherwise it continues with a new stream.
 (() => {
   const send = window.fetch;
   const sending = new Set(); // submissions that the server has not accepted yet
-  const due = new Set(); // ids of events without an answer
-  const early = new Set(); // ids of events answered before their submission returned
+  const unanswered = new Set(); // event ids
+  const answeredEarly = new Set(); // ids of events answered before their submission returned
 
   async function join(input, init) {
     const request = send(input, init);
     const accepted = request.then(async (response) => {
       if (!response.ok) return;
       const { event_id: id } = await response.clone().json();
-      if (!early.delete(id)) due.add(id);
+      if (!answeredEarly.delete(id)) unanswered.add(id);
     });
     const settled = accepted.catch(() => {}).finally(() => sending.delete(settled)); // the caller handles the error
     sending.add(settled);
@@ -22,9 +22,9 @@
     return request;
   }
 
-  async function open(request) {
+  async function reopen(request) {
     const response = await send(request.clone());
-    if (!response.ok) throw new Error(`The stream of answers could not be opened again: ${response.status}`);
+    if (!response.ok) throw new Error(`The event stream could not be reopened: ${response.status}`);
     return response.body.getReader();
   }
 
@@ -32,42 +32,42 @@
     const decoder = new TextDecoder();
     const encoder = new TextEncoder();
     let reader = first.body.getReader();
-    let rest = "";
+    let buffer = "";
 
-    // Returns whether it has enqueued a chunk: a stream does not call pull again after a pull without one.
+    // Returns whether it has enqueued a chunk; a ReadableStream does not call pull again if none was enqueued.
     async function pull(controller) {
       const { done, value } = await reader.read();
       if (done) {
         controller.close();
         return true;
       }
-      rest += decoder.decode(value, { stream: true });
-      const events = rest.split("\n\n");
-      rest = events.pop();
-      let brought = false;
+      buffer += decoder.decode(value, { stream: true });
+      const events = buffer.split("\n\n");
+      buffer = events.pop();
+      let enqueued = false;
       for (const event of events) {
         const { msg, event_id: id } = JSON.parse(event.replace(/^data: ?/, ""));
-        if (msg === "process_completed" && !due.delete(id)) early.add(id);
+        if (msg === "process_completed" && !unanswered.delete(id)) answeredEarly.add(id);
         if (msg === "close_stream") {
           await Promise.all(sending);
-          if (due.size) {
-            reader = await open(request);
-            rest = "";
+          if (unanswered.size) {
+            reader = await reopen(request);
+            buffer = "";
             break;
           }
-          early.clear();
+          answeredEarly.clear();
         }
         controller.enqueue(encoder.encode(`${event}\n\n`));
-        brought = true;
+        enqueued = true;
       }
-      return brought;
+      return enqueued;
     }
 
     async function next(controller) {
       try {
         while (!(await pull(controller)));
       } catch (error) {
-        due.clear();
+        unanswered.clear();
         throw error; // Gradio's client reports the lost connection
       }
     }

@@ -35,7 +35,7 @@ BUSY_PACE = Text(
     "· 服务器繁忙：每秒帧数减少，总步数不变。",
 )
 SLOWED = Text(
-    "· Training from your address has used its {limit} seconds of processor time a minute: it goes on more slowly.",
+    "· Training from your address has used its {limit} seconds of processor time a minute: it continues more slowly.",
     "· 来自你这个地址的训练已用完每分钟 {limit} 秒的处理器时间：训练会继续，但会变慢。",
 )
 LINE_POLL_SECONDS = 1  # interval at which a run in the line checks whether it was paused
@@ -132,30 +132,30 @@ class TrainingTab(LessonTab):
         """Start a new run or continue a paused one; `stream` shows it."""
         try:
             chosen = controls.speed_of(speed)
-            run, new = await self._run_to_go_on(request, values)
+            run, new = await self._current_or_new_run(request, values)
         except REFUSED as error:
-            return self._shown(self._problem(error))
+            return self._updates(self._problem(error))
         if not run.start():
-            return self._shown(gr.skip())
+            return self._updates(gr.skip())
         run.speed = chosen
-        return self._shown(live.start(self.lesson, run.chart_setup) if new else gr.skip(), State.RUNNING, clear=new)
+        return self._updates(live.start(self.lesson, run.chart_setup) if new else gr.skip(), State.RUNNING, clear=new)
 
     async def stream(self, request: gr.Request) -> AsyncIterator[Any]:
         """Stream the frames of the running run until it pauses or ends."""
         run = self._current(request)
-        shown: Any = gr.skip()  # a generator that ends without a yield would blank its outputs
+        update: Any = gr.skip()  # a generator that ends without a yield would blank its outputs
         if run is not None and run.state is State.RUNNING:
             try:
                 # Closed when the client disconnects, which pauses the run.
                 async with aclosing(self._frames(run, address_of(request))) as frames:
-                    async for shown in frames:
-                        yield shown
+                    async for update in frames:
+                        yield update
             except FullError as error:
                 run.pause()
-                shown = self._problem(error)
-                yield shown
-        if shown == gr.skip():
-            yield shown
+                update = self._problem(error)
+                yield update
+        if update == gr.skip():
+            yield update
 
     async def _in_line(self, run: Run, place: Place) -> AsyncIterator[Any]:
         """Stream the run's position in the line until it may train, or is paused or ended."""
@@ -168,19 +168,19 @@ class TrainingTab(LessonTab):
         if run.state is State.PAUSED:
             yield gr.update(value=live.frame(self.lesson, run.frame))
 
-    async def _frames(self, run: Run, whose: str) -> AsyncGenerator[Any, None]:
+    async def _frames(self, run: Run, address: str) -> AsyncGenerator[Any, None]:
         run.watchers += 1
         try:
-            with Place(whose) as place:
-                async for shown in self._in_line(run, place):
-                    yield shown
-                on_show = run.chart_setup.frame.run
+            with Place(address) as place:
+                async for update in self._in_line(run, place):
+                    yield update
+                shown_run = run.chart_setup.frame.run
                 async with aclosing(run.frames()) as frames:
                     async for frame in frames:
-                        if frame.run != on_show:  # the view was changed
-                            on_show = frame.run
+                        if frame.run != shown_run:  # the view was changed
+                            shown_run = frame.run
                             yield live.start(self.lesson, run.chart_setup)
-                        yield gr.update(value=live.frame(self.lesson, frame, note(frame, whose)))
+                        yield gr.update(value=live.frame(self.lesson, frame, note(frame, address)))
         finally:
             run.watchers -= 1
             if not run.watchers:
@@ -189,21 +189,21 @@ class TrainingTab(LessonTab):
     async def rest(self, request: gr.Request) -> Updates:
         """Update buttons and controls to the state of the run."""
         run = self._current(request)
-        return self._shown(gr.skip(), None if run is None else run.state)
+        return self._updates(gr.skip(), None if run is None else run.state)
 
     async def step(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Take one step, of a new run if none can be continued."""
         try:
-            run, new = await self._run_to_go_on(request, values)
+            run, new = await self._current_or_new_run(request, values)
         except REFUSED as error:
-            return self._shown(self._problem(error))
+            return self._updates(self._problem(error))
         if run.state is State.RUNNING:
-            return self._shown(gr.skip())
+            return self._updates(gr.skip())
         frame = await run.step()
         if run is not self._current(request) or frame.state is State.RUNNING:
-            return self._shown(gr.skip())  # a later click has changed the run and shows it
+            return self._updates(gr.skip())  # a later click has changed the run and shows it
         chart = live.start(self.lesson, run.chart_setup) if new else {}
-        return self._shown({**chart, **gr.update(value=live.frame(self.lesson, frame))}, frame.state, clear=new)
+        return self._updates({**chart, **gr.update(value=live.frame(self.lesson, frame))}, frame.state, clear=new)
 
     async def pause(self, request: gr.Request) -> None:
         """Pause the run; `stream` sends its last frame."""
@@ -215,35 +215,35 @@ class TrainingTab(LessonTab):
         """End the run at its current step."""
         run = self._current(request)
         if run is None:
-            return self._shown(gr.skip())
+            return self._updates(gr.skip())
         frame = await run.stop()
         if run is not self._current(request):
-            return self._shown(gr.skip())
-        return self._shown(live.frame(self.lesson, frame), frame.state)
+            return self._updates(gr.skip())
+        return self._updates(live.frame(self.lesson, frame), frame.state)
 
     async def reset(self, request: gr.Request, speed: object, *values: object) -> Updates:
         """Discard the run and show the untrained net of the current settings; invalid settings keep the run."""
         try:
-            return await self._begin_anew(request, self._config(values))
+            return await self._restart(request, self._config(values))
         except REFUSED as error:
-            return self._shown(self._problem(error))
+            return self._updates(self._problem(error))
 
     async def open_with(self, request: gr.Request, event: gr.EventData) -> Updates:
         """Discard the run and show the untrained net of the settings in the page's URL, and these settings."""
         try:
             config = self.lesson.config.read(gradio_adapter.sent_with(event, "settings"))
-            return await self._begin_anew(request, config, self._values(config))
+            return await self._restart(request, config, self._values(config))
         except REFUSED as error:
-            return self._shown(self._problem(error))
+            return self._updates(self._problem(error))
 
-    async def _begin_anew(self, request: gr.Request, config: Config, values: Updates | None = None) -> Updates:
+    async def _restart(self, request: gr.Request, config: Config, values: Updates | None = None) -> Updates:
         async with registry.lock(session_of(request), self.lesson.key):
             untrained = await preview(self.lesson, config)
             registry.discard(session_of(request), self.lesson.key)
-            return self._shown(live.start(self.lesson, untrained), State.IDLE, clear=True, values=values)
+            return self._updates(live.start(self.lesson, untrained), State.IDLE, clear=True, values=values)
 
     async def changed(self, request: gr.Request, speed: object, *values: object) -> dict[str, Any]:
-        """`preview`, with the server's reading of typed numbers."""
+        """`preview`, with the server's verdicts on typed numbers."""
         return self._with_verdicts(await self.preview(request, speed, *values), values)
 
     async def preview(self, request: gr.Request, speed: object, *values: object) -> Any:
@@ -260,9 +260,9 @@ class TrainingTab(LessonTab):
             return gr.skip() if run.state in ACTIVE else self._problem(error)
         if config.same_run(run.config):
             if config != run.config and run.is_kept:
-                beginning = await run.change_view(config)
+                setup = await run.change_view(config)
                 if run.is_kept:
-                    return live.start(self.lesson, beginning)
+                    return live.start(self.lesson, setup)
         elif run.state in ACTIVE:
             return gr.skip()
         note = "" if config.same_run(run.config) else CHANGED
@@ -282,7 +282,7 @@ class TrainingTab(LessonTab):
     async def take_away(self, request: gr.Request, language: object) -> AsyncIterator[Updates]:
         """When the run is done: write its files in the page's language, load and compare them, and offer them."""
         try:
-            spoken = language_of(language)
+            page_language = language_of(language)
         except SettingError as error:
             yield [self._problem(error), *self.downloads.skipped()]
             return
@@ -294,21 +294,21 @@ class TrainingTab(LessonTab):
         try:
             async with DRAWING.of(address_of(request)):
                 with temporary_files.new_folder() as (folder, work):
-                    bundles, archive = await run.export(work, spoken)
-                    shown = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
+                    bundles, archive = await run.export(work, page_language)
+                    updates = await asyncio.to_thread(self.downloads.offered, bundles, archive, folder)
         except (NonFiniteError, ExportError) as error:
-            shown = self.downloads.refused(error.told)
+            updates = self.downloads.refused(error.told)
         except Exception:  # noqa: BLE001  # a full disk, a dead worker, a failed export: show a message instead of waiting forever
             if run is self._current(request):
                 _log.exception("export failed lesson=%s", self.lesson.key)
-            shown = self.downloads.refused(NOT_WRITTEN)
+            updates = self.downloads.refused(NOT_WRITTEN)
         # Files of a run that was discarded meanwhile are not offered.
         if run is self._current(request):
-            yield [gr.update(value=live.frame(self.lesson, run.frame)), *shown]
+            yield [gr.update(value=live.frame(self.lesson, run.frame)), *updates]
         else:
             yield [gr.skip(), *self.downloads.skipped()]
 
-    async def _drawn(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
+    async def _draw(self, request: gr.Request, values: tuple[object, ...], language: Language) -> Mapping[str, bytes]:
         run = self._current(request)
         if run is None:
             return await draw(self.lesson, self._config(values), language)
@@ -323,20 +323,20 @@ class TrainingTab(LessonTab):
         """Start a run with an idea's settings, and show these settings."""
         try:
             chosen = controls.speed_of(speed)
-            config, values = self._tried(event)
+            config, values = self._idea_settings(event)
             async with registry.lock(session_of(request), self.lesson.key):
                 run = await Run.create(Recipe(self.lesson.key, config))
                 registry.put(session_of(request), run, address_of(request))
         except REFUSED as error:
-            return self._shown(self._problem(error))
+            return self._updates(self._problem(error))
         run.start()
         run.speed = chosen
-        return self._shown(live.start(self.lesson, run.chart_setup), State.RUNNING, clear=True, values=values)
+        return self._updates(live.start(self.lesson, run.chart_setup), State.RUNNING, clear=True, values=values)
 
     def _current(self, request: gr.Request) -> Run | None:
         return registry.current(session_of(request), self.lesson.key)
 
-    async def _run_to_go_on(self, request: gr.Request, values: tuple[object, ...]) -> tuple[Run, bool]:
+    async def _current_or_new_run(self, request: gr.Request, values: tuple[object, ...]) -> tuple[Run, bool]:
         """The visitor's unfinished run or a new one, and whether it is new. Raises the errors in REFUSED."""
         async with registry.lock(session_of(request), self.lesson.key):
             run = self._current(request)
@@ -352,36 +352,36 @@ class TrainingTab(LessonTab):
         except REFUSED as error:
             return self._problem(error)
 
-    def _shown(
+    def _updates(
         self, chart: Any, state: State | None = None, *, clear: bool = False, values: Updates | None = None
     ) -> Updates:
         """Updates of the chart and, if a state is given, of buttons and controls."""
         buttons = [gr.skip()] * 5 if state is None else _buttons(state)
         settings = [gr.skip()] * len(self.controls) if state is None else self._settings(state, values)
         files = gr.update(visible=False) if clear else gr.skip()
-        files_of_all = [files] * (1 + len(self.downloads.components))
+        file_updates = [files] * (1 + len(self.downloads.components))
         if isinstance(chart, str):
             chart = gr.update(value=chart)
-        return [chart, *buttons, *settings, *files_of_all]
+        return [chart, *buttons, *settings, *file_updates]
 
     def _settings(self, state: State, values: Updates | None) -> Updates:
         """Updates of the controls: during a run, only views can be changed."""
-        made = []
+        updates = []
         for number, control in enumerate(self.lesson.config.controls().values()):
             update = controls.enabled(self.controls[number], control.view or state not in ACTIVE)
             if values is not None:
                 update["value"] = values[number]
-            made.append(gr.update(**update))
-        return made
+            updates.append(gr.update(**update))
+        return updates
 
 
-def note(frame: Frame, whose: str) -> Words:
+def note(frame: Frame, address: str) -> Words:
     """Note for the status line if frames are less frequent or training is slower, or an empty text."""
     if frame.state is not State.RUNNING:
         return ""
-    if turns.training.is_spent(whose):
+    if turns.training.is_spent(address):
         return SLOWED.format(limit=f"{turns.training.rate:g}")
-    return BUSY_PACE if pace.is_busy(whose) else ""
+    return BUSY_PACE if pace.is_busy(address) else ""
 
 
 def _buttons(state: State) -> Updates:

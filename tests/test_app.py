@@ -39,7 +39,8 @@ def end():
     os.kill(os.getpid(), signal.SIGTERM)
 
 threading.Thread(target=end, daemon=True).start()
-app.main()
+with contextlib.suppress(SystemExit):  # of SIGTERM
+    app.main()
 print("asked", *asked, sep="\\n", flush=True)
 """
 
@@ -81,6 +82,15 @@ def test_the_page_is_served_as_it_should_be_to_strangers(app_url: str) -> None:
     assert httpx.get(f"{app_url}monitoring").status_code == 404
     upload = httpx.post(f"{app_url}gradio_api/upload", files={"files": b"x" * 2000})
     assert upload.status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+@pytest.mark.parametrize("path", ["config", "gradio_api/info"])
+def test_pages_of_other_sites_may_use_a_public_server(path: str, method: str, app_url: str) -> None:
+    headers = {"Host": "live-nets.example", "Origin": "https://blog.example", "Access-Control-Request-Method": "POST"}
+    answer = httpx.request(method, f"{app_url}{path}", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "https://blog.example"
 
 
 @pytest.mark.parametrize("origin", ["null", "http://evil.example", "https://127.0.0.1.evil.example"])

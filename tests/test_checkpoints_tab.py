@@ -219,7 +219,7 @@ def test_a_bundle_that_lacks_what_the_page_shows_is_told_of_and_the_others_are_s
 
     monkeypatch.setattr(checkpoints_tab, "verified", lacking)
     cards = go(cards_of(tab))
-    assert "regression/manifest.json lacks what this page shows: KeyError(" in unescape(cards)
+    assert "regression/manifest.json cannot be displayed: KeyError(" in unescape(cards)
     assert "net.pkl has 7 bytes and not" in cards
 
 
@@ -257,7 +257,7 @@ def test_whatever_lies_among_the_bundles_the_others_are_shown(
     shown = re.findall('data-checkpoint="(.*?)"', cards)
     assert {*shown} >= {".", "regression", "no-json", "a-folder", "a-pipe", "missing", "no-label", "odd-?"}
     assert {*shown} - {"regression"} == {*re.findall("<b>(.*?)</b><span class=.verdict failed", cards)}
-    assert "no-label/manifest.json lacks what this page shows: KeyError('label')" in cards
+    assert "no-label/manifest.json cannot be displayed: KeyError('label')" in cards
 
 
 def test_a_bundle_whose_check_ends_the_process_hides_no_other_and_is_given_up(
@@ -304,7 +304,7 @@ def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(tab: CheckpointsT
 @pytest.mark.parametrize("data", [None, {}, {"checkpoint": "../../etc"}, {"checkpoint": 3}, {"checkpoint": ["a"]}, "x"])
 def test_a_checkpoint_that_is_not_there_is_refused(data: object, tab: CheckpointsTab) -> None:
     go(cards_of(tab))
-    with pytest.raises(gr.Error, match="checkpoint must be the name of one on this page"):
+    with pytest.raises(gr.Error, match="checkpoint must be the name of a checkpoint on this page"):
         go(tab.choose(event(data)))
 
 

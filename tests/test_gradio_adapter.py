@@ -4,12 +4,14 @@ import ast
 import asyncio
 import importlib
 import inspect
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import httpx
 import pytest
 from fastapi import FastAPI
 from gradio import route_utils
@@ -24,11 +26,14 @@ ATTRIBUTES = ("_queue", "_data", "fns", "state_holder", "default_config", "max_t
 
 
 def mounted() -> gr.Blocks:
+    """Blocks that are mounted as the app mounts them."""
     with gradio_adapter.StatelessBlocks() as demo:
         box = gr.Textbox()
         box.change(lambda text: text, box, box, api_name="echo")
     assert isinstance(demo, gr.Blocks)
-    gr.mount_gradio_app(FastAPI(), demo, "/")
+    app = FastAPI()
+    gr.mount_gradio_app(app, demo, "/")
+    gradio_adapter.make_stateless(app, demo, 7)
     return demo
 
 
@@ -79,7 +84,21 @@ def test_a_private_name_says_why_it_is_used_and_when_it_can_go(private: gradio_a
     assert private.removable
     last = private.name.rpartition(".")[2]
     source = (ROOT / "server" / "gradio_adapter.py").read_text(encoding="utf-8").partition("class StatelessBlocks")[2]
-    assert last in source or last == "app", f"{private.name} is no longer used"
+    assert re.search(rf"\b{last}\b", source), f"{private.name} is no longer used"
+
+
+def test_every_name_that_the_adapter_imports_from_gradio_is_listed() -> None:
+    tree = ast.parse((ROOT / "server" / "gradio_adapter.py").read_text(encoding="utf-8"))
+    imported = {
+        f"{node.module}.{name.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gradio"
+        for name in node.names
+    }
+    listed = {private.name for private in PRIVATE_NAMES}
+    types = {"gradio.block_function.BlockFunction", "gradio.blocks.Block", "gradio.blocks.Blocks"}
+    unlisted = {name for name in imported - types if not any(each.startswith(name) for each in listed)}
+    assert unlisted == set()
 
 
 def test_no_other_module_uses_a_private_name_of_gradio() -> None:
@@ -99,8 +118,8 @@ def test_no_other_module_uses_a_private_name_of_gradio() -> None:
 def test_neither_a_page_nor_a_call_without_one_copies_the_configuration_of_all_components() -> None:
     async def story() -> None:
         demo = mounted()
-        gradio_adapter.make_stateless(demo, 7)
         assert demo._queue.max_thread_count == 7
+        assert demo.app.state_holder.capacity == gradio_adapter.MOST_SESSIONS
         for page in ("page", None):
             state, _ = route_utils.restore_session_state(demo.app, PredictBodyInternal(session_hash=page, data=[]))
             assert isinstance(state, StatelessSession)
@@ -108,6 +127,27 @@ def test_neither_a_page_nor_a_call_without_one_copies_the_configuration_of_all_c
         gradio_adapter.forget_page(demo, "page")
         assert "page" not in demo.app.state_holder.session_data
         assert "page" not in demo.app.state_holder.time_last_used
+
+    go(story())
+
+
+def test_a_request_to_the_served_app_gets_a_session_that_keeps_nothing() -> None:
+    async def story() -> None:
+        with gradio_adapter.StatelessBlocks() as demo:
+            box = gr.Textbox()
+            box.change(lambda text: text, box, box, api_name="echo")
+        assert isinstance(demo, gr.Blocks)
+        app = FastAPI()
+        gr.mount_gradio_app(app, demo, "/")
+        gradio_adapter.make_stateless(app, demo, 7)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            body = {"data": ["x"], "session_hash": "page"}
+            answer = await client.post("/gradio_api/run/echo", json=body)
+        assert answer.json()["data"] == ["x"]
+        holder = gradio_adapter.mounted_app(app).state_holder
+        assert isinstance(holder.session_data["page"], StatelessSession)
+        gradio_adapter.forget_page(demo, "page")
+        assert not holder.session_data
 
     go(story())
 
@@ -127,7 +167,6 @@ def test_a_mailbox_drops_frames_that_are_not_read_and_never_the_end_of_an_event(
 def test_a_message_to_a_page_that_is_gone_is_dropped_and_stops_no_queue() -> None:
     async def story() -> None:
         demo = mounted()
-        gradio_adapter.make_stateless(demo, 7)
         queue = demo._queue
         event: Any = SimpleNamespace(alive=True, _id="event", session_hash="gone")
         queue.send_message(event, SimpleNamespace(msg="process_generating", event_id=None))  # type: ignore[arg-type]
@@ -142,7 +181,6 @@ def test_a_message_to_a_page_that_is_gone_is_dropped_and_stops_no_queue() -> Non
 def test_sweep_forgets_pages_that_went_away_without_closing_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         demo = mounted()
-        gradio_adapter.make_stateless(demo, 7)
         queue = demo._queue
         assert isinstance(queue.pending_messages_per_session, Mailboxes)
         for session in ("old", "busy", "new"):

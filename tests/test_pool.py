@@ -30,7 +30,7 @@ Story = Callable[[Pool], Awaitable[None]]
 @pytest.fixture(autouse=True)
 def prompt_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that need not warm up, so that these tests need not wait for it."""
-    monkeypatch.setattr(pool, "WARM_FIRST", [])
+    monkeypatch.setattr(pool, "WARM_UP_ORDER", [])
 
 
 def with_workers(size: int, story: Story) -> None:
@@ -89,7 +89,7 @@ def test_what_a_method_raises_is_raised_where_it_was_called() -> None:
             await Client(worker).call(Engine.frame, 7)
         with pytest.raises(RuntimeError, match=r"SettingError.*steps must be a whole number"):  # which cannot travel
             await Client(worker).call(Engine.begin, 1, {"lesson": "regression", "settings": {"steps": 0}})
-        await worker.answers(10)
+        await worker.ping(10)
 
     with_workers(1, story)
 
@@ -142,7 +142,7 @@ def test_a_worker_that_hangs_is_found_out_and_replaced(monkeypatch: pytest.Monke
     async def story(opened: Pool) -> None:
         run = await Run.create(LESSON.recipe({"steps": 2000}))
         run.speed = 1
-        monkeypatch.setattr(pool, "PATIENCE", 0.5)
+        monkeypatch.setattr(pool, "ANSWER_TIMEOUT", 0.5)
         hung = await opened.least_busy()
         watching = asyncio.create_task(watch(run))
         os.kill(hung.pid, signal.SIGSTOP)
@@ -170,7 +170,7 @@ def test_a_worker_that_takes_too_long_aside_is_replaced(monkeypatch: pytest.Monk
     async def story(opened: Pool) -> None:
         run = await Run.create(LESSON.recipe({"steps": 2}))
         chart = await run._client.call(Engine.chart, run._number)
-        monkeypatch.setattr(pool, "BACKGROUND_PATIENCE", 0)
+        monkeypatch.setattr(pool, "BACKGROUND_TIMEOUT", 0)
         with pytest.raises(LostError, match="draw did not end"):
             await run._client.call(Engine.draw, chart, "en")
         assert (await run.step()).message.en == LOST.en
@@ -184,7 +184,7 @@ def test_a_call_aside_that_never_ends_costs_its_worker_though_its_caller_has_gon
     async def story(opened: Pool) -> None:
         worker = await opened.least_busy()
         await Client(worker).call(Engine.draw, Chart(()), "en")  # after the one that warms it up
-        monkeypatch.setattr(pool, "BACKGROUND_PATIENCE", 0.2)
+        monkeypatch.setattr(pool, "BACKGROUND_TIMEOUT", 0.2)
         os.kill(worker.pid, signal.SIGSTOP)
         gone = asyncio.create_task(Client(worker).call(Engine.draw, Chart(()), "en"))
         await asyncio.sleep(0)

@@ -25,7 +25,7 @@ from runs import turns
 from runs.logs import OneLine
 from server import temporary_files
 from server.request_filter import LARGEST_BODY, RequestFilter
-from server.response_cache import MOST_HOSTS, ResponseCache
+from server.response_cache import MOST_PAGES, ResponseCache
 from tests.client import Served, Visitor
 from tests.test_runs import go
 
@@ -269,11 +269,11 @@ def test_a_visitor_who_leaves_in_the_middle_cuts_nothing_short_for_others(app_ur
 
 def test_a_page_is_kept_for_each_host_and_not_for_endless_ones() -> None:
     counting = Counting()
-    for number in range(3 * MOST_HOSTS):
+    for number in range(3 * MOST_PAGES):
         assert get(counting.app, "/config", host=f"host{number}").json()["host"] == f"host{number}"
-    assert len(counting.app._responses) == MOST_HOSTS
-    get(counting.app, "/config", host=f"host{3 * MOST_HOSTS - 1}")
-    assert counting.asked == 3 * MOST_HOSTS
+    assert len(counting.app._responses) == MOST_PAGES
+    get(counting.app, "/config", host=f"host{3 * MOST_PAGES - 1}")
+    assert counting.asked == 3 * MOST_PAGES
 
 
 def test_what_is_asked_of_a_page_is_left_to_its_scripts() -> None:
@@ -434,7 +434,7 @@ def test_a_server_removes_what_dead_ones_have_left_and_nothing_else(tmp_path: Pa
     (tmp_path / "live-nets-link").symlink_to(ours["alive"])
     (tmp_path / "others").mkdir()
     with (ours["alive"] / temporary_files.LOCK).open("rb") as lock:
-        assert temporary_files._is_free(lock)  # and held from now on
+        assert temporary_files._try_lock(lock)  # and held from now on
         temporary_files._remove_leftovers(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"live-nets-alive", "live-nets-starting", "live-nets-no-lock", "live-nets-link", "others"}

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -176,6 +177,8 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
     with app(LIVE_NETS_WORKERS="1") as (url, process, log):
         visitor = arrive(url)
         frames = running(visitor)
+        heartbeat = threading.Thread(target=httpx.get, args=(f"{url}/gradio_api/heartbeat/{visitor.session}",))
+        heartbeat.start()  # as each open page holds one
         workers = children(process.pid)
         start = time.monotonic()
         process.send_signal(number)
@@ -185,7 +188,10 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
         assert last["text"]["en"] == lifespan.CLOSING.en
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
         assert list((log.parent / "tmp").glob("live-nets-*")) == []
-        assert "Traceback" not in log.read_text(encoding="utf-8")
+        heartbeat.join()
+        text = log.read_text(encoding="utf-8")
+        assert "Traceback" not in text
+        assert " ERROR " not in text
 
 
 def test_a_killed_app_leaves_no_worker_behind(arrive: Arrive) -> None:

@@ -25,7 +25,7 @@ from runs.engine import EncodedFrame
 from runs.pool import LostError
 from runs.run import LOST, SILENT, Frame, Run, State
 from tabs import live
-from tabs.controls import speed_of, told
+from tabs.controls import error_message, speed_of
 from tabs.downloads import LABELS, Downloads
 from tabs.training_tab import TrainingTab
 from tests.conftest import Train
@@ -232,8 +232,8 @@ def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: 
     assert offered["report"]["value"].count('class="verdict passed"') == 2
     details = offered["details"]["value"]
     assert "The ONNX graph: a, b" in details  # drawn once, since both nets have it
-    assert "Every comparison: a" in details
-    assert "Every comparison: b" in details
+    assert "All comparisons: a" in details
+    assert "All comparisons: b" in details
 
 
 BAD_SPEEDS: list[object] = [True, 1.0, 3, -1, "1", None, [1], math.nan, 10**5000]
@@ -256,4 +256,4 @@ def test_a_speed_that_is_not_on_offer_is_refused(speed: object) -> None:
 def test_the_page_names_a_setting_by_its_label(settings: dict[str, object], line: str) -> None:
     with pytest.raises(SettingError) as error:
         LESSON.config.parse(settings)
-    assert told(error.value, LESSON).en == line
+    assert error_message(error.value, LESSON).en == line
