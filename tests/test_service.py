@@ -177,7 +177,9 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
     with app(LIVE_NETS_WORKERS="1") as (url, process, log):
         visitor = arrive(url)
         frames = running(visitor)
-        heartbeat = threading.Thread(target=httpx.get, args=(f"{url}/gradio_api/heartbeat/{visitor.session}",))
+        heartbeat = threading.Thread(
+            target=lambda: httpx.get(f"{url}/gradio_api/heartbeat/{visitor.session}", timeout=60)
+        )
         heartbeat.start()  # as each open page holds one
         workers = children(process.pid)
         start = time.monotonic()
