@@ -122,7 +122,7 @@ def _weights(experiment: Experiment) -> Table:
 
 
 def _other_names(experiment: Experiment, n: int) -> PythonSession:
-    """PythonSession that prints both nets, and copies weights between nets of the same shapes."""
+    """A session that prints both nets, and copies weights between nets of the same shapes."""
     net_class, net_sequential = (each.net for each in experiment.learners)
     prompt = Prompt(
         net_class=net_class,

@@ -24,7 +24,7 @@ from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 from starlette.routing import Mount
 
-MOST_SESSIONS = 1000  # pages with a session; the session of one more is created again when it is used
+MOST_SESSIONS = 1000  # most sessions in memory; an evicted one is created again when its page sends an event
 MOST_UNREAD = 100  # messages to a page; further frames are dropped until the page reads again
 UNREAD_SECONDS = 120  # of inactivity, after which the messages to a page are deleted
 

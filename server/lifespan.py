@@ -74,5 +74,5 @@ async def _sweep_pages(blocks: gr.Blocks) -> None:
         try:
             registry.end_idle()
             gradio_adapter.sweep(blocks)
-        except Exception:  # noqa: BLE001  # the next sweep must come all the same
+        except Exception:  # noqa: BLE001  # later sweeps must still run
             _log.exception("idle runs and pages not removed")

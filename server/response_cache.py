@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.content_coding import IDENTITY, best_coding
 
 MOST_BYTES = 64 * 1024 * 1024
-MOST_PAGES = 16  # the page contains the host name of the request, which clients make up
+MOST_PAGES = 16  # the page contains the Host of the request, which any client can choose
 TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml")
 FIXED = ("/assets/", "/static/", "/svelte/")
 KEY_HEADERS = ("host", "x-forwarded-host", "x-forwarded-proto")  # that a cached response may depend on
