@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from export import VERSION
 from runs.run import LOST
 from server import client_address, connection, lifespan, settings
 from tabs.training_tab import NOT_WRITTEN
-from tests.client import ROOT, Served, Visitor, app, children, until
+from tests.client import PATIENCE, ROOT, Served, Visitor, app, children, until
 
 Arrive = Callable[..., Visitor]
 Frames = Generator[dict[str, Any], None, None]
@@ -174,13 +173,13 @@ def test_the_log_has_a_line_an_event_and_nothing_of_a_visitor(served: Served, ar
 def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
     number: signal.Signals, arrive: Arrive
 ) -> None:
-    with app(LIVE_NETS_WORKERS="1") as (url, process, log):
+    with app(LIVE_NETS_WORKERS="1") as (url, process, log), ExitStack() as leaving:
         visitor = arrive(url)
         frames = running(visitor)
-        heartbeat = threading.Thread(
-            target=lambda: httpx.get(f"{url}/gradio_api/heartbeat/{visitor.session}", timeout=60)
+        # As each open page holds one.
+        heartbeat = leaving.enter_context(
+            visitor.client.stream("GET", f"/gradio_api/heartbeat/{visitor.session}", timeout=PATIENCE)
         )
-        heartbeat.start()  # as each open page holds one
         workers = children(process.pid)
         start = time.monotonic()
         process.send_signal(number)
@@ -190,7 +189,7 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
         assert last["text"]["en"] == lifespan.CLOSING.en
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
         assert list((log.parent / "tmp").glob("live-nets-*")) == []
-        heartbeat.join()
+        heartbeat.read()  # ends, and is not cut off
         text = log.read_text(encoding="utf-8")
         assert "Traceback" not in text
         assert " ERROR " not in text
