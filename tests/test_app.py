@@ -47,7 +47,7 @@ print("asked", *asked, sep="\\n", flush=True)
 
 def test_nothing_leaves_the_machine_at_start() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        environment = {**os.environ, "PORT": str(probe.getsockname()[1]), "LIVE_NETS_WORKERS": "1"}
+        environment = {**os.environ, "PORT": str(probe.getsockname()[1]), "LIVE_NETS_WORKERS": "0"}
     command = [sys.executable, "-c", WATCH]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, encoding="utf-8")
     asked = done.stdout.partition("asked\n")[2].splitlines()

@@ -363,7 +363,9 @@ def test_the_page_speaks_chinese_at_a_click_and_remembers_it(page: Page) -> None
     expect(page.get_by_role("tab", name="Regression", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("locale", ["zh", "zh-CN", "zh-TW", "zh-HK"])
+@pytest.mark.parametrize(
+    "locale", ["zh", "zh-TW", *(pytest.param(each, marks=pytest.mark.long) for each in ("zh-CN", "zh-HK"))]
+)
 def test_the_page_follows_a_chinese_browser(locale: str, browser: Browser, app_url: str) -> None:
     context = browser.new_context(locale=locale)
     page = context.new_page()

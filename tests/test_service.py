@@ -169,7 +169,7 @@ def test_the_log_has_a_line_an_event_and_nothing_of_a_visitor(served: Served, ar
         assert private not in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
     number: signal.Signals, arrive: Arrive
 ) -> None:

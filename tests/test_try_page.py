@@ -453,7 +453,12 @@ def test_a_phone_does_not_scroll_sideways(visit: Visit, net: Net) -> None:
     assert visit(net.page).evaluate("document.documentElement.scrollWidth") == 390
 
 
-@pytest.mark.parametrize("altered", ["all", *try_page.INTEGRITY])
+FILES = [*try_page.INTEGRITY]
+
+
+@pytest.mark.parametrize(
+    "altered", ["all", FILES[0], *(pytest.param(each, marks=pytest.mark.long) for each in FILES[1:])]
+)
 def test_a_second_opinion_that_cannot_be_had_is_told_and_the_page_works_on(
     ask: Ask, regression: Net, altered: str
 ) -> None:
