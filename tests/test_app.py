@@ -31,7 +31,7 @@ import app
 
 def end():
     url = f"http://127.0.0.1:{os.environ['PORT']}/health"
-    for _ in range(600):
+    for _ in range(600):  # until the server answers
         with contextlib.suppress(OSError):
             urllib.request.urlopen(url).close()
             break

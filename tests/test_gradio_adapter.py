@@ -25,13 +25,13 @@ ROOT = Path(__file__).parent.parent
 ATTRIBUTES = ("_queue", "_data", "fns", "state_holder", "default_config", "max_thread_count")
 
 
-def mounted() -> gr.Blocks:
-    """Blocks that are mounted as the app mounts them."""
+def mounted(app: FastAPI | None = None) -> gr.Blocks:
+    """Blocks that are mounted as the app mounts them, in an application of their own unless one is given."""
     with gradio_adapter.StatelessBlocks() as demo:
         box = gr.Textbox()
         box.change(lambda text: text, box, box, api_name="echo")
     assert isinstance(demo, gr.Blocks)
-    app = FastAPI()
+    app = app or FastAPI()
     gr.mount_gradio_app(app, demo, "/")
     gradio_adapter.make_stateless(app, demo, 7)
     return demo
@@ -133,13 +133,8 @@ def test_neither_a_page_nor_a_call_without_one_copies_the_configuration_of_all_c
 
 def test_a_request_to_the_served_app_gets_a_session_that_keeps_nothing() -> None:
     async def story() -> None:
-        with gradio_adapter.StatelessBlocks() as demo:
-            box = gr.Textbox()
-            box.change(lambda text: text, box, box, api_name="echo")
-        assert isinstance(demo, gr.Blocks)
         app = FastAPI()
-        gr.mount_gradio_app(app, demo, "/")
-        gradio_adapter.make_stateless(app, demo, 7)
+        demo = mounted(app)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             body = {"data": ["x"], "session_hash": "page"}
             answer = await client.post("/gradio_api/run/echo", json=body)
