@@ -2,8 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := app.py environment.py supported.py charts lab nets runs server tabs export benchmarks
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+NPM_INSTALL := npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel error --prefix
+LINT := .venv/lint/node_modules/.bin
 
-.PHONY: help app install test test-long check types bench checkpoints clean
+.PHONY: help app install test test-long check types scripts bench checkpoints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,12 +21,17 @@ test: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/install
 test-long: .venv/installed-dev .venv/browser .venv/web/installed .venv/oldest/installed  ## also run cross products, fuzzing and sweeps over seeds
 	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m ""
 
-check: .venv/installed-dev types  ## lint, format and types
+check: .venv/installed-dev types scripts  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: .venv/installed-dev  ## types alone
+types: .venv/installed-dev  ## types of the Python code alone
 	$(BIN)/mypy $(CODE) tests
+
+scripts: .venv/lint/installed  ## lint and types of the page's JavaScript alone
+	@if [ -e $< ]; then set -ex; \
+	  $(LINT)/eslint --config tabs/scripts/eslint.config.mjs --max-warnings 0 tabs/scripts/*.js; \
+	  $(LINT)/tsc --project tabs/scripts; fi
 
 bench: .venv/installed-dev .venv/browser  ## measure, as ratios against a baseline in the same run
 	$(BIN)/python -m benchmarks
@@ -59,10 +66,17 @@ clean:  ## remove .venv and caches
 .venv/web/installed: tests/package.json | .venv/installed
 	@mkdir -p $(@D) && cp $< $(@D)
 	@command -v npm >/dev/null \
-	  && npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel error \
+	  && $(NPM_INSTALL) $(@D) \
 	  && touch $@ || echo "onnxruntime-web is not installed: its tests will be skipped."
 
 .venv/oldest/installed: tests/oldest-onnxruntime.txt | .venv/installed
 	@$(BIN)/python -m venv --without-pip $(@D)
 	@$(BIN)/pip --python $(@D) install --quiet --disable-pip-version-check --only-binary :all: -r $< \
 	  && touch $@ || echo "The old onnxruntime is not installed: its tests will be skipped."
+
+# ESLint and TypeScript. Without them `make scripts` is skipped, except in CI, where it fails.
+.venv/lint/installed: tabs/scripts/package.json
+	@mkdir -p $(@D) && rm -f $@ && cp $< $(@D)
+	@command -v npm >/dev/null \
+	  && $(NPM_INSTALL) $(@D) \
+	  && touch $@ || { echo "ESLint and TypeScript are not installed: the page's scripts are not checked."; [ -z "$$CI" ]; }
