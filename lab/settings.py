@@ -513,6 +513,12 @@ class Config:
         """Copy with one setting replaced. Raises SettingError."""
         return self.parse({**self.by_name(), name: value})
 
+    def with_views(self, other: "Config") -> Self:
+        """Copy with the view settings of `other`."""
+        values = other.by_name()
+        views = {name: values[name] for name, control in self.controls().items() if control.view}
+        return self.parse({**self.by_name(), **views}) if views else self
+
     def same_run(self, other: "Config") -> bool:
         """Whether both describe the same run, ignoring view settings."""
         ours, theirs = self.by_name(), other.by_name()

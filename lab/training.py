@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -188,17 +187,11 @@ class Trainer:
         nets = [learner.net for learner in self.learners]
         with self._random.copied(), torch.no_grad(), evaluating(*nets):
             evaluations = [evaluate(learner, self.experiment) for learner in self.learners]
-            config = self.config if views is None else _with_views(self.config, views)
+            config = self.config if views is None else self.config.with_views(views)
             now = Now(config, self.step_number, self.done, self.diverged, evaluations, restored)
             view = self.lesson.show(self.experiment, now)
         evaluated = [(each.label, each.losses, one) for each, one in zip(self.learners, evaluations, strict=True)]
         return Snapshot(self.step_number, view, () if self.diverged else tuple(diagnose(evaluated)))
-
-
-def _with_views(config: Config, views: Config) -> Config:
-    """`config` with the view settings of `views`."""
-    wanted = views.by_name()
-    return replace(config, **{name: wanted[name] for name, control in config.controls().items() if control.view})
 
 
 def _is_index(text: str, size: int) -> bool:

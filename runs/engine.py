@@ -23,7 +23,7 @@ from export.bundle import Bundle, Draft
 from export.verify import verify
 from lab.evaluation import Restored
 from lab.lesson import Computation, Snapshot, View
-from lab.recipe import Recipe
+from lab.recipe import Change, Recipe
 from lab.settings import Config
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS, read_recipe
@@ -112,6 +112,15 @@ class Engine:
     def frame(self, number: int) -> EncodedFrame:
         """The current frame."""
         return self._runs[number].frame()
+
+    def change(self, number: int, name: str, value: object) -> tuple[Settings, tuple[Change, ...]]:
+        """Change a setting or a weight of the run; return its current settings and all its changes.
+
+        Raises SettingError.
+        """
+        trainer = self._runs[number].trainer
+        trainer.apply(name, value)
+        return trainer.config.to_dict(), trainer.recipe.changes
 
     def stop(self, number: int) -> EncodedFrame:
         """End the run at its current step, and return its last frame."""

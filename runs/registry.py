@@ -1,99 +1,86 @@
 """Runs of open pages: one for each page and lesson, until the page is closed or left idle.
 
-Runs of the API's /train are not registered; they end with their request.
+They are a cache: a page sends the recipe and the step of its run with each command, so a run that is not here is
+trained again. Runs of the API's /train are not registered; they end with their request.
 """
 
-import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from weakref import WeakValueDictionary
+from dataclasses import dataclass, field
 
-from charts.text import Text
-from runs.run import Run, State
+from runs.run import Run
 
 MOST_RUNS = 512  # in memory; see `put`
-IDLE_SECONDS = 15 * 60  # without a click, after which a run is ended
-
-CROWDED = Text(
-    "There are too many visitors, so this run was ended. Press Train again.",
-    "访客太多，这次训练只好结束。请再按一次“训练”。",
-)
-PUT_AWAY = Text(
-    "This run was ended after 15 minutes without a click. Press Train to start a new one.",
-    "这次训练 15 分钟没有操作，已被清理。请按“训练”重新开始。",
-)
+IDLE_SECONDS = 15 * 60  # without a command, after which a run is deleted
 
 _log = logging.getLogger(__name__)
-_runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
-_last_used: dict[tuple[str, str], float] = {}
-_addresses: dict[tuple[str, str], str] = {}
 
-_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()  # entries live while held
+Key = tuple[str, str]  # page and lesson
 
 
-def lock(session: str, lesson: str) -> asyncio.Lock:
-    """The lock for reading and replacing a visitor's run: two clicks may arrive at once."""
-    return _locks.setdefault((session, lesson), asyncio.Lock())
+@dataclass(eq=False)
+class _Entry:
+    number: int  # given by the page
+    run: Run
+    address: str
+    used: float = field(default_factory=time.monotonic)
 
 
-def current(session: str, lesson: str) -> Run | None:
-    """The visitor's run of that lesson, or None."""
-    key = (session, lesson)
-    if key in _runs:
-        _runs.move_to_end(key)
-        _last_used[key] = time.monotonic()
-    return _runs.get(key)
+_runs: OrderedDict[Key, _Entry] = OrderedDict()
 
 
-def put(session: str, run: Run, address: str = "") -> None:
-    """Register the visitor's run of its lesson, and end the previous one.
+def current(page: str, lesson: str, number: int | None = None) -> Run | None:
+    """The page's run of that lesson, or None; with `number`, only if the run has that number."""
+    entry = _runs.get((page, lesson))
+    if entry is None or number not in (None, entry.number):
+        return None
+    _runs.move_to_end((page, lesson))
+    entry.used = time.monotonic()
+    return entry.run
 
-    Beyond MOST_RUNS, the least recently used run of the address with the most runs is ended.
+
+def put(page: str, number: int, run: Run, address: str = "") -> None:
+    """Register the page's run of its lesson, and delete the previous one.
+
+    Beyond MOST_RUNS, the least recently used run that nobody watches is deleted, of the address with the most runs.
     """
-    discard(session, run.lesson.key)
-    key = (session, run.lesson.key)
-    _runs[key], _last_used[key], _addresses[key] = run, time.monotonic(), address
+    discard(page, run.lesson.key)
+    _runs[page, run.lesson.key] = _Entry(number, run, address)
     if len(_runs) > MOST_RUNS:
-        ((most, _),) = Counter(_addresses[each] for each in _runs).most_common(1)
-        oldest = next(each for each in _runs if _addresses[each] == most)
-        evicted = _runs.pop(oldest)
-        del _last_used[oldest], _addresses[oldest]
-        evicted.end(CROWDED)
+        unwatched = [key for key, entry in _runs.items() if not entry.run.watchers and entry.run is not run]
+        if unwatched:
+            ((most, _),) = Counter(_runs[key].address for key in unwatched).most_common(1)
+            discard(*next(key for key in unwatched if _runs[key].address == most))
 
 
-def discard(session: str, lesson: str) -> None:
-    """End the visitor's run of that lesson and delete it."""
-    run = _runs.pop((session, lesson), None)
-    _last_used.pop((session, lesson), None)
-    _addresses.pop((session, lesson), None)
-    if run is not None:
-        run.abandon()
+def discard(page: str, lesson: str) -> None:
+    """Delete the page's run of that lesson."""
+    entry = _runs.pop((page, lesson), None)
+    if entry is not None:
+        entry.run.abandon()
 
 
-def close(session: str) -> None:
-    """End all runs of a page that was closed."""
+def close(page: str) -> None:
+    """Delete all runs of a page."""
     for owner, lesson in list(_runs):
-        if owner == session:
+        if owner == page:
             discard(owner, lesson)
 
 
-def end_all(message: Text) -> None:
-    """End all running runs, and show the message to their visitors."""
-    for run in _runs.values():
-        if run.state is State.RUNNING:
-            run.end(message)
+def pause_all() -> None:
+    """Pause all running runs."""
+    for entry in _runs.values():
+        entry.run.pause()
 
 
-def end_idle() -> None:
-    """End the runs without a click for IDLE_SECONDS; delete them after as long again, so that visitors see why."""
+def delete_idle() -> None:
+    """Delete the runs that nobody watches, without a command for IDLE_SECONDS."""
     before = time.monotonic() - IDLE_SECONDS
-    for key, run in list(_runs.items()):
-        if run.state is State.ERROR and _last_used[key] < before - IDLE_SECONDS:
+    for key, entry in list(_runs.items()):
+        if not entry.run.watchers and entry.used < before:
             discard(*key)
-        elif run.state is not State.ERROR and not run.watchers and _last_used[key] < before:
-            run.end(PUT_AWAY)
-            _log.info("idle run ended lesson=%s", run.lesson.key)
+            _log.info("idle run deleted lesson=%s", key[1])
 
 
 def count() -> int:

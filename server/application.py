@@ -9,12 +9,13 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from runs import admission
-from server import gradio_adapter, health, lifespan
+from server import gradio_adapter, health, lifespan, live_channel
 from server.connection import BoundedConnection
 from server.cross_origin import CrossOrigin
+from server.live_channel import LiveChannel
 from server.request_filter import RequestFilter
 from server.response_cache import ResponseCache
 
@@ -37,9 +38,13 @@ MOUNT: dict[str, Any] = {
 
 
 def create(
-    blocks: gr.Blocks, routes: Sequence[BaseRoute] = (), cached: Callable[[str], bool] = lambda path: False, **page: Any
+    blocks: gr.Blocks,
+    live: LiveChannel,
+    routes: Sequence[BaseRoute] = (),
+    cached: Callable[[str], bool] = lambda path: False,
+    **page: Any,
 ) -> FastAPI:
-    """The application that serves these blocks and routes.
+    """The application that serves these blocks and routes, and the live channel.
 
     `cached` says which further paths have the same response for everyone. `page` are options of
     `gr.mount_gradio_app`, such as `theme` and `head`.
@@ -48,7 +53,7 @@ def create(
     app = FastAPI(
         root_path=root_path,
         lifespan=lifespan.lifespan(blocks),
-        routes=[Route("/health", health.route(blocks)), *routes],
+        routes=[Route("/health", health.route(blocks)), WebSocketRoute(live_channel.PATH, live.serve), *routes],
         middleware=[
             Middleware(CrossOrigin),
             Middleware(RequestFilter, blocks=blocks),
@@ -61,11 +66,12 @@ def create(
     app_kwargs = {"docs_url": None, "redoc_url": None}
     gr.mount_gradio_app(app, blocks, "/", app_kwargs=app_kwargs, root_path=root_path, **MOUNT, **page)
     gradio_adapter.make_stateless(app, blocks, MOST_EVENTS)
+    app.state.live_channel = live
     return app
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that prints its URL once it answers, and ends the runs before it closes connections."""
+    """A uvicorn server that prints its URL once it answers, and lets go of all pages before it shuts down."""
 
     def __init__(self, app: FastAPI, blocks: gr.Blocks, url: str) -> None:
         super().__init__(
@@ -77,8 +83,14 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,  # LIVE_NETS_PROXIES controls which forwarding headers are trusted
                 timeout_graceful_shutdown=GRACE_SECONDS,
+                ws="websockets-sansio",
+                ws_max_size=live_channel.LARGEST_MESSAGE,
+                ws_ping_interval=live_channel.PING_SECONDS,
+                ws_ping_timeout=live_channel.PING_SECONDS,
+                ws_per_message_deflate=False,  # takes more time than the frames themselves
             )
         )
+        self._app = app
         self._blocks = blocks
         self._url = url
 
@@ -89,11 +101,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()  # no new connections: a proxy sends visitors to another replica
-        try:
-            await lifespan.end_runs()
-        finally:
-            gradio_adapter.stop(self._blocks)
-            await super().shutdown(sockets)
+        self._app.state.live_channel.close_all()  # pages connect to another replica, and go on
+        gradio_adapter.stop(self._blocks)
+        await super().shutdown(sockets)
 
 
 def serve(app: FastAPI, blocks: gr.Blocks, host: str, port: int, sockets: Sequence[socket.socket]) -> None:

@@ -27,7 +27,7 @@ def route(blocks: gr.Blocks) -> Callable[[Request], Awaitable[JSONResponse]]:
             "runs": admission.training_count(),
             "waiting": admission.waiting_count(),
             "kept": registry.count(),
-            "frames_per_second": round(25 / pace.stretch(), 1),
+            "frames_per_second": round(25 / pace.largest_stretch(), 1),
         }
         healthy = gradio_adapter.queue_works(blocks) and (alive or not worker_count())
         return JSONResponse(content, 200 if healthy else 503, {"Cache-Control": "no-store"})

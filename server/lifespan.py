@@ -2,29 +2,19 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import gradio as gr
 from fastapi import FastAPI
 
-from charts.text import Text
 from export import VERSION
-from runs import admission, pace, pool, registry
+from runs import pace, pool, registry
 from server import gradio_adapter, temporary_files
 from server.health import INSTANCE
 from server.settings import worker_count
 
 IDLE_SWEEP_SECONDS = 15
-END_RUNS_SECONDS = 1  # for running runs to send their last frame
-LAST_FRAME_SECONDS = 0.4  # for these frames to reach the pages
-
-CLOSING = Text(
-    "The server is shutting down, and this run has ended with it. Your settings are kept: press Train in a minute.",
-    "服务器正在关闭，这次训练随之结束。设置都还在：请过一分钟再按“训练”。",
-)
-
 _log = logging.getLogger(__name__)
 
 
@@ -47,15 +37,6 @@ def lifespan(blocks: gr.Blocks) -> Callable[[FastAPI], AbstractAsyncContextManag
     return serving
 
 
-async def end_runs() -> None:
-    """End all running runs and give the pages time to receive their last frames."""
-    registry.end_all(CLOSING)
-    end = time.monotonic() + END_RUNS_SECONDS
-    while admission.training_count() and time.monotonic() < end:
-        await asyncio.sleep(0.02)
-    await asyncio.sleep(LAST_FRAME_SECONDS)
-
-
 async def _sweep_files() -> None:
     while True:
         await asyncio.sleep(temporary_files.SWEEP_SECONDS)
@@ -72,7 +53,7 @@ async def _sweep_pages(blocks: gr.Blocks) -> None:
     while True:
         await asyncio.sleep(IDLE_SWEEP_SECONDS)
         try:
-            registry.end_idle()
+            registry.delete_idle()
             gradio_adapter.sweep(blocks)
         except Exception:  # noqa: BLE001  # later sweeps must still run
             _log.exception("idle runs and pages not removed")

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runs.turns import Allowance
-from server import client_address, event_readers, gradio_adapter, temporary_files
+from server import client_address, event_readers, gradio_adapter, live_channel, temporary_files
 
 LARGEST_BODY = 64 * 1024  # bytes; the page sends about one thousand
 BODY_SECONDS = 10  # for the client to send the body
@@ -32,7 +32,7 @@ REQUESTS_PER_ADDRESS = 150  # in progress at once; a class shares an address
 REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 40 * 60, 40
 
 READABLE = re.compile(
-    r"/|/health|/bokeh\.min\.js|/checkpoints/.+|/config/?|/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
+    r"/|/health|/bokeh\.min\.js|/checkpoints/.+|/files/[^/]+/[^/]+|/scripts/[^/]+/[^/]+|/config/?|/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
     r"|/gradio_api/(info/?|openapi\.json|app_id/?|login_check/?|startup-events|theme\.css|file=.+|queue/data"
     r"|heartbeat/(?P<session>[^/]+)|call/[^/]+/(?P<event>[^/]+))"
 )
@@ -69,7 +69,9 @@ class RequestFilter:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._limit(scope, receive, send)
-        else:  # no route takes a WebSocket
+        elif _check_socket(scope):
+            await self._app(scope, receive, send)
+        else:
             await send({"type": "websocket.close"})
 
     async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -224,6 +226,12 @@ def _refusal(status: int, detail: str) -> JSONResponse:
 
 def _path(scope: Scope) -> str:
     return str(scope["path"].removeprefix(scope.get("root_path", "").rstrip("/")))
+
+
+def _check_socket(scope: Scope) -> bool:
+    """Whether a request for a WebSocket is forwarded."""
+    hosts = [value.decode("latin-1") for key, value in scope["headers"] if key in (b"host", b"x-forwarded-host")]
+    return _path(scope) == live_channel.PATH and all(HOST.fullmatch(host.split(",")[0].strip()) for host in hosts)
 
 
 def _check_head(scope: Scope) -> JSONResponse | None:

@@ -14,10 +14,10 @@ from lab.settings import Control, SettingError
 from nets import LESSONS, TRAININGS, read_recipe
 from runs.admission import DRAWING, FullError, Place, SpentError, refuse_spent
 from runs.pool import LostError
-from runs.run import LOST, Run, State
+from runs.run import LOST, Run, State, TooLongError
 from server import temporary_files
 from server.event_limits import address_of, limited
-from tabs.training_tab import NOT_WRITTEN
+from tabs.run_files import NOT_WRITTEN
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
                 run.abandon()
         reports = {bundle.manifest["net"]: bundle.parity.to_dict() for bundle in bundles}
         return dict(run.frame.encoded.metrics), reports, str(path)
-    except (SettingError, NonFiniteError, ExportError, FullError, SpentError) as error:
+    except (SettingError, NonFiniteError, ExportError, FullError, SpentError, TooLongError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     except LostError as error:
         raise gr.Error(LOST.en, print_exception=False) from error

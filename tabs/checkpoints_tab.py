@@ -25,14 +25,11 @@ from export.cases import BrokenFileError, NonFiniteError, Parity
 from export.layout import find
 from export.manifest import Manifest
 from lab.plots import LOSS, TEST_LOSS
+from lab.settings import SettingError
 from nets import TRAININGS
-from runs.admission import COMPUTING
 from runs.pool import LostError, NoWorkerError
 from runs.run import verified
-from server import gradio_adapter
-from server.event_limits import limited
 from tabs import bundle_view, live
-from tabs.lesson_tab import EVENT
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 
@@ -91,88 +88,86 @@ _DESCRIPTIONS = {
 Found = Bundle | BrokenFileError | NonFiniteError
 
 
-class CheckpointsTab:
-    """Adds the tab to the current Blocks. Its content is created once, when a visitor first opens it."""
+_verified: dict[str, Found] = {}  # by folder
+_details: dict[str, str] = {}
+_crashes: Counter[str] = Counter()
+_checking = asyncio.Lock()
 
-    def __init__(self) -> None:
-        self._found: dict[str, Found] = {}  # by folder
-        self._details: dict[str, str] = {}
-        self._crashes: Counter[str] = Counter()
-        self._checking = asyncio.Lock()
-        gr.HTML(html.markdown(_SUMMARY), elem_classes="lesson-summary")
-        self.cards = gr.HTML(
-            js_on_load="window.liveNets.checkpoints(element, trigger);",
-            html_template='<div class="checkpoints">${value}</div>',
-            elem_classes="cards-view",
-        )
-        self.detail = gr.HTML(
-            js_on_load="window.liveNets.checkpoint(element, watch);", elem_classes=["parity", "checkpoint"]
-        )
-        self.cards.submit(limited(self.first_view), None, self.cards, **EVENT)
-        self.cards.click(limited(self.choose, COMPUTING), None, self.detail, **EVENT)
 
-    async def first_view(self) -> AsyncIterator[str]:
-        """Verify all bundles, then show their cards; a bundle with an error does not hide the others."""
-        if not self._found:
-            yield f"<p role=status>{html.words(_BUSY)}</p>"
-        try:
-            folders = sorted(await asyncio.to_thread(find, CHECKPOINTS), key=_order)
-        except OSError:
-            _log.exception("checkpoints not listed")
-            yield _failed(_NOT_LISTED)
-            return
-        unchecked = ""
-        async with self._checking:  # concurrent visitors wait for the same result
-            for folder in folders:
-                name = _name(folder)
-                if name in self._found:
-                    continue
-                try:
-                    self._found[name] = await self._verify(name, folder)
-                except NoWorkerError:  # the next visit verifies the rest
-                    unchecked = _failed(_RESTARTING)
-                    break
-                except LostError:
-                    unchecked = _failed(_RESTARTING)
-                    self._crashes[name] += 1
-                    if self._crashes[name] >= MAX_ATTEMPTS:
-                        self._found[name] = BrokenFileError(name, _CRASHED)
-        known = [_name(folder) for folder in folders if _name(folder) in self._found]
-        yield "".join([*(_card(name, self._found[name]) for name in known), unchecked])
+def build() -> None:
+    """Add the tab's content to the current Blocks. It is filled over the live channel when a visitor opens it."""
+    gr.HTML(html.markdown(_SUMMARY), elem_classes="lesson-summary")
+    gr.HTML(
+        html_template='<div class="checkpoints"></div><div class="checkpoint"></div>',
+        js_on_load="window.liveNets.then((page) => page.checkpoints(element));",
+        elem_classes=["cards-view", "parity"],
+    )
 
-    async def choose(self, event: gr.EventData) -> str:
-        """Show the details of the bundle that was clicked."""
-        name = gradio_adapter.sent_with(event, "checkpoint")
-        found = self._found.get(name) if isinstance(name, str) else None
-        match found:
-            case None:
-                raise gr.Error("checkpoint must be the name of a checkpoint on this page.", print_exception=False)
-            case Bundle():
-                return await self._detail(found, str(name))
-            case error:
-                return _failed(str(error))
 
-    async def _verify(self, name: str, folder: Path) -> Found:
-        try:
-            found = await verified(folder)
-            _card(name, found)
-            _archives[name] = await asyncio.to_thread(bundle.archive, [found])
-        except LostError:
-            raise
-        except (BrokenFileError, NonFiniteError) as error:
-            return error
-        except Exception as error:  # noqa: BLE001  # the hashes match, but another version wrote the bundle
-            return _display_error(name, error)
-        return found
-
-    async def _detail(self, found: Bundle, name: str) -> str:
-        """The details of a bundle, cached."""
-        if name not in self._details:
+async def cards() -> AsyncIterator[str]:
+    """Verify all bundles, and yield their cards; a bundle with an error does not hide the others."""
+    if not _verified:
+        yield f"<p role=status>{html.words(_BUSY)}</p>"
+    try:
+        folders = sorted(await asyncio.to_thread(find, CHECKPOINTS), key=_order)
+    except OSError:
+        _log.exception("checkpoints not listed")
+        yield _failed(_NOT_LISTED)
+        return
+    unchecked = ""
+    async with _checking:  # concurrent visitors wait for the same result
+        for folder in folders:
+            name = _name(folder)
+            if name in _verified:
+                continue
             try:
-                self._details[name] = await asyncio.to_thread(_detail, found, name)
-            except Exception as error:  # noqa: BLE001  # as in _verify
-                return _failed(str(_display_error(name, error)))
-        return self._details[name]
+                _verified[name] = await _verify(name, folder)
+            except NoWorkerError:  # the next visit verifies the rest
+                unchecked = _failed(_RESTARTING)
+                break
+            except LostError:
+                unchecked = _failed(_RESTARTING)
+                _crashes[name] += 1
+                if _crashes[name] >= MAX_ATTEMPTS:
+                    _verified[name] = BrokenFileError(name, _CRASHED)
+    known = [_name(folder) for folder in folders if _name(folder) in _verified]
+    yield "".join([*(_card(name, _verified[name]) for name in known), unchecked])
+
+
+async def detail(name: object) -> str:
+    """The details of the bundle with that name. Raises SettingError for a name that is none of `cards`."""
+    found = _verified.get(name) if isinstance(name, str) else None
+    match found:
+        case None:
+            raise SettingError("checkpoint", Text("the name of a checkpoint on this page", "本页上的网络名"), name)
+        case Bundle():
+            return await _detail(found, str(name))
+        case error:
+            return _failed(str(error))
+
+
+async def _verify(name: str, folder: Path) -> Found:
+    try:
+        found = await verified(folder)
+        _card(name, found)
+        _archives[name] = await asyncio.to_thread(bundle.archive, [found])
+    except LostError:
+        raise
+    except (BrokenFileError, NonFiniteError) as error:
+        return error
+    except Exception as error:  # noqa: BLE001  # the hashes match, but another version wrote the bundle
+        return _display_error(name, error)
+    return found
+
+
+async def _detail(found: Bundle, name: str) -> str:
+    """The details of a bundle, cached."""
+    if name not in _details:
+        try:
+            _details[name] = await asyncio.to_thread(_details_of, found, name)
+        except Exception as error:  # noqa: BLE001  # as in _verify
+            return _failed(str(_display_error(name, error)))
+    return _details[name]
 
 
 def _display_error(name: str, error: Exception) -> BrokenFileError:
@@ -252,7 +247,7 @@ def _metrics(described: Manifest) -> list[Words]:
     return [*metrics]
 
 
-def _detail(made: Bundle, name: str) -> str:
+def _details_of(made: Bundle, name: str) -> str:
     described = made.manifest
     lesson = TRAININGS[described["lesson"]]
     files = "".join(_file(made, name) for name in sorted([layout.MANIFEST, *described["files"]], key=_rank))

@@ -1,6 +1,5 @@
 """Gradio components for settings and speed, and messages about invalid values."""
 
-import json
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -10,7 +9,7 @@ import gradio as gr
 from charts import html
 from charts.text import LANGUAGES, Text, Words, both, said
 from lab.lesson import Lesson
-from lab.settings import Choice, Choices, Control, Number, Numbers, SettingError, Switch
+from lab.settings import Choice, Choices, Config, Control, Number, Numbers, SettingError, Switch
 from runs.run import FULL_SPEED
 from tabs.language import label
 
@@ -26,13 +25,13 @@ SPEED_VALUES = [1, 2, 5, 20, FULL_SPEED]
 SLIDER = Text("Slider: {label}", "滑块：{label}")
 
 # Gradio parses the HTML as a JavaScript template string and a Handlebars template, where these are special.
-_ESCAPES = {ord(letter): f"&#{ord(letter)};" for letter in "`$\\{}"}
+TEMPLATE_ESCAPES = {ord(letter): f"&#{ord(letter)};" for letter in "`$\\{}"}
 
 
 def component(lesson: Lesson, name: str, control: Control) -> Any:
     """The Gradio component of a setting."""
     if isinstance(control, Number | Numbers):
-        return _box(f"{lesson.key}-{name}", name, control)
+        return _box(lesson.key, name, control)
     common: dict[str, Any] = {"label": label(control.label), "info": label(control.info), "interactive": True}
     common |= {"value": value_of(control, control.default), "elem_classes": f"setting setting-{name}"}
     match control:
@@ -56,16 +55,17 @@ def value_of(control: Control, value: Any) -> Any:
     return list(value) if isinstance(control, Choices) else value
 
 
-def _box(element_id: str, name: str, control: Number | Numbers) -> gr.HTML:
+def _box(lesson: str, name: str, control: Number | Numbers) -> gr.HTML:
     """A text box and, if the control has a step, a slider.
 
     Gradio's number component is not used: `<input type=number>` drops or changes text that it cannot parse, such as a
     decimal comma, before a script can read it. This box sends the text as typed, and the server parses it; see
     numbers.js.
     """
+    element_id = f"{lesson}-{name}"
     info, slider, attributes = control.info, "", ""
     if isinstance(control, Number):
-        attributes = f'data-step="{control.step or (1 if control.whole else 0.01)}"'
+        attributes = f'data-by="{control.step or (1 if control.whole else 0.01)}"'
         attributes += f' data-minimum="{control.minimum}" data-maximum="{control.maximum}"'
         if control.minimum >= 0:  # numeric keypads of phones have no minus key
             attributes += f' inputmode="{"numeric" if control.whole else "decimal"}"'
@@ -99,23 +99,24 @@ def _box(element_id: str, name: str, control: Number | Numbers) -> gr.HTML:
         value=value,
         enabled=True,
         apply_default_css=False,
-        html_template=markup.translate(_ESCAPES),
-        js_on_load="window.liveNets.number(element, props, watch);",
+        html_template=markup.translate(TEMPLATE_ESCAPES),
+        js_on_load=f"window.liveNets.then((page) => page.number(element, props, watch, {lesson!r}));",
         elem_classes=f"setting setting-{name}",
     )
 
 
-def enabled(component: Any, on: bool) -> dict[str, Any]:
-    """Update that enables or disables a setting's component."""
-    return {"enabled" if isinstance(component, gr.HTML) else "interactive": on}
+def values(lesson: Lesson, config: Config) -> dict[str, Any]:
+    """The value of each control for these settings, in the form that its component takes."""
+    named = config.by_name()
+    return {name: value_of(control, named[name]) for name, control in lesson.config.controls().items()}
 
 
-def judged(lesson: Lesson, values: Mapping[str, object]) -> str:
-    """The server's verdict on each typed number, as JSON for numbers.js.
+def verdicts(lesson: Lesson, values: Mapping[str, object]) -> dict[str, Any]:
+    """The server's verdict on each typed number, for numbers.js; missing values have their defaults.
 
     Per name: the parsed value or the error message, and whether the setting has an effect with the other values.
     """
-    verdicts = {}
+    found = {}
     try:
         config = lesson.config.read(values)
     except SettingError:
@@ -123,12 +124,13 @@ def judged(lesson: Lesson, values: Mapping[str, object]) -> str:
     for name, control in lesson.config.controls().items():
         if isinstance(control, Number | Numbers):
             try:
-                verdict: dict[str, Any] = {"value": value_of(control, control.read(name, values[name]))}
+                typed = values.get(name, control.default)
+                verdict: dict[str, Any] = {"value": value_of(control, control.read(name, typed))}
             except SettingError as error:
                 verdict = {"refused": both(error_message(error, lesson))}
             matters = config is None or config.matters(name)
-            verdicts[name] = {"typed": values[name], "matters": matters, **verdict}
-    return json.dumps(verdicts)
+            found[name] = {"typed": values.get(name), "matters": matters, **verdict}
+    return found
 
 
 def _options(options: Any) -> Labelled:
@@ -148,7 +150,6 @@ def speed(pace: int) -> gr.Radio:
         label=label(SPEED),
         info=label(SPEED_INFO),
         scale=5,
-        render=False,
     )
 
 

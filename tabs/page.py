@@ -1,5 +1,6 @@
 """The page: its tabs and theme, and the web application that serves it."""
 
+import hashlib
 import json
 from html import escape
 from pathlib import Path
@@ -8,25 +9,26 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from charts import html
 from charts.text import Text, both
-from lab.lesson import GROUPS, Computation, Lesson, Training
+from export import VERSION
+from lab.lesson import GROUPS
 from nets import LESSONS
-from runs import registry
 from server import application, gradio_adapter, temporary_files
-from tabs import api, checkpoints_tab, language, live
-from tabs.computation_tab import ComputationTab
-from tabs.training_tab import TrainingTab
+from server.live_channel import LiveChannel
+from tabs import api, checkpoints_tab, language, lesson_tab, run_files
+from tabs.open_page import OpenPage
 
 # Gradio's own themes load fonts from the network. CHINESE has a font for each common system.
 CHINESE = ("PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC")
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", *CHINESE, "sans-serif")
 MONO_FONTS = ("ui-monospace", "Consolas", "Liberation Mono", *CHINESE, "monospace")
 
-SCRIPTS = ("stream.js", "page.js", "live.js", "numbers.js")  # in the order in which they run
+SCRIPTS = Path(__file__).parent / "scripts"
+MAIN = "main.js"
 
 FIRST = "regression"  # tab selected at first: the first lesson that trains
 
@@ -77,31 +79,14 @@ def build() -> gr.Blocks:
         demo.queue(default_concurrency_limit=None, max_size=1000)
         api.build()  # first, so that its endpoint names are not taken by handlers of the page
         gr.HTML(_header(), elem_classes="welcome")
-        language_input = gr.Textbox("en", visible=False)  # input component for the page's language
         with gr.Tabs(selected=FIRST, overflow_behavior="wrap", elem_id="lessons"):
             for lesson in LESSONS.values():
                 with gr.Tab(language.label(lesson.title), id=lesson.key, elem_id=lesson.key):
-                    _build_tab(lesson, language_input)
+                    lesson_tab.build(lesson)
             with gr.Tab(language.label(checkpoints_tab.TITLE), id=checkpoints_tab.KEY, elem_id=checkpoints_tab.KEY):
-                checkpoints_tab.CheckpointsTab()
-
-        async def close(request: gr.Request) -> None:
-            registry.close(str(request.session_hash))
-            gradio_adapter.forget_page(demo, str(request.session_hash))
-
-        demo.unload(close)
+                checkpoints_tab.build()
     assert isinstance(demo, gr.Blocks)
     return demo
-
-
-def _build_tab(lesson: Lesson, language_input: gr.Textbox) -> None:
-    match lesson:
-        case Training():
-            TrainingTab(lesson, language_input)
-        case Computation():
-            ComputationTab(lesson, language_input)
-        case _:
-            raise TypeError(f"{lesson.key} neither trains nor computes")
 
 
 def _header() -> str:
@@ -126,20 +111,57 @@ def _header() -> str:
 
 def create_application(blocks: gr.Blocks) -> FastAPI:
     """The web application that serves the page returned by `build`."""
-    here = Path(__file__).parent
-    scripts = [(here / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    bokeh = Route(f"/{live.BOKEH_JS.name}", _bokeh)
+    bokeh = Route(f"/{lesson_tab.BOKEH_JS.name}", _bokeh)
+    version = scripts_version()
+    scripts = Route(f"/scripts/{version}/{{name}}", _script)
     return application.create(
         blocks,
-        routes=[bokeh, *checkpoints_tab.ROUTES],
-        cached=lambda path: path == bokeh.path,
+        LiveChannel(OpenPage, version),
+        routes=[bokeh, scripts, *run_files.ROUTES, *checkpoints_tab.ROUTES],
+        cached=lambda path: path == bokeh.path or path.startswith("/scripts/"),
         theme=theme(),
-        css_paths=[here / "page.css"],
-        head="".join(f"<script>{script}</script>" for script in scripts),
+        css_paths=[Path(__file__).parent / "page.css"],
+        head=_head(version),
         i18n=language.translations(),
     )
 
 
+def scripts_version() -> str:
+    """A hash of all scripts and of the app's version: a page of another version is told to reload."""
+    digest = hashlib.sha256(VERSION.encode())
+    for path in _scripts():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _scripts() -> list[Path]:
+    return sorted(SCRIPTS.glob("*.js"))
+
+
+def _head(version: str) -> str:
+    """The scripts: modules, fetched at once, in a folder named after their version.
+
+    Gradio may build the page before they have run, so that its parts wait for the promise.
+    """
+    preloads = "".join(
+        f'<link rel="modulepreload" href="scripts/{version}/{path.name}">' for path in _scripts() if path.name != MAIN
+    )
+    return (
+        f"<script>window.liveNets = new Promise((resolve) => (window.liveNetsLoaded = resolve));</script>{preloads}"
+        f'<script type="module" src="scripts/{version}/{MAIN}" data-version="{version}"></script>'
+    )
+
+
+async def _script(request: Request) -> Response:
+    """A script, at a URL that changes with its content."""
+    paths = {path.name: path for path in _scripts()}
+    path = paths.get(request.path_params["name"])
+    if path is None:
+        return PlainTextResponse("Not Found", 404)
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return FileResponse(path, media_type="text/javascript", headers=headers)
+
+
 async def _bokeh(request: Request) -> FileResponse:
     """BokehJS, at a URL that does not reveal its installation path."""
-    return FileResponse(live.BOKEH_JS)
+    return FileResponse(lesson_tab.BOKEH_JS)

@@ -1,0 +1,558 @@
+"""One open page: executes the commands that it sends over the live channel, and sends it frames.
+
+A command says everything that is needed to carry it out: the recipe of the run that the page shows, the step where it
+stands, and the settings of the controls. A run that this server does not have is trained again first.
+"""
+
+import asyncio
+import json
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from charts import html
+from charts.text import LANGUAGES, Language, Text, Words, both
+from export.cases import ExportError, NonFiniteError
+from lab.lesson import Idea, Lesson, Training
+from lab.recipe import Recipe
+from lab.settings import Config, SettingError
+from nets import LESSONS, read_recipe
+from runs import pace, registry, turns
+from runs.admission import COMPUTING, FULL, FullError, Place, SpentError
+from runs.pool import LostError
+from runs.run import FRAME_SECONDS, TOO_LONG, ChartSetup, Frame, Run, State, TooLongError, preview
+from server.live_channel import Channel
+from tabs import checkpoints_tab, controls, lesson_tab, links, live, run_files
+from tabs.run_files import BUSY, NOT_WRITTEN
+
+HIDDEN_INTERVAL = 1.0  # seconds between frames of a page that nobody looks at
+LINE_POLL_SECONDS = 1  # interval at which a run in the line checks whether it was paused
+LARGEST_NUMBER = 2**53  # of a command or a run
+
+ACTIVE = (State.RUNNING, State.PAUSED)
+CHANGED = Text("· Settings have changed since: press Train for a new run.", "· 设置已改动：按“训练”开始新一轮训练。")
+BUSY_PACE = Text(
+    "· The server is busy: fewer frames a second, the same number of steps.",
+    "· 服务器繁忙：每秒帧数减少，总步数不变。",
+)
+SLOWED = Text(
+    "· Training from your address has used its {limit} seconds of processor time a minute: it continues more slowly.",
+    "· 来自你这个地址的训练已用完每分钟 {limit} 秒的处理器时间：训练会继续，但会变慢。",
+)
+INTERNAL_ERROR = Text(
+    "Something went wrong on our side, and this was not done. Please try again.",
+    "我们这边出了问题，没有完成。请再试一次。",
+)
+WRITING = Text(
+    "Writing the files, reading them back and comparing them with the net …", "正在写文件、读回，并与网络比较……"
+)
+
+REFUSED = (SettingError, LostError, FullError, SpentError, TooLongError)  # errors that are shown to the visitor
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command from the page.
+
+    `run` is the number that the page gives to the run that it shows or, if `fresh`, to the one that it wants.
+    `settings` are the values of the controls, unparsed. `recipe` and `step` describe the run that the page shows, if
+    there is one.
+    """
+
+    lesson: Lesson
+    do: str
+    run: int
+    fresh: bool
+    settings: Mapping[str, object]
+    recipe: object
+    step: int
+    speed: int
+    language: Language
+    data: Mapping[str, object]
+
+    @classmethod
+    def read(cls, message: Mapping[str, Any]) -> "Command":
+        """Validate a message from the page. Raises SettingError."""
+        key = message.get("lesson")
+        if not isinstance(key, str) or key not in LESSONS:
+            raise SettingError("lesson", Text(f"one of {', '.join(LESSONS)}", f" {', '.join(LESSONS)} 之一"), key)
+        lesson = LESSONS[key]
+        language = message.get("language", "en")
+        if language not in LANGUAGES:
+            raise SettingError("language", f"one of {', '.join(LANGUAGES)}", language)
+        settings = message.get("settings")
+        if settings is not None and not isinstance(settings, dict):
+            raise SettingError("settings", Text("an object of names and values", "由名字和值组成的对象"), settings)
+        speed = message.get("speed", lesson.pace if isinstance(lesson, Training) else 1)
+        return cls(
+            lesson,
+            str(message.get("do")),
+            whole("run", message.get("run", 0)),
+            message.get("fresh") is True,
+            settings or {},
+            message.get("recipe"),
+            whole("step", message.get("step", 0)),
+            controls.speed_of(speed),
+            language,
+            message,
+        )
+
+    def config(self) -> Config:
+        """The settings of the controls. Raises SettingError."""
+        return self.lesson.config.read(self.settings)
+
+    def wanted(self) -> Recipe:
+        """The recipe of a new run: that of the page if it has the settings of the controls. Raises SettingError."""
+        config = self.config()
+        if self.recipe is not None and self.step == 0:
+            recipe = self.shown()
+            if config.same_run(recipe.settings):
+                return replace(recipe, settings=config)
+        return Recipe(self.lesson.key, config)
+
+    def shown(self) -> Recipe:
+        """The recipe of the run that the page shows. Raises SettingError."""
+        recipe = read_recipe(self.recipe)
+        if recipe.lesson != self.lesson.key:
+            raise SettingError("lesson", self.lesson.key, recipe.lesson)
+        return recipe
+
+    @property
+    def training(self) -> Training:
+        """The lesson, which must train. Raises SettingError."""
+        if isinstance(self.lesson, Training):
+            return self.lesson
+        raise SettingError("lesson", Text("a lesson that trains", "有训练的一课"), self.lesson.key)
+
+
+def whole(name: str, value: object) -> int:
+    """A whole number that a page sends. Raises SettingError."""
+    if type(value) is not int or not 0 <= value < LARGEST_NUMBER:
+        raise SettingError(name, Text("a whole number of at least 0", "不小于 0 的整数"), value)
+    return value
+
+
+class OpenPage:
+    """The runs of one page, and what it is sent. It lives while the page is connected, and a while longer."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+        self._channel: Channel | None = None
+        self._hidden = False
+        self._received = 0  # number of the last command
+        self._pending: set[int] = set()  # numbers of commands that are being executed
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # commands of a lesson run in order
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: dict[str, asyncio.Task[None]] = {}  # the run that trains, by lesson
+        self._charts: dict[str, int] = {}  # the chart that the page shows, by lesson
+        self._structures: dict[str, str] = {}  # the chart structure that the page has, by lesson
+        self._offered: dict[str, Run] = {}  # the run whose files the page has, by lesson
+
+    def attach(self, channel: Channel) -> None:
+        """Send to this channel. The page sends its pending commands again."""
+        self._channel = channel
+        self._hidden = False
+        for sent in (self._charts, self._structures, self._offered):
+            sent.clear()
+
+    def detach(self) -> None:
+        """Pause all runs, since the connection is lost."""
+        self._channel = None
+        for stream in self._streams.values():
+            stream.cancel()
+
+    def close(self) -> None:
+        """Delete all runs, since the page was closed."""
+        for task in self._tasks:
+            task.cancel()
+        registry.close(self.name)
+
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """Execute a command once, and then acknowledge its number."""
+        if "hidden" in message:
+            self._hide(message["hidden"] is True)
+            return
+        number = message.get("n")
+        if type(number) is not int or not 0 < number < LARGEST_NUMBER:
+            self._send({"problem": both(SettingError("n", Text("a whole number", "整数"), number).told("n"))})
+        elif number > self._received:
+            self._received = number
+            self._pending.add(number)
+            self._do_later(self._execute(number, message))
+        elif number not in self._pending:  # the acknowledgement was lost
+            self._send({"lesson": message.get("lesson"), "done": number})
+
+    def _do_later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _hide(self, hidden: bool) -> None:
+        self._hidden = hidden
+        for key in self._streams:
+            run = registry.current(self.name, key)
+            if run is not None:
+                run.least_interval = self._interval
+
+    @property
+    def _interval(self) -> float:
+        return HIDDEN_INTERVAL if self._hidden else FRAME_SECONDS
+
+    async def _execute(self, number: int, message: Mapping[str, Any]) -> None:
+        key = message.get("lesson")
+        try:
+            async with self._locks[key if key in LESSONS else ""]:
+                if key == checkpoints_tab.KEY:
+                    await self._checkpoints(message)
+                else:
+                    command = Command.read(message)
+                    handler = HANDLERS.get(command.do)
+                    if handler is None:
+                        raise SettingError("do", f"one of {', '.join(HANDLERS)}", command.do)
+                    await handler(self, command)
+        except REFUSED as error:
+            self._refuse(message, error)
+        except Exception:  # noqa: BLE001  # the page goes on
+            _log.exception("command failed lesson=%s do=%s", key, message.get("do"))
+            self._send({"lesson": key, "problem": both(INTERNAL_ERROR)})
+        finally:
+            self._pending.discard(number)
+            self._send({"lesson": key, "done": number})
+
+    def _refuse(self, message: Mapping[str, Any], error: Exception) -> None:
+        key = message.get("lesson")
+        lesson = LESSONS.get(key) if isinstance(key, str) else None
+        self._send({"lesson": key, "run": message.get("run"), "problem": both(problem(error, lesson))})
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        if self._channel is not None:
+            self._channel.send(json.dumps(message))
+
+    # Showing a lesson
+
+    async def open(self, command: Command) -> None:
+        """Show a lesson: the run that the page remembers, or the untrained net of its settings or of a link."""
+        lesson = command.lesson
+        if command.data.get("text") is not True:  # the page has none yet
+            self._send({"lesson": lesson.key, "defaults": lesson.config().to_dict(), **lesson_tab.texts(lesson)})
+        errors: list[SettingError] = []
+        if isinstance(lesson, Training) and command.recipe is not None and command.step:
+            try:
+                run = await self._run(command)
+            except SettingError as error:
+                errors.append(error)
+            else:
+                self._send_values(lesson, run.config)
+                await self._settle(command.run, run, command.language)
+                return
+        recipe, wrong = links.read_good(lesson, command.settings)
+        errors += wrong
+        self._show_errors(lesson, errors)
+        await self._preview(command.run, recipe)
+        self._send_values(lesson, recipe.settings)
+
+    def _show_errors(self, lesson: Lesson, errors: list[SettingError]) -> None:
+        """Say what was left out of a link or of the browser's storage."""
+        if errors:
+            sentences = [both(controls.error_message(error, lesson)) for error in errors[:5]]
+            self._send({"lesson": lesson.key, "left_out": sentences})
+
+    async def settings(self, command: Command) -> None:
+        """The controls have changed: change the run on the way, or show the untrained net of the new settings."""
+        lesson = command.lesson
+        self._judge(lesson, command.settings)
+        config = command.config()
+        if not isinstance(lesson, Training):
+            await self._preview(command.run, Recipe(lesson.key, config))
+        elif command.step or registry.current(self.name, lesson.key, command.run) is not None:
+            run = await self._run(command)
+            await self._adopt(command, run, config)
+            same = config.same_run(run.config)
+            self._judge(lesson, command.settings, same=same)
+            if lesson.key not in self._streams:
+                self._send_frame(command.run, run, "" if same else CHANGED)
+        else:
+            await self._preview(command.run, command.wanted())
+
+    async def idea(self, command: Command) -> None:
+        """Show an idea's settings, and start a run with them."""
+        lesson, number = command.lesson, command.data.get("idea")
+        ideas = lesson_tab.ideas(lesson)
+        if type(number) is not int or number not in range(len(ideas)):
+            raise SettingError("idea", Text("the number of an idea of this lesson", "本课里的编号"), number)
+        idea: Idea = ideas[number]
+        recipe = Recipe(lesson.key, lesson.config.parse(idea.settings))
+        if isinstance(lesson, Training):
+            run = await self._begin(command, recipe)
+            self._send_values(lesson, recipe.settings)
+            self._train(command, run)
+        else:
+            await self._preview(command.run, recipe)
+            self._send_values(lesson, recipe.settings)
+
+    async def _preview(self, number: int, recipe: Recipe) -> None:
+        """Show the untrained net of a recipe, or the result of a lesson without training."""
+        lesson = LESSONS[recipe.lesson]
+        async with COMPUTING.of(self.address):
+            setup = await preview(lesson, recipe.settings)
+        self._end_stream(lesson.key)
+        registry.discard(self.name, lesson.key)
+        self._send_start(number, recipe, setup)
+
+    # Commands for a run
+
+    async def train(self, command: Command) -> None:
+        """Start a new run, or continue the one that the page shows."""
+        run = await self._current_or_new(command)
+        self._train(command, run)
+
+    async def step(self, command: Command) -> None:
+        """Take one step of a new run, or of the one that the page shows."""
+        run = await self._current_or_new(command)
+        if run.state is State.RUNNING:
+            return
+        await run.step()
+        await self._settle(command.run, run, command.language)
+
+    async def pause(self, command: Command) -> None:
+        """Pause the run."""
+        run = await self._run(command)
+        run.pause()
+        if command.lesson.key not in self._streams:
+            await self._settle(command.run, run, command.language)
+
+    async def stop(self, command: Command) -> None:
+        """End the run at its current step."""
+        run = await self._run(command)
+        await run.stop()
+        await self._settle(command.run, run, command.language)
+
+    async def reset(self, command: Command) -> None:
+        """Discard the run and show the untrained net of the settings; invalid settings keep the run."""
+        await self._preview(command.run, Recipe(command.training.key, command.config()))
+
+    async def speed(self, command: Command) -> None:
+        """Set the number of steps a frame."""
+        run = registry.current(self.name, command.lesson.key, command.run)
+        if run is not None:
+            run.speed = command.speed
+
+    async def _current_or_new(self, command: Command) -> Run:
+        if command.fresh:
+            return await self._begin(command, command.wanted())
+        run = await self._run(command)
+        with suppress(SettingError):  # a number that is being typed: the run goes on without it
+            await self._adopt(command, run, command.config())
+        return run
+
+    async def _begin(self, command: Command, recipe: Recipe) -> Run:
+        """A new run, on show."""
+        lesson = command.training
+        run = registry.current(self.name, lesson.key, command.run)
+        if run is None:
+            async with COMPUTING.of(self.address):
+                run = await Run.create(recipe)
+            self._register(command, run)
+        self._show(command.run, run)
+        return run
+
+    async def _run(self, command: Command) -> Run:
+        """The run that the page shows, trained again to its step if it is not here. Raises the errors of Run.create."""
+        lesson = command.training
+        run = registry.current(self.name, lesson.key, command.run)
+        if run is None:
+            run = await Run.create(command.shown(), command.step)
+            self._register(command, run)
+        self._show(command.run, run)
+        return run
+
+    def _register(self, command: Command, run: Run) -> None:
+        self._end_stream(command.lesson.key)
+        registry.put(self.name, command.run, run, self.address)
+        run.speed = command.speed
+
+    async def _adopt(self, command: Command, run: Run, config: Config) -> None:
+        """Apply what has changed among the settings of views and those that can change on the way."""
+        wanted, now = config.by_name(), run.config.by_name()
+        known = config.controls()
+        if run.state in ACTIVE:
+            for name, control in known.items():
+                if control.live and wanted[name] != now[name]:
+                    await run.change(name, wanted[name])
+        if any(known[name].view and wanted[name] != run.config.by_name()[name] for name in known):
+            await run.change_view(run.config.with_views(config))
+        self._show(command.run, run)
+        self._send_recipe(command.run, run)
+
+    def _train(self, command: Command, run: Run) -> None:
+        """Start streaming. An earlier stream of the same run ends by itself."""
+        run.speed = command.speed
+        if self._channel is None or not run.start():
+            return
+        self._streams[command.lesson.key] = self._do_later(self._stream(command, run))
+
+    def _end_stream(self, key: str) -> None:
+        stream = self._streams.pop(key, None)
+        if stream is not None:
+            stream.cancel()
+
+    async def _stream(self, command: Command, run: Run) -> None:
+        """Train, and send frames until the run pauses or ends."""
+        key = command.lesson.key
+        refused: Exception | None = None
+        run.watchers += 1
+        run.least_interval = self._interval
+        try:
+            with Place(self.address) as place:
+                async for rank in _in_line(run, place):
+                    self._send_in_order(live.waiting(command.run, command.training, run.frame, rank))
+                async with aclosing(run.frames()) as frames:
+                    async for frame in frames:
+                        self._show(command.run, run)
+                        if frame.state is State.RUNNING and self._channel is not None:
+                            note = _note(frame, self.address)
+                            self._channel.send_frame(key, live.frame(command.run, command.training, frame, note))
+        except REFUSED as error:
+            refused = error
+        finally:
+            run.watchers -= 1
+            is_latest = self._streams.get(key) is asyncio.current_task()
+            if is_latest:
+                del self._streams[key]
+                run.pause()  # it may have been waiting in the line
+        if is_latest:
+            await self._settle(command.run, run, command.language)
+        if refused is not None:
+            self._refuse(command.data, refused)
+
+    async def _settle(self, number: int, run: Run, language: Language) -> None:
+        """Send the last frame and, if the run is done, offer its files."""
+        if registry.current(self.name, run.lesson.key) is not run:
+            return  # a later command has replaced it
+        self._show(number, run)
+        self._send_recipe(number, run)
+        self._send_frame(number, run)
+        if run.state is State.DONE and self._offered.get(run.lesson.key) is not run:
+            self._offered[run.lesson.key] = run
+            self._do_later(self._take_away(number, run, language))
+
+    async def _take_away(self, number: int, run: Run, language: Language) -> None:
+        """Write the files of a run that is done, load and compare them, and offer them."""
+        head = {"lesson": run.lesson.key, "run": number}
+        self._send({**head, "files": f"<p role=status>{html.words(WRITING)}</p>"})
+        try:
+            found = await run_files.of_run(run, language)
+            files = run_files.offer(run.recipe, language, found)
+        except (NonFiniteError, ExportError) as error:
+            files = _failed(error.told)
+        except Exception:  # noqa: BLE001  # a full disk, a failed export: show a message instead of waiting forever
+            if not run.is_over:
+                _log.exception("export failed lesson=%s", run.lesson.key)
+            files = _failed(NOT_WRITTEN)
+        if registry.current(self.name, run.lesson.key) is run:
+            self._send({**head, "files": files})
+            self._send_frame(number, run)  # a lesson may show the loaded nets
+
+    # Messages
+
+    def _show(self, number: int, run: Run) -> None:
+        """Send the run's chart unless the page shows it already."""
+        setup = run.chart_setup
+        if self._charts.get(run.lesson.key) != setup.frame.chart:
+            self._send_start(number, run.recipe, setup, run.frame)
+
+    def _send_start(self, number: int, recipe: Recipe, setup: ChartSetup, now: Frame | None = None) -> None:
+        key, lesson = recipe.lesson, LESSONS[recipe.lesson]
+        has_structure = self._structures.get(key) == setup.structure
+        training = lesson if isinstance(lesson, Training) else None
+        if self._channel is not None:
+            self._structures[key], self._charts[key] = setup.structure, setup.frame.chart
+            self._channel.send(live.start(number, recipe, setup, training, now, structure=not has_structure))
+
+    def _send_frame(self, number: int, run: Run, note: Words = "") -> None:
+        self._send_in_order(live.frame(number, run.lesson, run.frame, note))
+
+    def _send_in_order(self, message: str) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def _send_recipe(self, number: int, run: Run) -> None:
+        self._send({"lesson": run.lesson.key, "run": number, "recipe": run.recipe.to_dict()})
+
+    def _send_values(self, lesson: Lesson, config: Config) -> None:
+        """Send the values of the controls."""
+        values = controls.values(lesson, config)
+        self._send({"lesson": lesson.key, "values": values})
+        self._judge(lesson, values)
+
+    def _judge(self, lesson: Lesson, values: Mapping[str, object], *, same: bool = True) -> None:
+        """Send the verdicts on typed numbers, and whether the settings are those of the run on show."""
+        self._send({"lesson": lesson.key, "judged": controls.verdicts(lesson, values), "same": same})
+
+    async def _checkpoints(self, message: Mapping[str, Any]) -> None:
+        """Show the shipped nets, or the details of one."""
+        if message.get("do") == "open":
+            async for cards in checkpoints_tab.cards():
+                self._send({"lesson": checkpoints_tab.KEY, "cards": cards})
+        else:
+            async with COMPUTING.of(self.address):
+                detail = await checkpoints_tab.detail(message.get("checkpoint"))
+            self._send({"lesson": checkpoints_tab.KEY, "detail": detail})
+
+
+async def _in_line(run: Run, place: Place) -> AsyncIterator[int]:
+    """The run's position in the line, whenever it changes, until it may train, or is paused or ended."""
+    while place.rank and run.state is State.RUNNING:
+        yield place.rank
+        place.moved.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINE_POLL_SECONDS):
+                await place.moved.wait()
+
+
+def _note(frame: Frame, address: str) -> Words:
+    """Note for the status line if frames are less frequent or training is slower, or an empty text."""
+    if turns.training.is_spent(address):
+        return SLOWED.format(limit=f"{turns.training.rate:g}")
+    return BUSY_PACE if pace.is_busy(address) else ""
+
+
+def problem(error: Exception, lesson: Lesson | None) -> Text:
+    """The message for a visitor about one of the errors in REFUSED."""
+    match error:
+        case SettingError():
+            return error.told(error.name) if lesson is None else controls.error_message(error, lesson)
+        case FullError():
+            return FULL
+        case SpentError():
+            return error.told
+        case TooLongError():
+            return TOO_LONG
+        case _:
+            return BUSY
+
+
+def _failed(message: Words) -> str:
+    return f'<p class="verdict failed" role="status">{html.words(message)}</p>'
+
+
+Handler = Callable[[OpenPage, Command], Awaitable[None]]
+
+HANDLERS: dict[str, Handler] = {
+    "open": OpenPage.open,
+    "settings": OpenPage.settings,
+    "idea": OpenPage.idea,
+    "train": OpenPage.train,
+    "step": OpenPage.step,
+    "pause": OpenPage.pause,
+    "stop": OpenPage.stop,
+    "reset": OpenPage.reset,
+    "speed": OpenPage.speed,
+}

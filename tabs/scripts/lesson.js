@@ -1,0 +1,582 @@
+// One lesson on the page: its controls and buttons, the run on show, and what the server says about it.
+import { Chart, decodeAll } from "./chart.js";
+import * as links from "./links.js";
+import { storeRun, storeSettings, storedRun, storedSettings } from "./memory.js";
+import { query } from "./query.js";
+import { CONNECTION, LEFT_OUT, NOT_DRAWN, language, otherResult, speedRule } from "./texts.js";
+
+const ANNOUNCE_INTERVAL = 3000; // ms between two announcements of a screen reader
+const CATCHING_UP_AFTER = 500; // ms without an answer, after which the page says that a run is trained again
+const STORE_INTERVAL = 1000; // ms between two stores of a running run
+
+// What a visitor wishes: if the server is away, the last wish of a lesson is done when it is back.
+const WISHES = ["train", "step", "pause", "stop", "reset", "idea"];
+
+/**
+ * @typedef {object} Control
+ * @property {string} name
+ * @property {boolean} box - whether it is a number box rather than a component of Gradio
+ * @property {boolean} free - whether it can be changed during a run
+ */
+
+/**
+ * @typedef {object} Page - what lessons share
+ * @property {(command: Command) => boolean} send
+ * @property {() => number} count - the next number of a command or a run
+ * @property {() => boolean} isLive
+ * @property {string} name
+ * @property {(lesson: Lesson) => void} moved - the lesson's link has changed
+ * @property {(key: string) => Requested | null} requested - a link to the lesson, once
+ * @property {(text: string, button: Element) => Promise<void>} copy
+ */
+
+/**
+ * @typedef {object} Requested
+ * @property {Record<string, string>} parameters - not parsed
+ * @property {boolean} own - whether this page has written the link itself, into its address
+ */
+
+export class Lesson {
+  /**
+   * @param {HTMLElement} element
+   * @param {Gradio.Trigger} trigger
+   * @param {string} key
+   * @param {Page} page
+   */
+  constructor(element, trigger, key, page) {
+    this.key = key;
+    this.page = page;
+    this.trigger = trigger;
+    this.live = query(element, ".live", HTMLElement);
+    const lesson = element.closest(".lesson");
+    if (!(lesson instanceof HTMLElement)) throw new TypeError(`The chart of ${key} must be in a .lesson.`);
+    this.lesson = lesson;
+    this.panels = query(element, ".live-panels", HTMLElement);
+    this.status = query(element, ".live-status", HTMLElement);
+    this.announcer = query(element, ".live-spoken", HTMLElement);
+    this.notes = query(element, ".live-notes", HTMLElement);
+    this.chart = new Chart(this.live, this.panels);
+    /** @type {Control[]} */
+    this.controls = JSON.parse(this.live.dataset.controls ?? "[]");
+
+    /** @type {Settings} */
+    this.settings = {}; // values of the controls, unparsed
+    /** @type {Settings} */
+    this.defaults = {};
+    /** @type {number[]} */
+    this.speeds = JSON.parse(this.live.dataset.speeds ?? "[]");
+    this.speed = Number(this.live.dataset.pace ?? 1);
+    /** @type {ShownRun | null} */
+    this.run = null; // on show
+    this.number = 0; // of the run on show, or of the one that was asked for last
+    this.shownNumber = 0;
+    this.hasText = false;
+    this.settingsDiffer = false; // from those of the run on show
+    this.settingsUnsent = false;
+    this.linked = false; // the settings are those of a link, which are not stored
+    /** @type {{step: number, metrics: Record<string, number | null>} | null} */
+    this.expected = null; // of a run that is trained again
+    /** @type {Command | null} */
+    this.wish = null; // not acknowledged
+    /** @type {Map<number, Command>} */
+    this.unanswered = new Map();
+
+    /** @type {Message[]} */
+    this.queue = []; // messages to show
+    this.working = false;
+    this.structure = "";
+    /** @type {{arrays: Arrays, blocks: string}} */
+    this.base = { arrays: {}, blocks: "" };
+    /** @type {Bilingual | null} */
+    this.said = null; // the status line
+    /** @type {WeakMap<Element, string>} */
+    this.contents = new WeakMap();
+    this.announcedAt = -Infinity;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.announcing = undefined;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.catchingUp = undefined;
+    this.storedAt = -Infinity;
+
+    lesson.addEventListener("click", ({ target }) => target instanceof Element && this.#clicked(target));
+    new MutationObserver(() => this.#translate()).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
+    addEventListener("pagehide", () => this.#store(true));
+    this.open();
+  }
+
+  // Commands
+
+  /** Show the lesson for the first time: as in a link, or as the browser remembers it. */
+  open() {
+    const requested = this.page.requested(this.key);
+    const run = storedRun(this.key);
+    if (requested && !(requested.own && run)) {
+      this.follow(requested.parameters);
+      return;
+    }
+    const { settings, speed } = storedSettings(this.key);
+    if (this.speeds.includes(speed ?? NaN)) this.speed = Number(speed);
+    this.settings = { ...settings };
+    if (run) this.run = { ...run, state: run.state === "running" ? "paused" : run.state };
+    this.number = this.page.count();
+    if (this.page.isLive()) this.resume();
+  }
+
+  /**
+   * Show the lesson as a link says.
+   *
+   * @param {Record<string, string>} parameters - not parsed
+   */
+  follow(parameters) {
+    const { speed, ...rest } = parameters;
+    if (this.speeds.includes(Number(speed))) this.speed = Number(speed);
+    else if (speed !== undefined) this.#notice([speedRule(this.speeds)], LEFT_OUT);
+    this.settings = Object.fromEntries(Object.entries(rest).filter(([name]) => !links.OTHERS.includes(name)));
+    this.linked = true;
+    this.run = null;
+    this.number = this.page.count();
+    if (this.page.isLive()) this.resume();
+  }
+
+  /** Go on after the connection was made: do what was wished last, or ask for what is on show. */
+  resume() {
+    const wish = this.wish;
+    if (this.run && !this.expected) this.expected = { step: this.run.step, metrics: this.run.metrics };
+    this.unanswered.clear();
+    if (wish) this.#send(wish);
+    else if (this.run?.state === "running") this.#send(this.#command("train"));
+    else this.#send(this.#command("open", { text: this.hasText }));
+    if (wish && !this.hasText) this.#send(this.#command("open", { text: false }));
+    if (this.settingsUnsent && this.run) this.#sendSettings();
+  }
+
+  /**
+   * @param {string} what
+   * @param {object} [extra]
+   * @returns {Command}
+   */
+  #command(what, extra = {}) {
+    const run = this.run;
+    return {
+      do: what,
+      lesson: this.key,
+      n: this.page.count(),
+      run: this.number,
+      settings: this.settings,
+      speed: this.speed,
+      language: language(),
+      ...(run ? { recipe: run.recipe, step: run.step } : {}),
+      ...extra,
+    };
+  }
+
+  /** @param {Command} command */
+  #send(command) {
+    if (WISHES.includes(command.do)) this.wish = command;
+    if (this.page.send(command) && command.n !== undefined) {
+      this.unanswered.set(command.n, command);
+      if (command.step) this.catchingUp ??= setTimeout(() => this.#connection("catching-up"), CATCHING_UP_AFTER);
+    }
+    this.#showButtons();
+  }
+
+  /** The number of the last wish, by which wishes of all lessons are sent again in order. @returns {number} */
+  get wishNumber() {
+    return this.wish?.n ?? Infinity;
+  }
+
+  /** What the run does, or will do when the last wish is granted. @returns {State} */
+  get activity() {
+    if (this.wish && ["train", "idea"].includes(this.wish.do)) return "running";
+    return this.run?.state ?? "idle";
+  }
+
+  /** @param {string} what - the name of a button */
+  press(what) {
+    const activity = this.activity;
+    const active = activity === "running" || activity === "paused";
+    if (what === "train" || what === "step") {
+      if (activity === "running") return;
+      if (active) this.#send(this.#command(what));
+      else this.#begin(what);
+    } else if (what === "reset") {
+      this.#begin(what);
+    } else if (active) {
+      this.#send(this.#command(what));
+    }
+  }
+
+  /**
+   * Ask for a new run, of the recipe on show if it has not begun.
+   *
+   * @param {string} what
+   * @param {object} [extra]
+   */
+  #begin(what, extra = {}) {
+    const shown = this.run?.state === "idle" ? { recipe: this.run.recipe } : { recipe: undefined };
+    this.expected = null;
+    this.number = this.page.count();
+    this.#send(this.#command(what, { fresh: true, step: 0, ...shown, ...extra }));
+  }
+
+  /**
+   * The controls have these values, in the order of `controls`, and last the speed.
+   *
+   * @param {unknown[]} values
+   */
+  changed(values) {
+    this.controls.forEach(({ name }, index) => this.#set(name, values[index]));
+    const speed = values[this.controls.length];
+    if (typeof speed === "number" && speed !== this.speed) {
+      this.speed = speed;
+      storeSettings(this.key, this.settings, this.speed);
+      this.#send(this.#command("speed"));
+    }
+  }
+
+  /**
+   * One control has another value.
+   *
+   * @param {string} name
+   * @param {unknown} value
+   */
+  set(name, value) {
+    this.#set(name, value);
+  }
+
+  /**
+   * @param {string} name
+   * @param {unknown} value
+   */
+  #set(name, value) {
+    if (value === undefined || JSON.stringify(this.settings[name]) === JSON.stringify(value)) return;
+    this.settings = { ...this.settings, [name]: value };
+    if (!this.hasText) return; // before the first answer
+    this.linked = false;
+    storeSettings(this.key, this.settings, this.speed);
+    this.settingsUnsent = true;
+    queueMicrotask(() => this.#sendSettings());
+  }
+
+  /** Send the settings, one command at a time: while one is under way, only the last values count. */
+  #sendSettings() {
+    if (!this.settingsUnsent || !this.page.isLive()) return;
+    if ([...this.unanswered.values()].some((command) => command.do === "settings")) return;
+    this.settingsUnsent = false;
+    this.#send(this.#command("settings"));
+  }
+
+  // Messages
+
+  /** @param {Message} message */
+  receive(message) {
+    if (message.done !== undefined) {
+      this.#acknowledged(message.done);
+      return;
+    }
+    const last = this.queue.at(-1);
+    if (message.frame && !message.base && last?.frame && !last.base && last.run === message.run) this.queue[this.queue.length - 1] = message;
+    else this.queue.push(message);
+    if (this.working) return;
+    this.working = true;
+    const work = () => this.#work();
+    if (document.hidden) setTimeout(work);
+    else requestAnimationFrame(work); // of several frames only the newest is drawn
+  }
+
+  /** @param {number} number */
+  #acknowledged(number) {
+    this.unanswered.delete(number);
+    if (this.wish?.n === number) this.wish = null;
+    if (![...this.unanswered.values()].some(({ step }) => step)) this.#connection("live");
+    this.#sendSettings();
+    this.receive({ lesson: this.key }); // shows the buttons after the messages before
+  }
+
+  async #work() {
+    try {
+      let message;
+      while ((message = this.queue.shift())) await this.#show(message);
+    } catch (error) {
+      this.queue.length = 0;
+      this.#say(NOT_DRAWN, "error");
+      throw error;
+    } finally {
+      this.working = false;
+      this.#showButtons();
+    }
+  }
+
+  /** @param {Message} message */
+  async #show(message) {
+    if (message.text !== undefined) {
+      this.hasText = true;
+      this.defaults = message.defaults ?? {};
+      replace(this, query(this.lesson, ".live-text", HTMLElement), message.text);
+      replace(this, query(this.lesson, ".live-code", HTMLElement), message.code ?? "");
+    }
+    if (message.left_out) this.#notice(message.left_out, LEFT_OUT);
+    if (message.values) this.#setValues(message.values);
+    if (message.judged) {
+      this.settingsDiffer = message.same === false;
+      this.lesson.dispatchEvent(new CustomEvent("judged", { detail: message.judged }));
+    }
+    if (message.problem) this.#refused(message.problem, message.run);
+    if (message.run !== undefined && message.run < this.shownNumber) return; // of an earlier run
+    if (message.base) await this.#start(message, message.base, message.frame === undefined);
+    else if (message.recipe && this.run && message.run === this.shownNumber) this.run.recipe = message.recipe;
+    if (message.frame && message.run === this.shownNumber) this.#frame(message.frame);
+    if (message.files !== undefined && message.run === this.shownNumber) this.#offer(message.files);
+    if (message.base || message.frame || message.recipe || message.judged) this.page.moved(this);
+  }
+
+  /**
+   * Another run, or another view of it.
+   *
+   * @param {Message} message
+   * @param {Frame} base
+   * @param {boolean} draw - whether to draw the base, since no frame comes with it
+   */
+  async #start(message, base, draw) {
+    if (message.structure !== undefined && message.structure !== this.structure) {
+      this.structure = message.structure;
+      await this.chart.build(message.structure);
+    }
+    if (message.run !== this.shownNumber) this.#offer("");
+    this.shownNumber = this.number = message.run ?? 0;
+    const recipe = message.recipe ?? this.run?.recipe;
+    if (recipe) this.run = { recipe, step: base.step, state: base.state, metrics: base.metrics };
+    this.base = { arrays: decodeAll(base.arrays ?? {}), blocks: base.blocks ?? "" };
+    this.settingsDiffer = false;
+    if (draw) this.#frame(base);
+  }
+
+  /** @param {Frame} frame */
+  #frame(frame) {
+    this.chart.draw({ ...this.base.arrays, ...decodeAll(frame.arrays ?? {}) });
+    replace(this, this.notes, frame.notes);
+    replace(this, query(this.lesson, ".live-blocks", HTMLElement), frame.blocks ?? this.base.blocks);
+    if (this.run) Object.assign(this.run, { step: frame.step, state: frame.state, metrics: frame.metrics });
+    this.live.dataset.step = String(frame.step);
+    this.#say(frame.text, frame.state);
+    this.#compare(frame);
+    this.#store(frame.state !== "running");
+  }
+
+  /**
+   * Say so if a run that was trained again has another result than before.
+   *
+   * @param {Frame} frame
+   */
+  #compare(frame) {
+    const expected = this.expected;
+    if (!expected || frame.step < expected.step) return;
+    this.expected = null;
+    if (frame.step > expected.step) return;
+    for (const [metric, before] of Object.entries(expected.metrics)) {
+      const after = frame.metrics[metric] ?? null;
+      if (before !== after) {
+        this.#notice([otherResult(metric, before, after)]);
+        return;
+      }
+    }
+  }
+
+  /**
+   * @param {Bilingual} problem
+   * @param {number | undefined} number - of the run that was asked for
+   */
+  #refused(problem, number) {
+    if (number === this.number) this.number = this.shownNumber || this.number;
+    this.#say(problem, "error");
+  }
+
+  /** @param {Settings} values */
+  #setValues(values) {
+    if (this.settingsUnsent) return; // changed by the visitor meanwhile
+    this.settings = { ...values };
+    if (!this.linked) storeSettings(this.key, this.settings, this.speed);
+    this.trigger("submit"); // Gradio asks for `updates`
+  }
+
+  /** The updates of the controls, and last of the speed. @returns {object[]} */
+  updates() {
+    const free = !["running", "paused"].includes(this.activity);
+    const updates = this.controls.map(({ name, box, free: always }) => ({
+      __type__: "update",
+      ...(name in this.settings ? { value: this.settings[name] } : {}),
+      [box ? "enabled" : "interactive"]: free || always,
+    }));
+    return this.live.dataset.pace ? [...updates, { __type__: "update", value: this.speed }] : updates;
+  }
+
+  // The page
+
+  /** @param {Element} target */
+  #clicked(target) {
+    const button = target.closest("button, a");
+    if (!(button instanceof HTMLElement)) return;
+    if (button.dataset.do) this.press(button.dataset.do);
+    if (button.dataset.idea) {
+      this.#begin("idea", { idea: Number(button.dataset.idea) });
+      const run = query(this.lesson, ".lesson-run", HTMLElement);
+      if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // on phones the chart is far above
+    }
+    if (button instanceof HTMLAnchorElement && button.dataset.figure) button.href = this.#figure(button.dataset.figure);
+    if (button.classList.contains("copy-link")) this.#copyLink(button);
+  }
+
+  /** The parameters of a link to what is on show: a run, or the settings that differ from it. @returns {[Settings, Change[], number | null]} */
+  get recipe() {
+    const recipe = this.run?.recipe;
+    if (!recipe || this.settingsDiffer) return [this.settings, [], null];
+    return [recipe.settings, recipe.changes, recipe.stop];
+  }
+
+  /** The hash of what is on show: short if all settings have their defaults. @returns {string} */
+  get hash() {
+    const [settings, changes, stop] = this.recipe;
+    const differs = Object.keys(this.defaults).some((name) => name in settings && !equal(settings[name], this.defaults[name]));
+    const full = this.hasText && (differs || changes.length > 0 || stop !== null);
+    return full ? `#${this.key}?${links.query(settings, changes, stop)}` : `#${this.key}`;
+  }
+
+  /** @param {HTMLElement} button */
+  async #copyLink(button) {
+    const others = { ...(this.live.dataset.pace ? { speed: String(this.speed) } : {}), lang: language(), v: links.VERSION };
+    const url = new URL(document.baseURI);
+    url.hash = `#${this.key}?${links.query(...this.recipe, others)}`;
+    await this.page.copy(url.href, button);
+  }
+
+  /** The URL of a figure. @param {string} kind @returns {string} */
+  #figure(kind) {
+    const others = { step: String(this.run?.step ?? 0), page: this.page.name, run: String(this.shownNumber), language: language() };
+    return `files/${this.key}/figure.${kind}?${links.query(...this.recipe, others)}`;
+  }
+
+  #showButtons() {
+    const bar = this.live.querySelector(".lesson-buttons");
+    if (!bar) return;
+    const activity = this.activity;
+    const [running, paused] = [activity === "running", activity === "paused"];
+    /** @type {Record<string, boolean>} */
+    const enabled = { train: !running, pause: running, step: !running, stop: running || paused, reset: true };
+    const focused = bar.contains(document.activeElement);
+    for (const button of bar.querySelectorAll("button")) button.disabled = !enabled[button.dataset.do ?? ""];
+    query(bar, ".train", HTMLElement).hidden = paused;
+    query(bar, ".continue", HTMLElement).hidden = !paused;
+    // Browsers drop the focus of a disabled button.
+    if (focused && (document.activeElement === document.body || document.activeElement?.matches(":disabled"))) {
+      /** @type {HTMLElement | null} */ (bar.querySelector("button:enabled"))?.focus();
+    }
+    const locked = String(running || paused);
+    if (this.lesson.dataset.locked !== locked) {
+      this.lesson.dataset.locked = locked;
+      if (this.hasText) this.trigger("submit");
+    }
+  }
+
+  /**
+   * The state of the connection, and why it is lost.
+   *
+   * @param {boolean} live
+   * @param {Bilingual | null} reason
+   */
+  connected(live, reason) {
+    this.#connection(live ? "live" : "away", reason);
+    if (live) this.resume();
+  }
+
+  /**
+   * @param {Connection} connection
+   * @param {Bilingual | null} [reason]
+   */
+  #connection(connection, reason = connection === "catching-up" ? CONNECTION.catchingUp : null) {
+    if (connection !== "catching-up") {
+      clearTimeout(this.catchingUp);
+      this.catchingUp = undefined;
+    }
+    this.live.dataset.connection = connection;
+    const element = query(this.live, ".live-connection", HTMLElement);
+    element.hidden = reason === null;
+    element.textContent = reason?.[language()] ?? "";
+    this.reason = reason;
+  }
+
+  /**
+   * Show sentences above the status line.
+   *
+   * @param {Bilingual[]} sentences
+   * @param {Bilingual} [head]
+   */
+  #notice(sentences, head = { en: "", zh: "" }) {
+    this.noticed = { sentences, head };
+    const element = query(this.live, ".live-notice", HTMLElement);
+    element.hidden = sentences.length === 0;
+    element.textContent = [head, ...sentences].map((each) => each[language()]).join(" ").trim();
+  }
+
+  /** @param {string} html */
+  #offer(html) {
+    replace(this, query(this.lesson, ".live-files", HTMLElement), html);
+  }
+
+  /**
+   * @param {Bilingual} text - of the status line
+   * @param {State} state
+   */
+  #say(text, state) {
+    this.said = text;
+    this.status.textContent = text[language()];
+    this.status.classList.toggle("live-bad", state === "diverged" || state === "error");
+    clearTimeout(this.announcing);
+    const wait = state === this.live.dataset.state ? this.announcedAt + ANNOUNCE_INTERVAL - performance.now() : 0;
+    this.announcing = setTimeout(() => this.#announce(text[language()]), Math.max(0, wait));
+    this.live.dataset.state = state;
+  }
+
+  /** @param {string} text */
+  #announce(text) {
+    this.announcer.textContent = text;
+    this.chart.describe(text);
+    this.announcedAt = performance.now();
+  }
+
+  #translate() {
+    this.chart.translate();
+    this.announcedAt = -Infinity;
+    if (this.said) this.#say(this.said, /** @type {State} */ (this.live.dataset.state));
+    if (this.noticed) this.#notice(this.noticed.sentences, this.noticed.head);
+    this.#connection(/** @type {Connection} */ (this.live.dataset.connection), this.reason ?? null);
+  }
+
+  /** @param {boolean} now - else at most once a second */
+  #store(now) {
+    if (!this.run || (!now && performance.now() - this.storedAt < STORE_INTERVAL)) return;
+    this.storedAt = performance.now();
+    storeRun(this.key, this.run.step ? this.run : null);
+  }
+}
+
+/**
+ * Replace content only if it differs, so that selection and scroll position survive frames.
+ *
+ * @param {Lesson} lesson
+ * @param {HTMLElement} container
+ * @param {string} html
+ */
+function replace(lesson, container, html) {
+  if (lesson.contents.get(container) === html) return;
+  lesson.contents.set(container, html);
+  container.innerHTML = html;
+}
+
+/**
+ * @param {unknown} one
+ * @param {unknown} other
+ * @returns {boolean}
+ */
+function equal(one, other) {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
