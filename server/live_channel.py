@@ -35,6 +35,7 @@ PING_SECONDS = 10  # between pings, and for the answer
 # Close codes, which channel.js knows too: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.2
 OUTDATED, REPLACED, SLOW, MALFORMED = 4000, 4001, 4002, 4003
 TRY_LATER, GOING_AWAY = 1013, 1012
+LEFT = (1000, 1001)
 
 NAME = re.compile("[0-9a-f]{32}")
 
@@ -178,7 +179,7 @@ class LiveChannel:
             if self._channels.get(page) is channel:
                 del self._channels[page]
                 page.detach()
-                self._wait_for(page)
+                self._wait_for(page, 0 if any(map(_was_left, results)) else GRACE_SECONDS)
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
                 _log.error("live channel failed", exc_info=result)
@@ -213,9 +214,9 @@ class LiveChannel:
             page.detach()
         return page
 
-    def _wait_for(self, page: Page) -> None:
+    def _wait_for(self, page: Page, seconds: float) -> None:
         """Close the page unless it connects again; too many of them are closed earlier."""
-        self._leaving[page] = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._close, page)
+        self._leaving[page] = asyncio.get_running_loop().call_later(seconds, self._close, page)
         if len(self._leaving) > MOST_WAITING_PAGES:
             self._close(next(iter(self._leaving)))
 
@@ -236,6 +237,11 @@ class LiveChannel:
                 channel.send('{"pong": true}')
             else:
                 page.receive(message)
+
+
+def _was_left(result: object) -> bool:
+    """Whether the visitor has closed or reloaded the page, which then does not connect again."""
+    return isinstance(result, WebSocketDisconnect) and result.code in LEFT
 
 
 async def _received(websocket: WebSocket) -> str | None:
