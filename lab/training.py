@@ -21,9 +21,6 @@ from lab.settings import Config, SettingError
 
 NO_FILES: Mapping[str, Mapping[str, Restored]] = {}
 
-# Optimizer options of the settings that can change during a run.
-OPTIMIZER_OPTIONS = {"learning_rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"}
-
 
 class RandomState:
     """A run's state of torch's global generator, active within `with random_state:`.
@@ -82,7 +79,7 @@ class Trainer:
                 self._weight(change.name)
         self._applied: list[Change] = []
         self._pending = deque(sort_changes(recipe.changes))
-        self._apply_pending()
+        self._apply_pending(0)
 
     @property
     def learners(self) -> list[Learner]:
@@ -114,7 +111,7 @@ class Trainer:
         for learner, loss in zip(self.learners, losses, strict=True):
             learner.losses.append(loss)
         self.step_number += 1
-        self._apply_pending()
+        self._apply_pending(self.step_number)
         self.diverged = not all_finite(losses)
         if self.step_number == self.steps and not self.diverged:  # no loss covers the last update
             self.diverged = not all(is_finite(learner.net) for learner in self.learners)
@@ -138,8 +135,12 @@ class Trainer:
             self._weight(change.name)
         self._apply(change)
 
-    def _apply_pending(self) -> None:
-        while self._pending and self._pending[0].step <= self.step_number:
+    def apply_all(self) -> None:
+        """Apply all changes of the run now, instead of training: for nets whose weights are then loaded from a file."""
+        self._apply_pending(self.steps if self.stop_at is None else self.stop_at)
+
+    def _apply_pending(self, step: int) -> None:
+        while self._pending and self._pending[0].step <= step:
             self._apply(self._pending.popleft())
 
     def _apply(self, change: Change) -> None:
@@ -150,8 +151,7 @@ class Trainer:
                 parameter[index] = change.value
             return
         self.config = self.config.changed(change.name, change.value)
-        for learner in self.learners:
-            learner.tune(OPTIMIZER_OPTIONS[change.name], change.value)
+        self.lesson.retune(self.experiment, self.config)
 
     def _weight(self, name: str) -> tuple[nn.Parameter, tuple[int, ...]]:
         """Parameter and index named by NET.PARAMETER.INDEX.... Raises SettingError."""
