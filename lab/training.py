@@ -189,7 +189,7 @@ class Trainer:
         with self._random.copied(), torch.no_grad(), evaluating(*nets):
             evaluations = [evaluate(learner, self.experiment) for learner in self.learners]
             config = self.config if views is None else _with_views(self.config, views)
-            now = Now(config, self.step_number, self.done, self.diverged, evaluations, restored)
+            now = Now(config, self.step_number, self.done, self.diverged, evaluations, restored, tuple(self._applied))
             view = self.lesson.show(self.experiment, now)
         evaluated = [(each.label, each.losses, one) for each, one in zip(self.learners, evaluations, strict=True)]
         return Snapshot(self.step_number, view, () if self.diverged else tuple(diagnose(evaluated)))

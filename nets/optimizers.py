@@ -205,13 +205,14 @@ def show(experiment: Experiment, now: Now) -> View:
 def _race(experiment: Experiment, now: Now) -> Panel:
     scale: Scale = "log" if now.config.scale == "log" else "linear"
     panel = plots.losses(experiment, now, y_range=RANGES[scale], y_scale=scale, smoothed=now.config.smoothed)
+    *lines, changes = panel.marks
     curves = []
-    for learner, curve in zip(experiment.learners, panel.marks, strict=True):
+    for learner, curve in zip(experiment.learners, lines, strict=True):
         assert isinstance(curve, Line)
         curves.append(_styled(learner, curve))
     whole_run = as_array([0, experiment.steps])
     noise = Line(Text("noise", "噪声"), whole_run, as_array([NOISE**2] * 2), color=DATA, dashed=True)
-    return replace(panel, title=Text("Race", "比赛"), marks=(*curves, noise))
+    return replace(panel, title=Text("Race", "比赛"), marks=(*curves, noise, changes))
 
 
 def _fits(experiment: Experiment, now: Now) -> Panel:
