@@ -1,6 +1,7 @@
 """A run as a value: it survives JSON, is checked, and gives the same run wherever it is read."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,13 @@ def test_a_recipe_that_breaks_a_rule_is_refused_in_a_sentence(told: Any, sentenc
     with pytest.raises(SettingError) as error:
         Trainer(TRAININGS[told["lesson"]] if read_recipe(told) else REGRESSION, read_recipe(told))
     assert sentence in str(error.value)
+
+
+def test_an_error_of_a_setting_survives_the_way_from_a_worker() -> None:
+    with pytest.raises(SettingError) as error:
+        Trainer(REGRESSION, replace(REGRESSION.recipe(), changes=(Change(101, "learning_rate", 0.1),)))
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (str(again), again.told("x")) == (str(error.value), error.value.told("x"))
 
 
 def test_changes_are_read_as_people_type_them_in_the_order_of_their_steps() -> None:
