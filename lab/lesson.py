@@ -167,6 +167,8 @@ class Training(Lesson):
         yield from super()._needs()
         for name in ("setup", "show", "retune"):
             yield f"a function {name}", callable(getattr(self, name))
+        live = [name for name, control in self.config.controls().items() if control.live and name != "learning_rate"]
+        yield f"a function retune that applies {', '.join(live)}", not live or self.retune is not set_learning_rates
         yield "a task, such as regression", isinstance(self.task, str) and bool(self.task.strip())
         for name in ("inputs", "outputs"):
             spec = getattr(self, name)

@@ -16,7 +16,7 @@ from lab.evaluation import Now, Restored, all_finite, evaluate, evaluating, is_f
 from lab.experiment import Experiment, Learner
 from lab.lesson import Snapshot, Training
 from lab.prose import LessonError
-from lab.recipe import Change, Recipe, sort_changes, validate_change
+from lab.recipe import MAX_CHANGES, Change, Recipe, sort_changes, validate_change
 from lab.settings import Config, SettingError
 
 NO_FILES: Mapping[str, Mapping[str, Restored]] = {}
@@ -130,6 +130,11 @@ class Trainer:
 
     def apply(self, name: str, value: object) -> None:
         """Change a setting or a weight at the current step. Raises SettingError and leaves the run unchanged."""
+        count = len(self._applied) + len(self._pending) + 1
+        if count > MAX_CHANGES:
+            raise SettingError(
+                "changes", Text(f"at most {MAX_CHANGES} in a run", f"每次训练最多 {MAX_CHANGES} 项"), count
+            )
         change = validate_change(self.step_number, name, value, self._settings)
         if change.of_weight:
             self._weight(change.name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from charts.chart import Chart
+from export.__main__ import main
+from export.verify import verify
+from lab import plots
 from lab.data import NoisySquare
 from lab.evaluation import Now
 from lab.experiment import Experiment, Learner, Samples
@@ -40,7 +44,7 @@ def setup(config: ToyConfig) -> Experiment:
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    return View(Chart(()), now.losses(experiment))
+    return View(Chart((plots.losses(experiment, now),)), now.losses(experiment))
 
 
 def retune(experiment: Experiment, config: ToyConfig) -> None:
@@ -153,6 +157,21 @@ def test_a_changed_learning_rate_is_the_base_of_the_rest_of_its_schedule(schedul
     again = Trainer(TOY, trainer.recipe).finish()
     assert again.learners[0].losses == trainer.learners[0].losses
     assert torch.equal(weights(again), weights(trainer))
+
+
+def test_the_command_line_changes_the_base_of_a_schedule_and_its_bundle_trains_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRAININGS, "toy", TOY)
+    asked = ["--set", "schedule=cosine", "--change", f"{MIDDLE}:learning_rate=0.02", "--change", "20:l2=0.01"]
+    assert main(["run", "toy", *asked, "--out", str(tmp_path)]) == 0
+    found = verify(tmp_path / "toy", retrain=True)
+    assert found.parity.passed
+    assert found.unchecked == {}
+    changes = (Change(MIDDLE, "learning_rate", 0.02), Change(20, "l2", 0.01))
+    assert found.manifest["recipe"]["changes"] == [each.to_dict() for each in changes]
+    again = Trainer(TOY, replace(TOY.recipe({"schedule": "cosine"}), changes=changes)).finish()
+    assert found.manifest["metrics"] == again.snapshot().metrics
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -390,6 +390,7 @@ REGRESSION = TRAININGS["regression"]
         ({"sources": ("Net",)}, "needs sources that are functions and classes."),
         ({"setup": None}, "needs a function setup."),
         ({"show": "loss"}, "needs a function show."),
+        ({"config": TRAININGS["dropout"].config}, "needs a function retune that applies p."),
         ({"task": ""}, "needs a task, such as regression."),
         ({"inputs": None}, "needs inputs: a FeatureSpec that names every feature."),
         ({"outputs": FeatureSpec((), "y")}, "needs outputs: a FeatureSpec that names every feature."),

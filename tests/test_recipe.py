@@ -178,6 +178,14 @@ def test_a_link_has_at_most_100_changes() -> None:
         read_link(to_link((*changes, changes[0])), REGRESSION.config())
 
 
+def test_a_run_takes_at_most_100_changes() -> None:
+    trainer = Trainer(REGRESSION, replace(REGRESSION.recipe(), changes=(Change(50, "learning_rate", 0.1),) * 99))
+    trainer.apply("learning_rate", 0.2)
+    with pytest.raises(SettingError, match=r"changes must be at most 100 in a run, not 101\."):
+        trainer.apply("learning_rate", 0.3)
+    assert read_recipe(trainer.recipe.to_dict()) == trainer.recipe
+
+
 def test_the_command_line_changes_and_stops_a_run_and_its_bundle_trains_again(tmp_path: Path) -> None:
     asked = ["--change", "3:learning_rate=0.1", "--change", "5:net.hidden.weight.3.0=0.8", "--stop", "9"]
     assert main(["run", "regression", *asked, "--out", str(tmp_path)]) == 0
@@ -188,6 +196,8 @@ def test_the_command_line_changes_and_stops_a_run_and_its_bundle_trains_again(tm
         {"step": 3, "name": "learning_rate", "value": 0.1},
         {"step": 5, "name": "net.hidden.weight.3.0", "value": 0.8},
     ]
+    readme = (tmp_path / "regression" / "README.md").read_text(encoding="utf-8")
+    assert "| 3 | `learning_rate` | 0.1 |\n| 5 | `net.hidden.weight.3.0` | 0.8 |\n" in readme
     assert (found.manifest["steps"], found.manifest["recipe"]["stop"]) == (9, 9)
 
 
