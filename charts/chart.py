@@ -8,7 +8,7 @@ matches the page.
 from dataclasses import dataclass
 from typing import Literal
 
-from charts.marks import PALETTE, Array, Band, Heatmap, Line, Mark, Marker, Points, as_array
+from charts.marks import PALETTE, Array, Band, Heatmap, Line, Mark, Marker, Points, VerticalLines, as_array
 from charts.text import Words
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Panel",
     "Points",
     "Scale",
+    "VerticalLines",
     "as_array",
 ]
 

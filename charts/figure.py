@@ -66,15 +66,15 @@ def _draw_panel(axis: Axes, panel: Panel, language: Language) -> None:
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_yscale(panel.y_scale)
-    for mark in panel.marks:
-        if len(mark.x):
-            mark.draw_matplotlib(axis, language)
+    drawn = [mark for mark in panel.marks if len(mark.x)]
+    for mark in drawn:
+        mark.draw_matplotlib(axis, language)
     if panel.x_range is not None:
         axis.set_xlim(panel.x_range)
     if panel.y_range is not None:
         axis.set_ylim(panel.y_range)
     named, _ = axis.get_legend_handles_labels()
-    if len(panel.marks) > 1 and named:
+    if len(drawn) > 1 and named:  # the title names a single mark
         axis.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.15),

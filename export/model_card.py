@@ -24,6 +24,8 @@ HUB_METRICS = {
     "classification": {"loss": "cross_entropy", "accuracy": "accuracy"},
 }
 
+RULE = "| --- | --- | --- |"  # below the head of a table
+
 _OF_SEVERAL = Text("{title} · {label}", "{title}·{label}")
 _TITLE = Text("{named}, a net of Live Nets", "{named}：Live Nets 的网络")
 _TRAINED = Text(
@@ -47,6 +49,7 @@ _NOT_SCALED = Text("not scaled", "没有缩放")
 _OUTPUT = Text("- output {index}: {name}", "- 第 {index} 个输出：{name}")
 _TRAINING = Text("Training", "训练")
 _SETTING, _METRIC = Text("setting", "设置"), Text("metric", "指标")
+_CHANGED, _STEP = Text("Changed during the run:", "训练途中的改动："), Text("after step", "在第几步之后")
 _IN_CODE, _VALUE = Text("in code", "代码里的名字"), Text("value", "值")
 _CHECKED = Text("Checked", "检验")
 _CHECKED_BY = Text(
@@ -118,6 +121,9 @@ def text(
         f"| {say(controls[name].label)} | `{name}` | {value} |"
         for name, value in manifest["recipe"]["settings"].items()
     ]
+    changes = [
+        f"| {change['step']} | `{change['name']}` | {change['value']} |" for change in manifest["recipe"]["changes"]
+    ]
     metrics = [
         f"| {say(_metric(lesson, manifest, name))} | `{name}` | {value:.6g} |"
         for name, value in manifest["metrics"].items()
@@ -145,8 +151,11 @@ def text(
         "\n".join(say(_OUTPUT, index=index, name=name) for index, name in enumerate(lesson.classes)),
         f"```text\n{manifest['architecture']}\n```",
         f"## {say(_TRAINING)}",
-        "\n".join([f"| {say(_SETTING)} | {say(_IN_CODE)} | {say(_VALUE)} |", "| --- | --- | --- |", *settings]),
-        "\n".join([f"| {say(_METRIC)} | {say(_IN_CODE)} | {say(_VALUE)} |", "| --- | --- | --- |", *metrics]),
+        "\n".join([f"| {say(_SETTING)} | {say(_IN_CODE)} | {say(_VALUE)} |", RULE, *settings]),
+        "\n".join([f"{say(_CHANGED)}\n", f"| {say(_STEP)} | {say(_IN_CODE)} | {say(_VALUE)} |", RULE, *changes])
+        if changes
+        else "",
+        "\n".join([f"| {say(_METRIC)} | {say(_IN_CODE)} | {say(_VALUE)} |", RULE, *metrics]),
         f"## {say(_CHECKED)}",
         say(joined([parity.summary_text, parity.differences_text], Text(" ", ""))),
         say(_CHECKED_BY),

@@ -118,6 +118,7 @@ def rebuild(described: Manifest, contents: Contents) -> tuple[Rebuilt, bool]:
         raise BrokenFileError(
             layout.MANIFEST, f"must describe a run of its lesson and name one of its nets: {error!r}"
         ) from error
+    trainer.apply_all()  # a change can set an attribute of a layer, which a net's files contain beside its weights
     _load(learner, trainer.experiment.train.x, described, contents)
     with wrap_errors(ONNX, "cannot be compared, because the export failed"):
         graph.prepare(learner.net, trainer.experiment.train.x)  # so that known_operators includes its operators

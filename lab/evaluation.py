@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from charts.chart import Array
 from lab.experiment import Experiment, Learner
+from lab.recipe import Change
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class Now:
 
     `config` has the current settings, including the requested view settings. `nets` has the evaluation of each
     learner, in order. `restored` maps net name and file name to the restored files, once they have been written.
+    `changes` are those made during the run so far.
     """
 
     config: Any
@@ -53,6 +55,7 @@ class Now:
     diverged: bool
     nets: Sequence[Evaluation]
     restored: Mapping[str, Mapping[str, Restored]] = field(default_factory=dict)
+    changes: Sequence[Change] = ()
 
     @property
     def net(self) -> Evaluation:

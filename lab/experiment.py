@@ -53,11 +53,25 @@ class Learner:
         """The objective that a step minimizes: the loss plus the penalty, if any."""
         return loss if self.penalty is None else loss + self.penalty(self.net)
 
-    def tune(self, name: str, value: float) -> None:
-        """Set the optimizer's option `name` in each parameter group that has it."""
+    def set_learning_rate(self, value: float) -> None:
+        """Set the learning rate from which the schedule starts.
+
+        The current rate becomes `value` times the factor that the schedule has reached, and later steps continue from
+        there. Without a schedule it becomes `value`.
+        """
         for group in self.optimizer.param_groups:
-            if name in group:
-                group[name] = value
+            base = group.get("initial_lr", group["lr"])  # a schedule stores its start as initial_lr
+            if value != base:
+                group["lr"] = value * (group["lr"] / base)
+                if self.schedule is not None:
+                    group["initial_lr"] = value
+        if self.schedule is not None:
+            self.schedule.base_lrs = [value for _ in self.optimizer.param_groups]
+
+    def set_options(self, **options: object) -> None:
+        """Set options of the optimizer, such as momentum, in all parameter groups."""
+        for group in self.optimizer.param_groups:
+            group.update(options)
 
     def update(self) -> None:
         """Clip the gradients if requested, then step the optimizer and the schedule."""
@@ -66,6 +80,12 @@ class Learner:
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
+
+
+def set_learning_rates(experiment: "Experiment", config: Any) -> None:
+    """Set the learning rate of every learner to that of the settings."""
+    for learner in experiment.learners:
+        learner.set_learning_rate(config.learning_rate)
 
 
 def supervised_step(experiment: "Experiment") -> list[float]:

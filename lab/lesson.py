@@ -9,7 +9,7 @@ from charts.blocks import Block, Note
 from charts.chart import Chart
 from charts.text import Text, Words, said
 from lab.evaluation import Now
-from lab.experiment import Experiment
+from lab.experiment import Experiment, set_learning_rates
 from lab.prose import LessonError, Prose
 from lab.recipe import Recipe
 from lab.settings import Config, SettingError
@@ -144,7 +144,8 @@ class Training(Lesson):
 
     `setup` creates data, nets and optimizers from the config, drawing from torch's global generator as the tutorial
     does. `show` returns the view of an experiment; it is called in eval mode and under torch.no_grad(), and must have
-    no side effects.
+    no side effects. `retune` applies the current values of all live settings to an experiment that is being trained;
+    a lesson with other live settings than the learning rate needs its own.
     """
 
     setup: Callable[[Any], Experiment]
@@ -155,6 +156,7 @@ class Training(Lesson):
     metrics: Mapping[str, Words]
     classes: tuple[str, ...] = ()  # of a classifier, one name per output
     headline: tuple[str, ...] = ()  # metrics shown in the page's status line; all if empty
+    retune: Callable[[Experiment, Any], None] = set_learning_rates
     pace: int = 1  # default number of steps per frame
 
     def recipe(self, settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -163,8 +165,10 @@ class Training(Lesson):
 
     def _needs(self) -> Iterator[tuple[str, bool]]:
         yield from super()._needs()
-        for name in ("setup", "show"):
+        for name in ("setup", "show", "retune"):
             yield f"a function {name}", callable(getattr(self, name))
+        live = [name for name, control in self.config.controls().items() if control.live and name != "learning_rate"]
+        yield f"a function retune that applies {', '.join(live)}", not live or self.retune is not set_learning_rates
         yield "a task, such as regression", isinstance(self.task, str) and bool(self.task.strip())
         for name in ("inputs", "outputs"):
             spec = getattr(self, name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,21 @@ def make_optimizer(
             return torch.optim.AdamW(weights, lr=lr, betas=betas, fused=True)
         case _:
             raise ValueError(f"unknown optimizer {name!r}")
+
+
+def optimizer_options(
+    name: str, *, momentum: float = 0.9, alpha: float = 0.99, betas: tuple[float, float] = (0.9, 0.999)
+) -> dict[str, Any]:
+    """The options, of those that `make_optimizer` takes, that this optimizer has. They can change during a run."""
+    match name:
+        case "momentum" | "nesterov":
+            return {"momentum": momentum}
+        case "rmsprop":
+            return {"alpha": alpha}
+        case "adam" | "adamw":
+            return {"betas": betas}
+        case _:
+            return {}
 
 
 def make_schedule(name: str, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
@@ -122,6 +138,7 @@ class Optimization(Config):
         0.0,
         1.0,
         info=Text("Coefficient of the sum of absolute weights", "对权重的绝对值"),
+        live=True,
     )
     l2: float = number(
         0.0,
@@ -129,6 +146,7 @@ class Optimization(Config):
         0.0,
         1.0,
         info=Text("Coefficient of the sum of squared weights", "对权重的平方"),
+        live=True,
     )
     clip: float = number(
         0.0,
@@ -136,6 +154,7 @@ class Optimization(Config):
         0.0,
         100.0,
         info=Text("Maximum gradient norm; 0 disables clipping", "梯度范数的上限；0 表示不裁剪"),
+        live=True,
     )
 
     def learner(self, name: str, net: nn.Module, loss_func: Loss, steps: int) -> Learner:
@@ -143,12 +162,13 @@ class Optimization(Config):
         optimizer = make_optimizer(
             self.optimizer, net.parameters(), learning_rate=self.learning_rate, momentum=self.momentum
         )
-        return Learner(
-            name,
-            net,
-            optimizer,
-            loss_func,
-            schedule=make_schedule(self.schedule, optimizer, steps),
-            penalty=make_penalty(self.l1, self.l2),
-            clip=self.clip or None,
-        )
+        learner = Learner(name, net, optimizer, loss_func, schedule=make_schedule(self.schedule, optimizer, steps))
+        self.retune(learner)
+        return learner
+
+    def retune(self, learner: Learner) -> None:
+        """Apply the settings that can change during a run to a learner that `learner` has made."""
+        learner.set_learning_rate(self.learning_rate)
+        learner.set_options(**optimizer_options(self.optimizer, momentum=self.momentum))
+        learner.penalty = make_penalty(self.l1, self.l2)
+        learner.clip = self.clip or None

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charts.chart import PALETTE, Array, Heatmap, Line, Mark, Panel, Points, Scale, as_array
+from charts.chart import PALETTE, Array, Heatmap, Line, Mark, Panel, Points, Scale, VerticalLines, as_array
 from charts.text import Text, Words
 from lab.evaluation import Now
 from lab.experiment import Experiment, Samples
@@ -25,6 +25,7 @@ MEAN_SQUARED_ERROR = Text("mean squared error", "均方误差")
 CROSS_ENTROPY = Text("cross entropy", "交叉熵")
 STEPS_TAKEN = Text("steps taken", "已训练步数")
 LOSS_TITLE = Text("Loss", "损失曲线")
+CHANGE = Text("change", "改动")
 
 
 def losses(
@@ -36,7 +37,10 @@ def losses(
     y_scale: Scale = "linear",
     smoothed: bool = False,
 ) -> Panel:
-    """Panel of each learner's loss over the steps taken, up to the current loss."""
+    """Panel of each learner's loss over the steps taken, up to the current loss, and of the changes of the run.
+
+    The last mark has the changes, the others are curves.
+    """
     # The subsampling stride only doubles, so the points of a long run do not shift between frames.
     stride = 2 ** max(0, math.ceil(math.log2((now.step + 1) / CURVE_POINTS)))
     steps = as_array([*range(0, now.step, stride), now.step])
@@ -56,7 +60,7 @@ def losses(
             every = (loss for each in experiment.learners for loss in each.losses)
             top = max([top, *filter(math.isfinite, every)])
         y_range = (top / 1e4 if y_scale == "log" else 0.0, top)
-    marks = tuple(curves)
+    marks = (*curves, VerticalLines(CHANGE, as_array(sorted({change.step for change in now.changes}))))
     return Panel(LOSS_TITLE, STEPS_TAKEN, name, marks, x_range=(0, experiment.steps), y_range=y_range, y_scale=y_scale)
 
 

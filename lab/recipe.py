@@ -12,7 +12,7 @@ from charts.text import Text
 from lab.settings import Config, Number, SettingError
 
 VERSION = 1  # of the JSON format
-MAX_CHANGES = 1000
+MAX_CHANGES = 100
 
 # NET.PARAMETER.INDEX..., such as net.hidden.weight.3.0. Trainer checks that the weight exists.
 WEIGHT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)+")
@@ -113,6 +113,16 @@ def read_changes(data: Iterable[str], settings: Config) -> tuple[Change, ...]:
             raise SettingError("changes", rule, text)
         changes.append(validate_change(int(_STEPS.read("changes", step)), name.strip(), value, settings))
     return sort_changes(changes)
+
+
+def read_link(text: str, settings: Config) -> tuple[Change, ...]:
+    """Parse changes as a link has them, STEP:NAME=VALUE,STEP:NAME=VALUE, and sort them by step. Raises SettingError."""
+    return read_changes(text.split(",") if text else (), settings)
+
+
+def to_link(changes: Iterable[Change]) -> str:
+    """The changes as a link has them, the inverse of `read_link`."""
+    return ",".join(f"{each.step}:{each.name}={each.value!r}" for each in changes)
 
 
 def read_stop(data: str | None) -> int | None:

@@ -42,6 +42,10 @@ class SettingError(ValueError):
         self.value = value
         super().__init__(self.told(name).en)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, Words, object]]:
+        """Pickle by the arguments, since a worker raises the error in another process."""
+        return type(self), (self.name, self.rule, self.value)
+
     def told(self, name: Words) -> Text:
         """The message with `name` as the setting's display name."""
         return Text("{name} must be {rule}, not {value}.", "{name}必须是{rule}，不能是 {value}。").format(

@@ -15,13 +15,10 @@ from lab.evaluation import Now, Restored, all_finite, evaluate, evaluating, is_f
 from lab.experiment import Experiment, Learner
 from lab.lesson import Snapshot, Training
 from lab.prose import LessonError
-from lab.recipe import Change, Recipe, sort_changes, validate_change
+from lab.recipe import MAX_CHANGES, Change, Recipe, sort_changes, validate_change
 from lab.settings import Config, SettingError
 
 NO_FILES: Mapping[str, Mapping[str, Restored]] = {}
-
-# Optimizer options of the settings that can change during a run.
-OPTIMIZER_OPTIONS = {"learning_rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"}
 
 
 class RandomState:
@@ -81,7 +78,7 @@ class Trainer:
                 self._weight(change.name)
         self._applied: list[Change] = []
         self._pending = deque(sort_changes(recipe.changes))
-        self._apply_pending()
+        self._apply_pending(0)
 
     @property
     def learners(self) -> list[Learner]:
@@ -113,7 +110,7 @@ class Trainer:
         for learner, loss in zip(self.learners, losses, strict=True):
             learner.losses.append(loss)
         self.step_number += 1
-        self._apply_pending()
+        self._apply_pending(self.step_number)
         self.diverged = not all_finite(losses)
         if self.step_number == self.steps and not self.diverged:  # no loss covers the last update
             self.diverged = not all(is_finite(learner.net) for learner in self.learners)
@@ -132,13 +129,22 @@ class Trainer:
 
     def apply(self, name: str, value: object) -> None:
         """Change a setting or a weight at the current step. Raises SettingError and leaves the run unchanged."""
+        count = len(self._applied) + len(self._pending) + 1
+        if count > MAX_CHANGES:
+            raise SettingError(
+                "changes", Text(f"at most {MAX_CHANGES} in a run", f"每次训练最多 {MAX_CHANGES} 项"), count
+            )
         change = validate_change(self.step_number, name, value, self._settings)
         if change.of_weight:
             self._weight(change.name)
         self._apply(change)
 
-    def _apply_pending(self) -> None:
-        while self._pending and self._pending[0].step <= self.step_number:
+    def apply_all(self) -> None:
+        """Apply all changes of the run now, instead of training: for nets whose weights are then loaded from a file."""
+        self._apply_pending(self.steps if self.stop_at is None else self.stop_at)
+
+    def _apply_pending(self, step: int) -> None:
+        while self._pending and self._pending[0].step <= step:
             self._apply(self._pending.popleft())
 
     def _apply(self, change: Change) -> None:
@@ -149,8 +155,7 @@ class Trainer:
                 parameter[index] = change.value
             return
         self.config = self.config.changed(change.name, change.value)
-        for learner in self.learners:
-            learner.tune(OPTIMIZER_OPTIONS[change.name], change.value)
+        self.lesson.retune(self.experiment, self.config)
 
     def _weight(self, name: str) -> tuple[nn.Parameter, tuple[int, ...]]:
         """Parameter and index named by NET.PARAMETER.INDEX.... Raises SettingError."""
@@ -188,7 +193,7 @@ class Trainer:
         with self._random.copied(), torch.no_grad(), evaluating(*nets):
             evaluations = [evaluate(learner, self.experiment) for learner in self.learners]
             config = self.config if views is None else self.config.with_views(views)
-            now = Now(config, self.step_number, self.done, self.diverged, evaluations, restored)
+            now = Now(config, self.step_number, self.done, self.diverged, evaluations, restored, tuple(self._applied))
             view = self.lesson.show(self.experiment, now)
         evaluated = [(each.label, each.losses, one) for each, one in zip(self.learners, evaluations, strict=True)]
         return Snapshot(self.step_number, view, () if self.diverged else tuple(diagnose(evaluated)))

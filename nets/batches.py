@@ -161,7 +161,7 @@ def _losses(experiment: Experiment, now: Now) -> Panel:
     epochs: Epochs = experiment.extra
     variance = experiment.train.y.var(correction=0).item()  # the loss of a constant prediction, the mean
     panel = plots.losses(experiment, now, y_range=(variance / 1e4, variance * 1e3), y_scale="log")
-    (curve,) = panel.marks
+    curve, changes = panel.marks
     assert isinstance(curve, Line)
     ends = [*epochs.losses, now.net.loss] if now.done else epochs.losses
     at = as_array([epoch * epochs.batches_each for epoch in range(len(ends))])
@@ -171,6 +171,7 @@ def _losses(experiment: Experiment, now: Now) -> Panel:
         replace(curve, name=Text("each batch", "每一批")),
         Points(Text("all samples, by epoch", "每个 epoch 的全部样本"), at, ends_shown, color=3, marker="square"),
         Line(Text("variance of y", "y 的方差"), whole_run, as_array([variance] * 2), color=6, dashed=True),
+        changes,
     )
     return replace(panel, marks=marks)
 

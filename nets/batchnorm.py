@@ -17,7 +17,7 @@ from charts.text import Text, Words
 from lab import plots, prose
 from lab.data import shuffled_batches, wide_square
 from lab.evaluation import Now, evaluating
-from lab.experiment import Experiment, Learner
+from lab.experiment import Experiment, Learner, set_learning_rates
 from lab.lesson import FeatureSpec, Training, View
 from lab.settings import Config, choice, learning_rate, number, seed, steps, vector
 from lab.transcript import Prompt
@@ -69,6 +69,7 @@ class BatchNormConfig(Config):
         1.0,
         step=0.01,
         info=Text("Weight of a new batch in the running statistics", "新的一批在滑动统计量里占的权重"),
+        live=True,
     )
     seed: int = seed()
     mode: str = choice(
@@ -152,6 +153,16 @@ def setup(config: BatchNormConfig) -> Experiment:
         optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
         learners.append(Learner(name, net, optimizer, nn.MSELoss(), arguments, label))
     return Experiment(learners, train, test, config.steps, shuffled_batches(train, config.batch_size))
+
+
+def retune(experiment: Experiment, config: BatchNormConfig) -> None:
+    """Apply the learning rate, and the momentum to the batch norm layers."""
+    set_learning_rates(experiment, config)
+    for learner in experiment.learners:
+        learner.arguments = {**learner.arguments, "momentum": config.momentum}
+        for module in learner.net.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.momentum = config.momentum
 
 
 def show(experiment: Experiment, now: Now) -> View:
@@ -358,5 +369,6 @@ LESSON = Training(
         "batch_norm loss": Text("loss with batch norm", "用批标准化的损失"),
         "batch_norm test loss": Text("test loss with batch norm", "用批标准化的测试损失"),
     },
+    retune=retune,
     pace=5,
 )

@@ -14,7 +14,7 @@ from charts.text import Text
 from lab import plots, prose
 from lab.data import evenly, noisy_line
 from lab.evaluation import Now, evaluating
-from lab.experiment import Experiment, Learner
+from lab.experiment import Experiment, Learner, set_learning_rates
 from lab.lesson import FeatureSpec, Training, View
 from lab.models import mlp
 from lab.settings import NOISE, POINTS, Config, choice, hidden_units, learning_rate, number, seed, steps
@@ -54,6 +54,7 @@ class DropoutConfig(Config):
         0.9,
         step=0.05,
         info=Text("Probability that a unit is zeroed in a step", "每一步中一个单元被关掉的概率"),
+        live=True,
     )
     points: int = number(
         20,
@@ -90,6 +91,15 @@ def setup(config: DropoutConfig) -> Experiment:
         Learner("dropout", net_dropped, optimizer_drop, nn.MSELoss(), label=WITH),
     ]
     return Experiment(learners, train, test, steps=config.steps)
+
+
+def retune(experiment: Experiment, config: DropoutConfig) -> None:
+    """Apply the learning rate, and p to the dropout layers."""
+    set_learning_rates(experiment, config)
+    for learner in experiment.learners:
+        for module in learner.net.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = config.p
 
 
 def show(experiment: Experiment, now: Now) -> View:
@@ -219,5 +229,6 @@ LESSON = Training(
         "overfitting gap": Text("gap without dropout", "不用 dropout 的差距"),
         "dropout gap": Text("gap with dropout", "用 dropout 的差距"),
     },
+    retune=retune,
     pace=5,
 )

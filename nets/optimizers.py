@@ -14,9 +14,9 @@ from charts.text import Text, Words, joined
 from lab import plots, prose
 from lab.data import normal_square, shuffled_batches
 from lab.evaluation import Now
-from lab.experiment import Experiment, Learner
+from lab.experiment import Experiment, Learner, set_learning_rates
 from lab.lesson import FeatureSpec, Training, View
-from lab.optim import OPTIMIZERS, make_optimizer
+from lab.optim import OPTIMIZERS, make_optimizer, optimizer_options
 from lab.settings import Config, choice, choices, hidden_units, learning_rate, number, seed, switch
 
 POINTS, NOISE = 1000, 0.1
@@ -73,6 +73,7 @@ class OptimizersConfig(Config):
         0.99,
         step=0.01,
         info=Text("Decay rate of the previous step, for Momentum and Nesterov", "上一步保留多少：Momentum 和 Nesterov"),
+        live=True,
         when={"optimizers": ("momentum", "nesterov")},
     )
     alpha: float = number(
@@ -82,6 +83,7 @@ class OptimizersConfig(Config):
         0.99,
         step=0.01,
         info=Text("Decay rate of the mean square, for RMSprop", "平方的均值保留多少：RMSprop"),
+        live=True,
         when={"optimizers": ("rmsprop",)},
     )
     beta1: float = number(
@@ -91,6 +93,7 @@ class OptimizersConfig(Config):
         0.99,
         step=0.01,
         info=Text("Decay rate of the mean, for Adam and AdamW", "均值保留多少：Adam 和 AdamW"),
+        live=True,
         when={"optimizers": ("adam", "adamw")},
     )
     beta2: float = number(
@@ -100,6 +103,7 @@ class OptimizersConfig(Config):
         0.999,
         step=0.001,
         info=Text("Decay rate of the mean square, for Adam and AdamW", "平方的均值保留多少：Adam 和 AdamW"),
+        live=True,
         when={"optimizers": ("adam", "adamw")},
     )
     batch_size: int = number(
@@ -183,6 +187,15 @@ def setup(config: OptimizersConfig) -> Experiment:
     )
 
 
+def retune(experiment: Experiment, config: OptimizersConfig) -> None:
+    """Apply the learning rate, and to each optimizer the options that it has."""
+    set_learning_rates(experiment, config)
+    betas = config.beta1, config.beta2
+    for learner in experiment.learners:
+        options = optimizer_options(learner.name, momentum=config.momentum, alpha=config.alpha, betas=betas)
+        learner.set_options(**options)
+
+
 def show(experiment: Experiment, now: Now) -> View:
     """Plot the losses and the fits, and rank the optimizers."""
     chart = Chart((_race(experiment, now), _fits(experiment, now)))
@@ -192,13 +205,14 @@ def show(experiment: Experiment, now: Now) -> View:
 def _race(experiment: Experiment, now: Now) -> Panel:
     scale: Scale = "log" if now.config.scale == "log" else "linear"
     panel = plots.losses(experiment, now, y_range=RANGES[scale], y_scale=scale, smoothed=now.config.smoothed)
+    *lines, changes = panel.marks
     curves = []
-    for learner, curve in zip(experiment.learners, panel.marks, strict=True):
+    for learner, curve in zip(experiment.learners, lines, strict=True):
         assert isinstance(curve, Line)
         curves.append(_styled(learner, curve))
     whole_run = as_array([0, experiment.steps])
     noise = Line(Text("noise", "噪声"), whole_run, as_array([NOISE**2] * 2), color=DATA, dashed=True)
-    return replace(panel, title=Text("Race", "比赛"), marks=(*curves, noise))
+    return replace(panel, title=Text("Race", "比赛"), marks=(*curves, noise, changes))
 
 
 def _fits(experiment: Experiment, now: Now) -> Panel:
@@ -258,5 +272,6 @@ LESSON = Training(
     outputs=FeatureSpec(("y",), Text("a number, the prediction of y", "一个数，对 y 的预测")),
     metrics=_metrics(),
     headline=("loss", "test loss", *(f"{name} loss" for name in RACERS)),
+    retune=retune,
     pace=5,
 )

@@ -83,7 +83,8 @@ def show(experiment: Experiment, now: Now) -> View:
     planes = (plots.plane(each.label, each.net, experiment.train) for each in experiment.learners)
     loss = plots.losses(experiment, now, plots.CROSS_ENTROPY)
     # The second curve may cover the first, so it is dashed.
-    curves = (loss.marks[0], *(replace(each, dashed=True) for each in loss.marks[1:] if isinstance(each, Line)))
+    first, second, changes = loss.marks
+    assert isinstance(second, Line)
     difference = (now.nets[0].prediction - now.nets[1].prediction).abs().max().item()
     blocks: tuple[Block, ...] = (
         *_remark(difference),
@@ -91,7 +92,7 @@ def show(experiment: Experiment, now: Now) -> View:
         _other_names(experiment, now.config.hidden_units),
     )
     metrics = {**now.losses(experiment), "difference": difference}
-    return View(Chart((*planes, replace(loss, marks=curves))), metrics, blocks)
+    return View(Chart((*planes, replace(loss, marks=(first, replace(second, dashed=True), changes)))), metrics, blocks)
 
 
 def _remark(difference: float) -> tuple[Note, ...]:

@@ -32,9 +32,10 @@ REQUESTS_PER_ADDRESS = 150  # in progress at once; a class shares an address
 REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 40 * 60, 40
 
 READABLE = re.compile(
-    r"/|/health|/bokeh\.min\.js|/checkpoints/.+|/files/[^/]+/[^/]+|/scripts/[^/]+/[^/]+|/config/?|/(static|assets|svelte)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
-    r"|/gradio_api/(info/?|openapi\.json|app_id/?|login_check/?|startup-events|theme\.css|file=.+|queue/data"
-    r"|heartbeat/(?P<session>[^/]+)|call/[^/]+/(?P<event>[^/]+))"
+    r"/|/health|/bokeh\.min\.js|/(checkpoints|static|assets|svelte)/.+|/(files|scripts)/[^/]+/[^/]+|/config/?"
+    r"|/favicon\.ico|/robots\.txt|/manifest\.json|/theme\.css"
+    r"|/gradio_api/(info/?|openapi\.json|app_id/?|theme\.css|file=.+|queue/data"
+    r"|call/(v2/)?[^/]+/(?P<event>[^/]+))"
 )
 WRITABLE = re.compile(
     r"/gradio_api/(queue/join/?|cancel|reset/?|(run|call|api)/(?P<name>[^/]+)/?|call/v2/(?P<v2>[^/]+)/?)"
@@ -44,6 +45,9 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a session hash or an event id
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 RANGE = re.compile(r"bytes=([0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})")
 LONGEST_SEGMENT = 255  # bytes of a path segment, as in file systems
+
+# Parameters that a request may omit, by endpoint. Gradio refuses a list with too few values, so they are added as null.
+OPTIONAL = {"train": ("changes",)}
 
 INTERNAL_ERROR = "Something went wrong on our side."
 
@@ -163,7 +167,19 @@ class RequestFilter:
                         return _refusal(413, f"The body must have at most {LARGEST_BODY} bytes."), receive
         except TimeoutError:
             return _refusal(408, "Timeout while waiting for the body."), receive
-        body = b"".join(parts)
+        path, body = _path(scope), b"".join(parts)
+        try:
+            content = json.loads(body.decode(), parse_constant=_refuse_constant)
+            json.dumps(content, ensure_ascii=False).encode()  # lone surrogates cannot be sent back
+        except (ValueError, RecursionError):
+            return _refusal(422, "The body must be JSON."), receive
+        if not isinstance(content, dict):
+            return _refusal(422, "The body must be a JSON object."), receive
+        if self._add_optional(path, content):
+            body = json.dumps(content).encode()
+            scope["headers"] = [
+                (key, b"%d" % len(body) if key == b"content-length" else value) for key, value in scope["headers"]
+            ]
         replay: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
         async def replayed() -> Message:
@@ -171,18 +187,29 @@ class RequestFilter:
             message, replay = replay, None
             return message or await receive()
 
-        why = self._check_content(_path(scope), body)
+        why = self._check_content(path, content)
         return (_refusal(422, why) if why else None), replayed
 
-    def _check_content(self, path: str, body: bytes) -> str:
+    def _add_optional(self, path: str, content: dict[str, Any]) -> bool:
+        """Add the OPTIONAL parameters that the body omits as null, and return whether there were any."""
+        match = WRITABLE.fullmatch(path)
+        assert match is not None
+        if match["v2"]:
+            omitted = [name for name in OPTIONAL.get(match["v2"], ()) if name not in content]
+            content |= dict.fromkeys(omitted)
+            return bool(omitted)
+        data, optional = content.get("data"), OPTIONAL.get(match["name"], ())
+        endpoint = gradio_adapter.endpoint(self._blocks, name=match["name"]) if optional else None
+        if endpoint is None or not isinstance(data, list):
+            return False
+        missing = endpoint.inputs - len(data)
+        if not 0 < missing <= len(optional):
+            return False
+        data += [None] * missing
+        return True
+
+    def _check_content(self, path: str, content: dict[str, Any]) -> str:
         """Why Gradio could not process the body; empty if it can."""
-        try:
-            content = json.loads(body.decode(), parse_constant=_refuse_constant)
-            json.dumps(content, ensure_ascii=False).encode()  # lone surrogates cannot be sent back
-        except (ValueError, RecursionError):
-            return "The body must be JSON."
-        if not isinstance(content, dict):
-            return "The body must be a JSON object."
         for name in ("session_hash", "event_id"):
             value = content.get(name)
             if value is not None and not (isinstance(value, str) and IDENTIFIER.fullmatch(value)):
@@ -203,7 +230,9 @@ class RequestFilter:
             return "There is no such function."
         data = content.get("data")
         if not isinstance(data, list) or len(data) != endpoint.inputs:
-            return f"data must be a list of {endpoint.inputs} values."
+            optional = len(OPTIONAL.get(match["name"], ()))
+            counts = f"{endpoint.inputs - optional} to {endpoint.inputs}" if optional else f"{endpoint.inputs}"
+            return f"data must be a list of {counts} values."
         return ""
 
     def _check_arguments(self, name: str, content: dict[str, Any]) -> str:
@@ -212,11 +241,11 @@ class RequestFilter:
             return "There is no such function."
         if set(content) == set(endpoint.parameters):
             return ""
-        return (
-            f"The body must have the keys {', '.join(endpoint.parameters)}."
-            if endpoint.parameters
-            else ("The body must be an empty object.")
-        )
+        if not endpoint.parameters:
+            return "The body must be an empty object."
+        optional = OPTIONAL.get(name, ())
+        required = ", ".join(each for each in endpoint.parameters if each not in optional)
+        return f"The body must have the keys {required}{' and may have ' * bool(optional)}{', '.join(optional)}."
 
 
 def _refusal(status: int, detail: str) -> JSONResponse:

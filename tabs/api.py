@@ -1,6 +1,7 @@
 """The API for gradio_client: /lessons and /train."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from gradio.events import api  # gr.api, which mypy does not find
 
 from export.bundle import Bundle
 from export.cases import ExportError, NonFiniteError
-from lab.recipe import Recipe
-from lab.settings import Control, SettingError
+from lab.recipe import Change, Recipe, parse_changes, read_changes, read_link
+from lab.settings import Config, Control, SettingError
 from nets import LESSONS, TRAININGS, read_recipe
 from runs.admission import DRAWING, FullError, Place, SpentError, refuse_spent
 from runs.pool import LostError
@@ -23,7 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 def lessons() -> list[dict[str, Any]]:
-    """All lessons: key, title, whether it trains, and each control with its label, default and range."""
+    """All lessons: key, title, whether it trains, and each control with its label, default and range.
+
+    A control with `live` can change during a run; one with `view` changes only what is shown.
+    """
     return [
         {
             "key": lesson.key,
@@ -36,21 +40,33 @@ def lessons() -> list[dict[str, Any]]:
 
 
 def _describe(name: str, control: Control) -> dict[str, Any]:
-    return {"name": name, "label": control.label.en, "when": control.when, **control.schema()}
+    return {
+        "name": name,
+        "label": control.label.en,
+        "live": control.live,
+        "view": control.view,
+        "when": control.when,
+        **control.schema(),
+    }
 
 
-async def train(lesson: object, settings: object, request: gr.Request) -> tuple[dict[str, float], Any, str]:
+async def train(
+    lesson: object, settings: object, changes: object = None, request: gr.Request | None = None
+) -> tuple[dict[str, float], Any, str]:
     """Train a lesson to its end.
 
     `lesson` is the key of a lesson that trains, `settings` a JSON object of setting names and values; missing settings
-    have their defaults. Returns the metrics, the parity report of each net by name, and the bundle as a zip. Raises
-    gr.Error for invalid settings, a run that diverges, and an address that has used up its training time. Training
-    starts when the client reads the response, and ends when the client disconnects.
+    have their defaults. `changes` are made during the run: a list of objects with the keys step, name and value, or
+    text as in a link, "40:learning_rate=0.1,55:net.hidden.weight.3.0=0.8". Returns the metrics, the parity report of
+    each net by name, and the bundle as a zip. Raises gr.Error for invalid settings and changes, a run that diverges,
+    and an address that has used up its training time. Training starts when the client reads the response, and ends
+    when the client disconnects.
     """
+    assert request is not None  # Gradio passes it; it has a default only because `changes` has one
     try:
         refuse_spent(address_of(request))
         with Place(address_of(request)) as place:
-            recipe = _recipe(lesson, settings)
+            recipe = _recipe(lesson, settings, changes)
             await place.ready()
             run = await Run.create(recipe)
             try:
@@ -69,8 +85,19 @@ async def train(lesson: object, settings: object, request: gr.Request) -> tuple[
         raise gr.Error(NOT_WRITTEN.en, print_exception=False) from error
 
 
-def _recipe(key: object, settings: object) -> Recipe:
-    return read_recipe({"lesson": key, "settings": settings})
+def _recipe(key: object, settings: object, changes: object) -> Recipe:
+    recipe = read_recipe({"lesson": key, "settings": settings})
+    return replace(recipe, changes=_read_changes(changes, recipe.settings))
+
+
+def _read_changes(changes: object, settings: Config) -> tuple[Change, ...]:
+    if changes is None:
+        return ()
+    if isinstance(changes, str):
+        return read_link(changes, settings)
+    if isinstance(changes, list) and all(isinstance(each, str) for each in changes):
+        return read_changes(changes, settings)
+    return parse_changes(changes, settings)
 
 
 async def _export(run: Run, address: str) -> tuple[list[Bundle], Path]:
@@ -96,11 +123,11 @@ def build() -> None:
     """Add the endpoints to the current Blocks."""
     api(lessons, api_name="lessons")
     with gr.Group(visible=False):
-        lesson, settings = gr.Textbox(label="lesson"), gr.JSON(label="settings")
+        inputs = [gr.Textbox(label="lesson"), gr.JSON(label="settings"), gr.JSON(label="changes")]
         outputs = [gr.JSON(label="metrics"), gr.JSON(label="parity"), gr.File(label="bundle")]
         gr.Button().click(
             limited(train, wait_for_reader=True),
-            [lesson, settings],
+            inputs,
             outputs,
             api_name="train",
             preprocess=False,

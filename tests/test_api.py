@@ -14,8 +14,8 @@ from gradio_client.exceptions import AppError
 from export.layout import find
 from export.verify import verify
 from lab.training import Trainer
-from nets import LESSONS, TRAININGS
-from tests.conftest import lessons_with, short
+from nets import LESSONS, TRAININGS, read_recipe
+from tests.conftest import lessons_with, short, trained
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,8 @@ def test_lessons_lists_every_lesson_with_its_controls(client: Client) -> None:
     assert rate == {
         "name": "learning_rate",
         "label": "Learning rate",
+        "live": True,
+        "view": False,
         "when": {},
         "type": "number",
         "default": 0.5,
@@ -55,6 +57,75 @@ def test_train_gives_metrics_parity_and_a_bundle_that_verifies(key: str, client:
     for folder in find(tmp_path):
         assert verify(folder).manifest["recipe"]["settings"]["seed"] == 5
     assert len(find(tmp_path)) == len(trainer.learners)
+
+
+LINK = "3:learning_rate=0.1,5:net.hidden.weight.3.0=0.8"
+CHANGES = [
+    {"step": 3, "name": "learning_rate", "value": 0.1},
+    {"step": 5, "name": "net.hidden.weight.3.0", "value": 0.8},
+]
+
+
+@pytest.fixture(scope="module")
+def changed_metrics() -> dict[str, float]:
+    """The metrics of 20 steps of the regression with CHANGES."""
+    recipe = read_recipe({"lesson": "regression", "settings": {"steps": 20}, "changes": CHANGES})
+    return dict(Trainer(TRAININGS["regression"], recipe).finish().snapshot().metrics)
+
+
+@pytest.mark.parametrize("changes", [CHANGES, LINK, LINK.split(",")], ids=["objects", "link", "list of text"])
+def test_train_makes_changes_on_the_way(
+    changes: Any, changed_metrics: dict[str, float], client: Client, tmp_path: Path
+) -> None:
+    metrics, _, archive = client.predict("regression", {"steps": 20}, changes, api_name="/train")
+    assert metrics == changed_metrics
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path)
+    assert verify(tmp_path / "regression", retrain=True).manifest["recipe"]["changes"] == CHANGES
+
+
+SETTINGS = {"steps": 20}
+
+
+@pytest.mark.parametrize("changes", [[], [None], [[]], [""], [LINK]], ids=str)
+@pytest.mark.parametrize("path", ["call/train", "run/train", "call/v2/train"])
+def test_train_by_http_takes_changes_or_none(
+    path: str, changes: list[Any], changed_metrics: dict[str, float], app_url: str
+) -> None:
+    values = ["regression", SETTINGS, *changes]
+    body = dict(zip(("lesson", "settings", "changes"), values, strict=False)) if "v2" in path else {"data": values}
+    answer = httpx.post(f"{app_url}gradio_api/{path}", json=body, timeout=20)
+    assert answer.status_code == 200, answer.text
+    if path == "run/train":
+        metrics, *_ = answer.json()["data"]
+    else:
+        told = httpx.get(f"{app_url}gradio_api/call/train/{answer.json()['event_id']}", timeout=20).text
+        (data,) = [line for line in told.splitlines() if line.startswith("data: [")]
+        metrics, *_ = json.loads(data.removeprefix("data: "))
+    plain = trained("regression", **SETTINGS).snapshot().metrics
+    assert metrics == (changed_metrics if changes == [LINK] else plain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (7, "changes must be a list of at most 100 changes, not 7."),
+        ([7], "changes must be objects with the keys step, name and value, not 7."),
+        ([{"step": 3}], "changes must be objects with the keys step, name and value, not a value of type dict."),
+        ([{**CHANGES[0], "value": 99}], "learning_rate must be a number from 0.0001 to 10, not 99."),
+        ([{**CHANGES[0], "step": -1}], "step must be a whole number from 0 to 1000000, not -1."),
+        (CHANGES * 51, "changes must be a list of at most 100 changes, not a value of type list."),
+        (["x"], "changes must be at most 100, each STEP:NAME=VALUE, not 'x'."),
+        ("x", "changes must be at most 100, each STEP:NAME=VALUE, not 'x'."),
+        ("3:steps=9", "changes must be one of learning_rate or a weight such as net.hidden.weight.0.0, not 'steps'."),
+        ("3:net.hidden.weight.99.0=1", "changes must be a weight of this run, such as net.hidden.weight.0.0, not"),
+        ("21:learning_rate=1", "changes must be at most 20, the steps of this run, not 21."),
+    ],
+)
+def test_a_bad_change_is_refused_by_name_rule_and_value(client: Client, changes: Any, told: str) -> None:
+    with pytest.raises(AppError) as error:
+        client.predict("regression", SETTINGS, changes, api_name="/train")
+    assert told in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from bokeh.plotting import figure as BokehFigure
 from matplotlib.axes import Axes
 
 from charts import browser, figure
-from charts.chart import Array, Band, Chart, Heatmap, Line, Mark, Panel, Points, Scale, as_array
+from charts.chart import Array, Band, Chart, Heatmap, Line, Mark, Panel, Points, Scale, VerticalLines, as_array
 from charts.text import Language, Text
 
 X = as_array([0, 1, 2])
@@ -102,6 +102,7 @@ MARKS: dict[str, tuple[Mark, Mark]] = {
     "points": (Points("m", X, X), Points("m", X, X + 1)),
     "line": (Line("m", X, X), Line("m", X, X + 1)),
     "band": (Band("m", X, X, X + 1), Band("m", X, X, X + 2)),
+    "vertical lines": (VerticalLines("m", X), VerticalLines("m", X + 1)),
     "heat map": tuple(Heatmap("m", X[:2], X[:2], np.full((2, 2), v, np.float32)) for v in (0, 1)),  # type: ignore[dict-item]
 }
 
@@ -118,6 +119,14 @@ def test_a_file_shows_the_titles_labels_and_names_of_the_page() -> None:
     drawn = figure.save(chart(), "svg").decode()
     for text in ("all marks", "one", "line", "dots", "band", "heat"):
         assert f">{text}<" in drawn
+
+
+def test_a_mark_without_data_is_neither_drawn_nor_in_a_legend() -> None:
+    alone = Line("line", X, X)
+    with_empty = Chart((Panel("p", "x", "y", (alone, VerticalLines("lines", X[:0]))),))
+    assert figure.save(with_empty, "svg") == figure.save(Chart((Panel("p", "x", "y", (alone,)),)), "svg")
+    both = figure.save(Chart((Panel("p", "x", "y", (alone, VerticalLines("lines", X))),)), "svg").decode()
+    assert all(f">{name}<" in both for name in ("line", "lines"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,5 +164,7 @@ def test_marks_refuse_arrays_that_do_not_fit() -> None:
         Line("line", X[:, None], X[:, None])
     with pytest.raises(ValueError, match="band: x, low, high must have the same shape"):
         Band("band", X, X[:1], X)
+    with pytest.raises(ValueError, match="lines: x must have the same shape"):
+        VerticalLines("lines", X[:, None])
     with pytest.raises(ValueError, match="heat: a heat map needs"):
         Heatmap("heat", X, X, X)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from charts.chart import Chart
+from export.__main__ import main
+from export.verify import verify
+from lab import plots
 from lab.data import NoisySquare
 from lab.evaluation import Now
 from lab.experiment import Experiment, Learner, Samples
 from lab.lesson import Training, View
 from lab.models import mlp
 from lab.optim import OPTIMIZERS, SCHEDULES, Optimization, make_penalty, make_schedule
+from lab.recipe import Change
 from lab.settings import Config, SettingError, group, hidden_units, seed, steps
 from lab.training import Trainer
 from nets import TRAININGS
@@ -39,7 +44,11 @@ def setup(config: ToyConfig) -> Experiment:
 
 
 def show(experiment: Experiment, now: Now) -> View:
-    return View(Chart(()), now.losses(experiment))
+    return View(Chart((plots.losses(experiment, now),)), now.losses(experiment))
+
+
+def retune(experiment: Experiment, config: ToyConfig) -> None:
+    config.optimization.retune(experiment.learners[0])
 
 
 TOY = replace(
@@ -48,6 +57,7 @@ TOY = replace(
     config=ToyConfig,
     setup=setup,
     show=show,
+    retune=retune,
     ideas={},
     prose=replace(TRAININGS["regression"].prose, ideas={}),
 )
@@ -122,12 +132,96 @@ def test_a_clipped_gradient_keeps_a_run_that_would_diverge() -> None:
     assert trained(**wild).snapshot().metrics["loss"] > 10 * trained(**wild, clip=0.01).snapshot().metrics["loss"]
 
 
-def test_momentum_can_be_changed_while_a_run_is_on() -> None:
-    trainer = Trainer(TOY, TOY.recipe({"optimizer": "momentum"}))
-    trainer.apply("momentum", 0.1)
-    assert trainer.learners[0].optimizer.param_groups[0]["momentum"] == 0.1
-    with pytest.raises(SettingError, match="changes must be one of learning_rate, momentum or a weight"):
-        trainer.apply("points", 3)
+STEPS, MIDDLE = 40, 13
+
+
+def rates(trainer: Trainer, until: int = STEPS) -> list[float]:
+    """The learning rate of each step that is still to be taken."""
+    seen = []
+    while trainer.step_number < until:
+        seen.append(trainer.learners[0].optimizer.param_groups[0]["lr"])
+        trainer.step()
+    return seen
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_changed_learning_rate_is_the_base_of_the_rest_of_its_schedule(schedule: str) -> None:
+    whole = rates(Trainer(TOY, TOY.recipe({"schedule": schedule, "learning_rate": 0.02})))
+    other = rates(Trainer(TOY, TOY.recipe({"schedule": schedule, "learning_rate": 0.3})))
+    trainer = Trainer(TOY, TOY.recipe({"schedule": schedule}))
+    rates(trainer, until=MIDDLE)
+    trainer.apply("learning_rate", 0.02)
+    assert rates(trainer, until=2 * MIDDLE) == pytest.approx(whole[MIDDLE : 2 * MIDDLE], rel=1e-9)
+    trainer.apply("learning_rate", 0.3)
+    assert rates(trainer) == pytest.approx(other[2 * MIDDLE :], rel=1e-9)
+    again = Trainer(TOY, trainer.recipe).finish()
+    assert again.learners[0].losses == trainer.learners[0].losses
+    assert torch.equal(weights(again), weights(trainer))
+
+
+def test_the_command_line_changes_the_base_of_a_schedule_and_its_bundle_trains_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRAININGS, "toy", TOY)
+    asked = ["--set", "schedule=cosine", "--change", f"{MIDDLE}:learning_rate=0.02", "--change", "20:l2=0.01"]
+    assert main(["run", "toy", *asked, "--out", str(tmp_path)]) == 0
+    found = verify(tmp_path / "toy", retrain=True)
+    assert found.parity.passed
+    assert found.unchecked == {}
+    changes = (Change(MIDDLE, "learning_rate", 0.02), Change(20, "l2", 0.01))
+    assert found.manifest["recipe"]["changes"] == [each.to_dict() for each in changes]
+    again = Trainer(TOY, replace(TOY.recipe({"schedule": "cosine"}), changes=changes)).finish()
+    assert found.manifest["metrics"] == again.snapshot().metrics
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_another_setting_leaves_the_learning_rate_as_it_is(schedule: str) -> None:
+    trainer = Trainer(TOY, TOY.recipe({"schedule": schedule}))
+    plain = rates(Trainer(TOY, TOY.recipe({"schedule": schedule})))
+    rates(trainer, until=MIDDLE)
+    trainer.apply("l2", 0.1)
+    assert rates(trainer) == plain[MIDDLE:]
+
+
+def with_changes(settings: dict[str, Any], *changes: tuple[int, str, float]) -> Trainer:
+    recipe = replace(TOY.recipe(settings), changes=tuple(Change(*each) for each in changes))
+    return Trainer(TOY, recipe).finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "settings"),
+    [
+        ("momentum", 0.1, {"optimizer": "momentum"}),
+        ("momentum", 0.0, {"optimizer": "nesterov"}),
+        ("l1", 0.01, {"optimizer": "adam"}),
+        ("l2", 0.01, {}),
+        ("clip", 0.001, {}),
+    ],
+)
+def test_a_setting_of_the_optimization_changed_from_and_to_zero_acts_in_between(
+    name: str, value: float, settings: dict[str, Any]
+) -> None:
+    plain, before = with_changes(settings), getattr(Optimization(), name)
+    trainer = with_changes(settings, (MIDDLE, name, value), (2 * MIDDLE, name, before))
+    assert trainer.learners[0].losses[: MIDDLE + 1] == plain.learners[0].losses[: MIDDLE + 1]
+    assert trainer.learners[0].losses[MIDDLE + 1] != plain.learners[0].losses[MIDDLE + 1]
+    back, kept = with_changes(settings, (0, name, value), (0, name, before)), with_changes(settings, (0, name, value))
+    assert back.learners[0].losses == plain.learners[0].losses
+    if value:  # torch makes no Nesterov optimizer with a momentum of 0
+        assert kept.learners[0].losses == trained(**settings, **{name: value}).learners[0].losses
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adagrad", "adamw"])
+def test_a_momentum_that_the_optimizer_does_not_have_changes_nothing(optimizer: str) -> None:
+    plain = with_changes({"optimizer": optimizer})
+    assert (
+        with_changes({"optimizer": optimizer}, (MIDDLE, "momentum", 0.1)).learners[0].losses == plain.learners[0].losses
+    )
+
+
+def test_a_setting_that_needs_other_data_or_another_net_cannot_be_changed_on_the_way() -> None:
+    with pytest.raises(SettingError, match="changes must be one of learning_rate, momentum, l1, l2, clip or a weight"):
+        Trainer(TOY, TOY.recipe()).apply("points", 3)
 
 
 def of_setup(made: Callable[[ToyConfig], Experiment]) -> Training:

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from charts import browser, figure, html
-from charts.chart import Chart
+from charts.chart import Chart, Mark
 from charts.text import LANGUAGES, Text, said
+from lab import plots
 from lab.experiment import Samples
 from lab.lesson import GROUPS, Computation, FeatureSpec, Lesson, Training
 from lab.prose import LessonError
@@ -214,6 +215,72 @@ def test_a_seed_repeats_a_run_exactly_and_another_does_not(lesson: Training, tra
     assert weights(train(lesson.key, seed=3)) != weights(train(lesson.key, seed=4))
 
 
+MIDDLE = 9
+
+
+def live_settings() -> list[Any]:
+    """Every setting that can change on the way, with and without an effect."""
+    cases: list[tuple[str, str, dict[str, Any]]] = [
+        (key, name, {})
+        for key, each in TRAININGS.items()
+        for name, control in each.config.controls().items()
+        if control.live
+    ]
+    cases += [("optimizers", name, {"optimizers": ["sgd"]}) for name in ("momentum", "alpha", "beta1", "beta2")]
+    return [
+        pytest.param(TRAININGS[key], name, settings, id="-".join([key, name, *("no effect" for _ in settings)]))
+        for key, name, settings in cases
+    ]
+
+
+@pytest.mark.parametrize(("lesson", "name", "settings"), live_settings())
+def test_a_setting_changed_on_the_way_acts_from_the_next_step_on_and_is_replayed(
+    lesson: Training, name: str, settings: dict[str, Any]
+) -> None:
+    recipe, control = lesson.recipe({**short(lesson.key), **settings}), lesson.config.controls()[name]
+    plain, changed = Trainer(lesson, recipe), Trainer(lesson, recipe)
+    for _ in range(MIDDLE):
+        plain.step()
+        changed.step()
+    assert isinstance(control, Number)
+    changed.apply(name, (recipe.settings.by_name()[name] + control.minimum) / 2)
+    assert weights(changed) == weights(plain)
+    plain.step()
+    changed.step()
+    assert (weights(changed) != weights(plain)) == recipe.settings.matters(name)
+    changed.finish()
+    for one, other in zip(changed.learners, plain.finish().learners, strict=True):
+        assert one.losses[:MIDDLE] == other.losses[:MIDDLE]
+    again = Trainer(lesson, changed.recipe)
+    while not again.done:
+        again.step()
+        again.snapshot()
+    assert [each.losses for each in again.learners] == [each.losses for each in changed.learners]
+    assert weights(again) == weights(changed)
+    assert browser.arrays(again.snapshot().chart) == browser.arrays(changed.snapshot().chart)
+
+
+@trainings
+def test_the_loss_panel_marks_the_steps_of_changes(lesson: Training) -> None:
+    trainer = Trainer(lesson, lesson.recipe(short(lesson.key)))
+    plain = trainer.snapshot().chart
+    for value in (0.002, 0.003):
+        trainer.step()
+        trainer.apply("learning_rate", value)
+    trainer.apply("learning_rate", 0.004)
+    chart = trainer.snapshot().chart
+    assert shape_of(chart) == shape_of(plain)
+    assert [list(mark.x) for mark in changes_in(plain)] == [[] for _ in changes_in(chart)]
+    assert [list(mark.x) for mark in changes_in(chart)] == [[1, 2] for _ in changes_in(plain)]
+    assert len(changes_in(chart)) == (lesson.key != "saving")  # it plots no losses
+    for one, drawn in ((plain, False), (chart, True)):
+        assert (">change<" in figure.save(one, "svg").decode()) == (drawn and lesson.key != "saving")
+
+
+def changes_in(chart: Chart) -> list[Mark]:
+    return [mark for panel in chart.panels for mark in panel.marks if mark.name == plots.CHANGE]
+
+
 @trainings
 def test_a_run_that_was_looked_at_equals_one_that_was_not(lesson: Training, train: Train) -> None:
     looked_at = Trainer(lesson, lesson.recipe(short(lesson.key)))
@@ -323,6 +390,7 @@ REGRESSION = TRAININGS["regression"]
         ({"sources": ("Net",)}, "needs sources that are functions and classes."),
         ({"setup": None}, "needs a function setup."),
         ({"show": "loss"}, "needs a function show."),
+        ({"config": TRAININGS["dropout"].config}, "needs a function retune that applies p."),
         ({"task": ""}, "needs a task, such as regression."),
         ({"inputs": None}, "needs inputs: a FeatureSpec that names every feature."),
         ({"outputs": FeatureSpec((), "y")}, "needs outputs: a FeatureSpec that names every feature."),

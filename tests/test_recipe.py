@@ -1,6 +1,7 @@
 """A run as a value: it survives JSON, is checked, and gives the same run wherever it is read."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import torch
 
 from export import manifest
 from export.__main__ import main
+from export.layout import find
 from export.verify import verify
 from lab.lesson import Training
-from lab.recipe import Change, Recipe, read_changes
+from lab.recipe import Change, Recipe, read_changes, read_link, to_link
 from lab.settings import SettingError
 from lab.training import Trainer
 from nets import TRAININGS, read_recipe
-from tests.conftest import short
+from tests.conftest import place_of, short
 
 REGRESSION = TRAININGS["regression"]
 trainings = pytest.mark.parametrize("lesson", TRAININGS.values(), ids=TRAININGS.keys())
@@ -104,7 +106,7 @@ def test_a_look_shows_the_settings_as_they_stand() -> None:
         ({"lesson": "regression", "version": 2}, "version must be 1, not 2."),
         ({"lesson": "tensors"}, "lesson must be one of regression, classification, "),
         ({"lesson": "regression", "settings": {"steps": 0}}, "steps must be a whole number from 1 to 2000, not 0."),
-        ({"lesson": "regression", "changes": {}}, "changes must be a list of at most 1000 changes, not a value of"),
+        ({"lesson": "regression", "changes": {}}, "changes must be a list of at most 100 changes, not a value of"),
         ({"lesson": "regression", "changes": [[1, "seed", 2]]}, "changes must be objects with the keys step, name"),
         ({"lesson": "regression", "stop": -1}, "stop must be a whole number from 0 to 1000000, not -1."),
         ({"lesson": "regression", "stop": 101}, "stop must be at most 100, the steps of this run, not 101."),
@@ -130,6 +132,13 @@ def test_a_recipe_that_breaks_a_rule_is_refused_in_a_sentence(told: Any, sentenc
     assert sentence in str(error.value)
 
 
+def test_an_error_of_a_setting_survives_the_way_from_a_worker() -> None:
+    with pytest.raises(SettingError) as error:
+        Trainer(REGRESSION, replace(REGRESSION.recipe(), changes=(Change(101, "learning_rate", 0.1),)))
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (str(again), again.told("x")) == (str(error.value), error.value.told("x"))
+
+
 def test_changes_are_read_as_people_type_them_in_the_order_of_their_steps() -> None:
     config = REGRESSION.config()
     read = read_changes(["55:net.hidden.weight.3.0 = 0,8", "40:learning_rate=１"], config)
@@ -137,6 +146,44 @@ def test_changes_are_read_as_people_type_them_in_the_order_of_their_steps() -> N
     for text in ("40", "40:learning_rate", "x:learning_rate=1", "learning_rate=1"):
         with pytest.raises(SettingError, match="changes must be "):
             read_changes([text], config)
+
+
+def test_changes_are_written_and_read_as_in_a_link() -> None:
+    config = REGRESSION.config()
+    link = "40:learning_rate=0.1,55:net.hidden.weight.3.0=-0.8"
+    changes = (Change(40, "learning_rate", 0.1), Change(55, "net.hidden.weight.3.0", -0.8))
+    assert read_link(link, config) == changes
+    assert to_link(changes) == link
+    assert read_link("", config) == ()
+    assert to_link(()) == ""
+
+
+@pytest.mark.parametrize("value", [0.1 + 0.2, 1e-5, -1e6, -0.0, 1 / 3, 1.234, 123456.789, 5e-324])
+def test_a_link_keeps_every_digit_of_a_change(value: float) -> None:
+    changes = (Change(1, "net.hidden.weight.3.0", value),)
+    (read,) = read_link(to_link(changes), REGRESSION.config())
+    assert read.value.hex() == value.hex()
+
+
+@pytest.mark.parametrize("link", ["1", ",", "1:learning_rate=0.5,", "1:seed=2", "1:=1"])
+def test_a_link_that_is_not_one_is_refused(link: str) -> None:
+    with pytest.raises(SettingError, match="changes must be "):
+        read_link(link, REGRESSION.config())
+
+
+def test_a_link_has_at_most_100_changes() -> None:
+    changes = (Change(1, "learning_rate", 0.1),) * 100
+    assert read_link(to_link(changes), REGRESSION.config()) == changes
+    with pytest.raises(SettingError, match="changes must be at most 100, each STEP:NAME=VALUE"):
+        read_link(to_link((*changes, changes[0])), REGRESSION.config())
+
+
+def test_a_run_takes_at_most_100_changes() -> None:
+    trainer = Trainer(REGRESSION, replace(REGRESSION.recipe(), changes=(Change(50, "learning_rate", 0.1),) * 99))
+    trainer.apply("learning_rate", 0.2)
+    with pytest.raises(SettingError, match=r"changes must be at most 100 in a run, not 101\."):
+        trainer.apply("learning_rate", 0.3)
+    assert read_recipe(trainer.recipe.to_dict()) == trainer.recipe
 
 
 def test_the_command_line_changes_and_stops_a_run_and_its_bundle_trains_again(tmp_path: Path) -> None:
@@ -149,13 +196,28 @@ def test_the_command_line_changes_and_stops_a_run_and_its_bundle_trains_again(tm
         {"step": 3, "name": "learning_rate", "value": 0.1},
         {"step": 5, "name": "net.hidden.weight.3.0", "value": 0.8},
     ]
+    readme = (tmp_path / "regression" / "README.md").read_text(encoding="utf-8")
+    assert "| 3 | `learning_rate` | 0.1 |\n| 5 | `net.hidden.weight.3.0` | 0.8 |\n" in readme
     assert (found.manifest["steps"], found.manifest["recipe"]["stop"]) == (9, 9)
+
+
+@pytest.mark.parametrize(("key", "change"), [("dropout", "3:p=0.2"), ("batchnorm", "3:momentum=0.25")])
+def test_a_bundle_of_a_net_whose_layers_were_changed_verifies(key: str, change: str, tmp_path: Path) -> None:
+    """The setting is an attribute of layers, which net.pkl, net.py and the manifest tell."""
+    assert main(["run", key, "--set", "steps=6", "--change", change, "--out", str(tmp_path)]) == 0
+    for folder in find(tmp_path):
+        found = verify(folder, retrain=True)
+        assert found.parity.passed
+        assert found.unchecked == {}
+    folder, (_, _, setting) = tmp_path / place_of(key), change.partition(":")
+    assert setting in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["architecture"]
+    assert setting in (folder / "net.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["--change", "x"], "changes must be at most 1000, each STEP:NAME=VALUE, not 'x'."),
+        (["--change", "x"], "changes must be at most 100, each STEP:NAME=VALUE, not 'x'."),
         (["--change", "0:net.hidden.weight.9=1"], "changes must be a weight of this run, such as"),
         (["--stop", "x"], "stop must be a whole number from 0 to 1000000, not 'x'."),
         (["--stop", "101"], "stop must be at most 100, the steps of this run, not 101."),

@@ -115,9 +115,9 @@ WRONG = [
     ("run/nope", {"data": []}, "There is no such function."),
     ("run/lessons", {"data": [1, 2]}, "data must be a list of 0 values."),
     ("run/lessons", {"data": "x"}, "data must be a list of 0 values."),
-    ("call/train", {"data": ["regression"]}, "data must be a list of 2 values."),
+    ("call/train", {"data": ["regression"]}, "data must be a list of 2 to 3 values."),
     ("call/v2/stop", {}, "There is no such function."),
-    ("call/v2/train", {"lesson": "regression"}, "The body must have the keys lesson, settings."),
+    ("call/v2/train", {"lesson": "regression"}, "The body must have the keys lesson, settings and may have changes."),
     ("run/lessons", {"data": [], "batched": True}, "batched must be false."),
 ]
 

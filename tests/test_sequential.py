@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from charts import browser
 from charts.blocks import Note, PythonSession, Table
+from lab import plots
 from lab.training import Trainer
 from nets import classification
 from nets.sequential import LESSON, PROSE, copy_weights
@@ -164,7 +165,7 @@ def test_a_look_changes_no_weights_and_no_random_numbers() -> None:
 def test_the_panels_are_both_decision_maps_and_the_losses() -> None:
     one, other, losses = trained(steps=5).snapshot().chart.panels
     assert [one.title, other.title] == ["class Net", "nn.Sequential"]
-    assert [mark.name for mark in losses.marks] == ["class Net", "nn.Sequential"]
+    assert [mark.name for mark in losses.marks] == ["class Net", "nn.Sequential", plots.CHANGE]
     np.testing.assert_array_equal(one.marks[0].values, other.marks[0].values)  # type: ignore[attr-defined]
 
 

@@ -164,7 +164,7 @@ def test_a_long_loss_curve_is_thinned_and_its_points_stay_put() -> None:
         trainer.step()
         if trainer.step_number in (1000, 1300):
             (_, panel) = trainer.snapshot().chart.panels
-            (curve, _) = panel.marks
+            curve = panel.marks[0]
             assert isinstance(curve, Line)
             assert len(curve.x) <= 401
             assert curve.x[-1] == trainer.step_number

@@ -8,5 +8,6 @@ from charts.marks.heatmap import Heatmap
 from charts.marks.line import Line
 from charts.marks.mark import PALETTE, Array, Mark, as_array
 from charts.marks.points import Marker, Points
+from charts.marks.vertical_lines import VerticalLines
 
-__all__ = ["PALETTE", "Array", "Band", "Heatmap", "Line", "Mark", "Marker", "Points", "as_array"]
+__all__ = ["PALETTE", "Array", "Band", "Heatmap", "Line", "Mark", "Marker", "Points", "VerticalLines", "as_array"]
