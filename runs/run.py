@@ -19,7 +19,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from charts.text import Language, Text
 from export.bundle import Bundle
 from lab.lesson import Lesson, Training
-from lab.recipe import MAX_CHANGES, Recipe
+from lab.recipe import Recipe
 from lab.settings import Config, SettingError
 from nets import TRAININGS
 from runs import pace, pool, turns
@@ -333,11 +333,8 @@ class Run:
     async def change(self, name: str, value: object) -> None:
         """Change a setting or a weight after the steps taken so far; it takes effect at the next step.
 
-        Raises SettingError for an invalid change or one too many. A run that is over is not changed.
+        Raises SettingError for an invalid change and for one too many. A run that is over is not changed.
         """
-        if len(self.recipe.changes) >= MAX_CHANGES:
-            rule = Text(f"at most {MAX_CHANGES} a run", f"每次训练最多 {MAX_CHANGES} 项")
-            raise SettingError("changes", rule, len(self.recipe.changes) + 1)
         changed = await self._attempt(Engine.change, name, value)
         if changed is not None:
             settings, changes = changed

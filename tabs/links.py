@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from charts.text import Text
 from lab.lesson import Lesson, Training
-from lab.recipe import Change, Recipe, read_changes, read_stop
+from lab.recipe import Change, Recipe, read_link, read_stop, to_link
 from lab.settings import SettingError
 
 LONGEST = 8000  # characters of all values together
@@ -20,7 +20,7 @@ def query(recipe: Recipe, **others: Any) -> str:
     """The query of a recipe, with every setting written out, and of further parameters."""
     values = {name: _text(value) for name, value in recipe.settings.to_dict().items()}
     if recipe.changes:
-        values["changes"] = ",".join(map(_change, recipe.changes))
+        values["changes"] = to_link(recipe.changes)
     if recipe.stop is not None:
         values["stop"] = str(recipe.stop)
     return urlencode({**values, **others}, safe=":=,[]")
@@ -58,7 +58,7 @@ def read_good(lesson: Lesson, parameters: Mapping[str, object]) -> tuple[Recipe,
     made: tuple[Change, ...] = ()
     ended: int | None = None
     try:
-        made = read_changes([] if changes in (None, "") else str(changes).split(","), settings)
+        made = read_link(str(changes or ""), settings)
     except SettingError as error:
         errors.append(error)
     try:
@@ -75,7 +75,3 @@ def _no_such(lesson: Lesson) -> Text:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _change(change: Change) -> str:
-    return f"{change.step}:{change.name}={_text(change.value)}"

@@ -274,7 +274,9 @@ class OpenPage:
         elif command.step or registry.current(self.name, lesson.key, command.run) is not None:
             run = await self._run(command)
             await self._adopt(command, run, config)
-            same = config.same_run(run.config)
+            live = config.controls() if run.state in ACTIVE else {}
+            wanted = {name: value for name, value in config.by_name().items() if name in live and live[name].live}
+            same = config.same_run(run.config.parse({**run.config.by_name(), **wanted}))
             self._judge(lesson, command.settings, same=same)
             if lesson.key not in self._streams:
                 self._send_frame(command.run, run, "" if same else CHANGED)
@@ -379,10 +381,13 @@ class OpenPage:
         run.speed = command.speed
 
     async def _adopt(self, command: Command, run: Run, config: Config) -> None:
-        """Apply what has changed among the settings of views and those that can change on the way."""
+        """Apply what has changed among the settings of views and, if it trains, those that can change on the way.
+
+        A paused run is changed when it goes on, so that not every value that a slider passes is a change.
+        """
         wanted, now = config.by_name(), run.config.by_name()
         known = config.controls()
-        if run.state in ACTIVE:
+        if run.state is State.RUNNING or (command.do in ("train", "step") and run.state is State.PAUSED):
             for name, control in known.items():
                 if control.live and wanted[name] != now[name]:
                     await run.change(name, wanted[name])

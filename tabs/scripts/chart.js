@@ -88,7 +88,6 @@ export class Chart {
       heading.innerHTML = rest.title;
       legend.className = "live-legend";
       legend.append(...rest.legend.map(entry));
-      legend.hidden = rest.legend.length < 2; // the title names a single mark
       plot.className = "live-plot notranslate"; // Bokeh draws its text, so it must not be translated
       plot.translate = false;
       plot.setAttribute("role", "img");
@@ -147,7 +146,9 @@ export class Chart {
         const limits = arrays[`${p}.${axis}`];
         if (limits) model[axis].setv({ start: limits[0], end: limits[1] });
       }
-      for (const item of legend.children) item.hidden = arrays[`${p}.${item.dataset.mark}.x`]?.length === 0;
+      const items = [...legend.children];
+      for (const item of items) item.hidden = arrays[`${p}.${item.dataset.mark}.x`]?.length === 0;
+      legend.hidden = items.filter((item) => !item.hidden).length < 2; // the title names a single mark
       for (const { data_source: source, glyph } of model.renderers) {
         const fields = Object.keys(arrays).filter((name) => name.startsWith(`${source.name}.`));
         /** @type {Record<string, any>} */

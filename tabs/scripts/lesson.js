@@ -7,6 +7,7 @@ import { CONNECTION, LEFT_OUT, NOT_DRAWN, language, otherResult, speedRule } fro
 
 const ANNOUNCE_INTERVAL = 3000; // ms between two announcements of a screen reader
 const CATCHING_UP_AFTER = 500; // ms without an answer, after which the page says that a run is trained again
+const CHANGE_INTERVAL = 300; // ms between two changes of a running run
 const STORE_INTERVAL = 1000; // ms between two stores of a running run
 
 // What a visitor wishes: if the server is away, the last wish of a lesson is done when it is back.
@@ -73,6 +74,7 @@ export class Lesson {
     this.hasText = false;
     this.settingsDiffer = false; // from those of the run on show
     this.settingsUnsent = false;
+    this.settingsSentAt = -Infinity;
     this.linked = false; // the settings are those of a link, which are not stored
     /** @type {{step: number, metrics: Record<string, number | null>} | null} */
     this.expected = null; // of a run that is trained again
@@ -258,10 +260,19 @@ export class Lesson {
     queueMicrotask(() => this.#sendSettings());
   }
 
-  /** Send the settings, one command at a time: while one is under way, only the last values count. */
+  /**
+   * Send the settings, one command at a time: while one is under way, only the last values count. During a run each is
+   * a change of its recipe, so that fewer are sent.
+   */
   #sendSettings() {
     if (!this.settingsUnsent || !this.page.isLive()) return;
     if ([...this.unanswered.values()].some((command) => command.do === "settings")) return;
+    const wait = this.activity === "running" ? this.settingsSentAt + CHANGE_INTERVAL - performance.now() : 0;
+    if (wait > 0) {
+      setTimeout(() => this.#sendSettings(), wait);
+      return;
+    }
+    this.settingsSentAt = performance.now();
     this.settingsUnsent = false;
     this.#send(this.#command("settings"));
   }
