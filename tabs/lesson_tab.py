@@ -15,7 +15,7 @@ import bokeh
 import gradio as gr
 
 from charts import html
-from charts.text import Text
+from charts.text import Text, both
 from lab.experiment import supervised_step
 from lab.lesson import Idea, Lesson, Training
 from lab.settings import Number, Numbers
@@ -26,6 +26,8 @@ BOKEH_JS = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min
 TRY = Text("Try this", "试一试")
 CODE = Text("The code that runs here", "本课运行的代码")
 SAVE_FIGURE = Text("Save figure", "保存图片")
+NOTE = Text("From whoever made this link:", "链接制作者的话：")
+SHARE = Text("Link for a class …", "给全班的链接……")
 COPY_LINK, COPIED = Text("Copy link", "复制链接"), Text("Copied", "已复制")
 BUTTONS = {
     "train": Text("Train", "训练"),
@@ -47,6 +49,7 @@ _CHART = """
 <div class="live" data-lesson="{key}" data-step="0" data-state="idle" data-connection="away" data-bokeh="{bokeh}"
   data-controls="{controls}"{speeds}>
   {buttons}
+  <p class="live-note notranslate" translate="no" hidden>{note} <q></q></p>
   <p class="live-connection notranslate" translate="no" role="status" hidden></p>
   <p class="live-notice notranslate" translate="no" role="status" hidden></p>
   <p class="live-status notranslate" translate="no"></p>
@@ -58,6 +61,7 @@ _CHART = """
 _TOOLS = """
 <div class="lesson-tools">
   <button type="button" class="action copy-link"><span>{copy}</span><span hidden>{copied}</span></button>
+  <button type="button" class="action share-link">{share}</button>
   <span class="save-figure">{save}{formats}</span>
 </div>
 """
@@ -116,7 +120,12 @@ def _rendered(lesson: Lesson) -> dict[str, str]:
 
 def _chart(lesson: Lesson) -> str:
     described = [
-        {"name": name, "box": isinstance(control, Number | Numbers), "free": control.view or control.live}
+        {
+            "name": name,
+            "label": both(control.label),
+            "box": isinstance(control, Number | Numbers),
+            "free": control.view or control.live,
+        }
         for name, control in lesson.config.controls().items()
     ]
     speeds = ""
@@ -127,6 +136,7 @@ def _chart(lesson: Lesson) -> str:
         bokeh=BOKEH_JS.name,
         controls=escape(json.dumps(described)).translate(controls.TEMPLATE_ESCAPES),
         speeds=speeds,
+        note=html.words(NOTE),
         buttons=_buttons() if isinstance(lesson, Training) else "",
     )
 
@@ -151,7 +161,11 @@ def _tools() -> str:
         f'<a class="action" download data-figure="{each}" href="#">{each.upper()}</a>' for each in run_files.FIGURES
     )
     return _TOOLS.format(
-        copy=html.words(COPY_LINK), copied=html.words(COPIED), save=html.words(SAVE_FIGURE), formats=formats
+        copy=html.words(COPY_LINK),
+        copied=html.words(COPIED),
+        share=html.words(SHARE),
+        save=html.words(SAVE_FIGURE),
+        formats=formats,
     )
 
 

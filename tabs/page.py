@@ -38,6 +38,12 @@ WELCOME = Text(
 )
 
 
+REMEMBERED = Text(
+    "This browser remembers your settings and, in each tab, your runs. Nothing of it is stored elsewhere.",
+    "浏览器会记住你的设置，每个标签页会记住各自的训练。这些都不会存到别处。",
+)
+FORGET = Text("Forget everything", "全部忘掉")
+SURE = Text("Press again to forget settings and runs", "再按一次，忘掉设置和训练")
 TAKE_AWAY = Text("Take away", "带走")  # group of the Checkpoints tab
 
 
@@ -85,6 +91,7 @@ def build() -> gr.Blocks:
                     lesson_tab.build(lesson)
             with gr.Tab(language.label(checkpoints_tab.TITLE), id=checkpoints_tab.KEY, elem_id=checkpoints_tab.KEY):
                 checkpoints_tab.build()
+        gr.HTML(_footer(), elem_classes="memory")
     assert isinstance(demo, gr.Blocks)
     return demo
 
@@ -107,6 +114,13 @@ def _header() -> str:
   <button type="button" data-language="en" lang="en">English</button>
   <button type="button" data-language="zh-CN" lang="zh-CN">中文</button>
 </div>"""
+
+
+def _footer() -> str:
+    return (
+        f"<p>{html.words(REMEMBERED)} <button type=button data-forget><span class=ask>{html.words(FORGET)}</span>"
+        f"<span class=sure>{html.words(SURE)}</span></button></p>"
+    )
 
 
 def create_application(blocks: gr.Blocks) -> FastAPI:

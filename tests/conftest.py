@@ -92,6 +92,7 @@ class Window:
         """Load the app as a visitor who comes for the first time."""
         self._home = url
         if self.page.url.startswith("http"):
+            self.page.goto(f"{url}robots.txt")  # leaving the app, it stores what is on show
             self.page.evaluate("localStorage.clear(), sessionStorage.clear()")
         self.page.set_viewport_size(VIEWPORT)
         self.page.once("framenavigated", lambda frame: self.problems.clear())  # those of the last test's document

@@ -3,6 +3,7 @@ import { Chart, decodeAll } from "./chart.js";
 import * as links from "./links.js";
 import { storeRun, storeSettings, storedRun, storedSettings } from "./memory.js";
 import { query } from "./query.js";
+import { openDialog } from "./share.js";
 import { CONNECTION, LEFT_OUT, NOT_DRAWN, language, otherResult, speedRule } from "./texts.js";
 
 const ANNOUNCE_INTERVAL = 3000; // ms between two announcements of a screen reader
@@ -18,6 +19,7 @@ const WISHES = ["train", "step", "pause", "stop", "reset", "idea"];
  * @property {string} name
  * @property {boolean} box - whether it is a number box rather than a component of Gradio
  * @property {boolean} free - whether it can be changed during a run
+ * @property {Bilingual} label
  */
 
 /**
@@ -29,6 +31,7 @@ const WISHES = ["train", "step", "pause", "stop", "reset", "idea"];
  * @property {(lesson: Lesson) => void} moved - the lesson's link has changed
  * @property {(key: string) => Requested | null} requested - a link to the lesson, once
  * @property {(text: string, button: Element) => Promise<void>} copy
+ * @property {() => string} base - the page's URL, without a hash
  */
 
 /**
@@ -75,7 +78,8 @@ export class Lesson {
     this.settingsDiffer = false; // from those of the run on show
     this.settingsUnsent = false;
     this.settingsSentAt = -Infinity;
-    this.linked = false; // the settings are those of a link, which are not stored
+    this.wanted = links.nothing(); // what the maker of the link wants
+    this.remembers = false; // whether the visitor has chosen the settings, so that they are stored
     /** @type {{step: number, metrics: Record<string, number | null>} | null} */
     this.expected = null; // of a run that is trained again
     /** @type {Command | null} */
@@ -111,6 +115,7 @@ export class Lesson {
   /** Show the lesson for the first time: as in a link, or as the browser remembers it. */
   open() {
     const requested = this.page.requested(this.key);
+    if (requested) this.#bind(links.split(requested.parameters).wanted);
     const run = storedRun(this.key);
     if (requested && !(requested.own && run)) {
       this.follow(requested.parameters);
@@ -130,14 +135,33 @@ export class Lesson {
    * @param {Record<string, string>} parameters - not parsed
    */
   follow(parameters) {
-    const { speed, ...rest } = parameters;
-    if (this.speeds.includes(Number(speed))) this.speed = Number(speed);
-    else if (speed !== undefined) this.#notice([speedRule(this.speeds)], LEFT_OUT);
-    this.settings = Object.fromEntries(Object.entries(rest).filter(([name]) => !links.OTHERS.includes(name)));
-    this.linked = true;
+    const { settings, speed, wanted } = links.split(parameters);
+    if (this.speeds.includes(Number(speed ?? NaN))) this.speed = Number(speed);
+    else if (speed !== null) this.#notice([speedRule(this.speeds)], LEFT_OUT);
+    this.#bind(wanted);
+    this.settings = settings;
+    this.remembers = false;
     this.run = null;
     this.number = this.page.count();
     if (this.page.isLive()) this.resume();
+  }
+
+  /**
+   * Lock and hide settings, and show a note, as the maker of a link wants it.
+   *
+   * @param {links.ForClass} wanted
+   */
+  #bind(wanted) {
+    this.wanted = wanted;
+    for (const { name } of this.controls) {
+      this.lesson.querySelector(`.setting-${name}`)?.classList.toggle("hidden-by-link", wanted.hide.includes(name));
+    }
+    this.lesson.classList.toggle("locked-by-link", wanted.lock.length > 0); // ideas would change locked settings
+    document.documentElement.classList.toggle("embedded", wanted.embed);
+    const note = query(this.live, ".live-note", HTMLElement);
+    note.hidden = !wanted.note;
+    query(note, "q", HTMLElement).textContent = wanted.note; // text: not ours
+    if (this.hasText) this.trigger("submit");
   }
 
   /** Go on after the connection was made: do what was wished last, or ask for what is on show. */
@@ -254,7 +278,7 @@ export class Lesson {
     if (value === undefined || JSON.stringify(this.settings[name]) === JSON.stringify(value)) return;
     this.settings = { ...this.settings, [name]: value };
     if (!this.hasText) return; // before the first answer
-    this.linked = false;
+    this.remembers = true;
     storeSettings(this.key, this.settings, this.speed);
     this.settingsUnsent = true;
     queueMicrotask(() => this.#sendSettings());
@@ -406,7 +430,7 @@ export class Lesson {
   #setValues(values) {
     if (this.settingsUnsent) return; // changed by the visitor meanwhile
     this.settings = { ...values };
-    if (!this.linked) storeSettings(this.key, this.settings, this.speed);
+    if (this.remembers) storeSettings(this.key, this.settings, this.speed);
     this.trigger("submit"); // Gradio asks for `updates`
   }
 
@@ -416,9 +440,9 @@ export class Lesson {
     const updates = this.controls.map(({ name, box, free: always }) => ({
       __type__: "update",
       ...(name in this.settings ? { value: this.settings[name] } : {}),
-      [box ? "enabled" : "interactive"]: free || always,
+      [box ? "enabled" : "interactive"]: (free || always) && !this.wanted.lock.includes(name),
     }));
-    return this.live.dataset.pace ? [...updates, { __type__: "update", value: this.speed }] : updates;
+    return this.speeds.length ? [...updates, { __type__: "update", value: this.speed }] : updates;
   }
 
   // The page
@@ -429,12 +453,16 @@ export class Lesson {
     if (!(button instanceof HTMLElement)) return;
     if (button.dataset.do) this.press(button.dataset.do);
     if (button.dataset.idea) {
+      this.remembers = true;
       this.#begin("idea", { idea: Number(button.dataset.idea) });
       const run = query(this.lesson, ".lesson-run", HTMLElement);
       if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // on phones the chart is far above
     }
     if (button instanceof HTMLAnchorElement && button.dataset.figure) button.href = this.#figure(button.dataset.figure);
-    if (button.classList.contains("copy-link")) this.#copyLink(button);
+    if (button.classList.contains("copy-link")) this.page.copy(this.#link(this.wanted), button);
+    if (button.classList.contains("share-link")) {
+      openDialog(this.controls, this.wanted, (wanted) => this.#link(wanted), this.page.copy);
+    }
   }
 
   /** The parameters of a link to what is on show: a run, or the settings that differ from it. @returns {[Settings, Change[], number | null]} */
@@ -448,16 +476,22 @@ export class Lesson {
   get hash() {
     const [settings, changes, stop] = this.recipe;
     const differs = Object.keys(this.defaults).some((name) => name in settings && !equal(settings[name], this.defaults[name]));
-    const full = this.hasText && (differs || changes.length > 0 || stop !== null);
-    return full ? `#${this.key}?${links.query(settings, changes, stop)}` : `#${this.key}`;
+    const others = links.forClass(this.wanted);
+    const full = this.hasText && (differs || changes.length > 0 || stop !== null || Object.keys(others).length > 0);
+    return full ? `#${this.key}?${links.query(settings, changes, stop, others)}` : `#${this.key}`;
   }
 
-  /** @param {HTMLElement} button */
-  async #copyLink(button) {
-    const others = { ...(this.live.dataset.pace ? { speed: String(this.speed) } : {}), lang: language(), v: links.VERSION };
-    const url = new URL(document.baseURI);
-    url.hash = `#${this.key}?${links.query(...this.recipe, others)}`;
-    await this.page.copy(url.href, button);
+  /**
+   * The complete link to what is on show.
+   *
+   * @param {links.ForClass} wanted
+   * @returns {string}
+   */
+  #link(wanted) {
+    /** @type {Record<string, string>} */
+    const others = { lang: language(), v: links.VERSION, ...links.forClass(wanted) };
+    if (this.speeds.length) others.speed = String(this.speed);
+    return `${this.page.base()}#${this.key}?${links.query(...this.recipe, others)}`;
   }
 
   /** The URL of a figure. @param {string} kind @returns {string} */

@@ -1,24 +1,38 @@
-// Links: #LESSON?setting=value&…&changes=STEP:NAME=VALUE,…&stop=STEP, with speed, lang and, as a mark, v.
+// Links: #LESSON?setting=value&…&changes=STEP:NAME=VALUE,…&stop=STEP, with speed, lang and, for a class, lock, hide, note
+// and embed. v is the version of the format.
 
-export const VERSION = "1"; // of the link format
-export const OTHERS = ["speed", "lang", "v"]; // parameters that are no settings
+export const VERSION = "1";
+export const LONGEST_NOTE = 500; // characters
+const OTHERS = ["speed", "lang", "v", "lock", "hide", "note", "embed"]; // parameters that are no settings
+
+/**
+ * @typedef {object} ForClass - what a teacher adds to a link
+ * @property {string[]} lock - names of settings
+ * @property {string[]} hide - names of settings
+ * @property {string} note
+ * @property {boolean} embed
+ */
+
+/** @returns {ForClass} */
+export const nothing = () => ({ lock: [], hide: [], note: "", embed: false });
 
 /**
  * The query of a recipe, with every setting written out, as tabs/links.py writes and reads it.
  *
  * @param {Settings} settings
- * @param {Change[]} [changes]
- * @param {number | null} [stop]
- * @param {Record<string, string>} [others]
+ * @param {Change[]} changes
+ * @param {number | null} stop
+ * @param {Record<string, string>} others
  * @returns {string}
  */
-export function query(settings, changes = [], stop = null, others = {}) {
+export function query(settings, changes, stop, others) {
   const parameters = new URLSearchParams();
   for (const [name, value] of Object.entries(settings)) parameters.set(name, text(value));
   if (changes.length) parameters.set("changes", changes.map((each) => `${each.step}:${each.name}=${text(each.value)}`).join(","));
   if (stop !== null) parameters.set("stop", String(stop));
   for (const [name, value] of Object.entries(others)) parameters.set(name, value);
-  return parameters.toString().replaceAll("%3A", ":").replaceAll("%3D", "=").replaceAll("%2C", ",").replaceAll("%5B", "[").replaceAll("%5D", "]");
+  const readable = { "%3A": ":", "%3D": "=", "%2C": ",", "%5B": "[", "%5D": "]" };
+  return parameters.toString().replace(/%(3A|3D|2C|5B|5D)/g, (code) => readable[/** @type {keyof typeof readable} */ (code)]);
 }
 
 /**
@@ -30,6 +44,21 @@ function text(value) {
 }
 
 /**
+ * The parameters of a link for a class.
+ *
+ * @param {ForClass} wanted
+ * @returns {Record<string, string>}
+ */
+export function forClass({ lock, hide, note, embed }) {
+  return {
+    ...(lock.length ? { lock: lock.join(",") } : {}),
+    ...(hide.length ? { hide: hide.join(",") } : {}),
+    ...(note ? { note: note.slice(0, LONGEST_NOTE) } : {}),
+    ...(embed ? { embed: "1" } : {}),
+  };
+}
+
+/**
  * The lesson and the parameters in a hash. Values are not parsed: the server does that.
  *
  * @param {string} hash
@@ -38,4 +67,20 @@ function text(value) {
 export function parse(hash) {
   const [key, ...rest] = hash.slice(1).split("?");
   return { key, parameters: Object.fromEntries(new URLSearchParams(rest.join("?"))) };
+}
+
+/**
+ * The parameters for the server, the speed, and what a teacher has added.
+ *
+ * @param {Record<string, string>} parameters
+ * @returns {{settings: Record<string, string>, speed: string | null, wanted: ForClass}}
+ */
+export function split(parameters) {
+  const names = (/** @type {string | undefined} */ list) => (list ?? "").split(",").filter(Boolean);
+  const { speed, lock, hide, note, embed } = parameters;
+  return {
+    settings: Object.fromEntries(Object.entries(parameters).filter(([name]) => !OTHERS.includes(name))),
+    speed: speed ?? null,
+    wanted: { lock: names(lock), hide: names(hide), note: (note ?? "").slice(0, LONGEST_NOTE), embed: embed === "1" },
+  };
 }

@@ -70,13 +70,22 @@ const page = {
     return link;
   },
   copy: copyText,
+  base: () => location.href.split("#")[0],
 };
 
+const ASK_AGAIN = 5000; // ms in which the button that forgets everything must be pressed again
+
 document.addEventListener("click", ({ target }) => {
-  if (!(target instanceof Element) || !target.closest("[data-forget]")) return;
-  forgetAll();
-  location.replace(location.pathname + location.search);
-  location.reload();
+  const button = target instanceof Element ? target.closest("[data-forget]") : null;
+  if (!(button instanceof HTMLElement)) return;
+  if (button.dataset.forget === "sure") {
+    forgetAll();
+    history.replaceState(null, "", location.pathname + location.search);
+    location.reload();
+    return;
+  }
+  button.dataset.forget = "sure";
+  setTimeout(() => (button.dataset.forget = ""), ASK_AGAIN);
 });
 
 window.liveNetsLoaded({

@@ -83,7 +83,10 @@ export function storedRun(lesson) {
  * @param {ShownRun | null} run - null to forget it
  */
 export function storeRun(lesson, run) {
-  if (session && !forgotten) save(session, RUNS, { ...load(session, RUNS), [lesson]: run ?? undefined });
+  if (!session || forgotten) return;
+  const runs = load(session, RUNS);
+  if (run === null && !(lesson in runs)) return;
+  save(session, RUNS, { ...runs, [lesson]: run ?? undefined });
 }
 
 /** @returns {string | null} */
