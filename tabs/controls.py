@@ -97,7 +97,6 @@ def _box(lesson: str, name: str, control: Number | Numbers) -> gr.HTML:
 </div>"""
     return gr.HTML(
         value=value,
-        enabled=True,
         apply_default_css=False,
         html_template=markup.translate(TEMPLATE_ESCAPES),
         js_on_load=f"window.liveNets.then((page) => page.number(element, props, watch, {lesson!r}));",

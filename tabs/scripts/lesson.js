@@ -78,6 +78,8 @@ export class Lesson {
     this.settingsDiffer = false; // from those of the run on show
     this.settingsUnsent = false;
     this.settingsSentAt = -Infinity;
+    /** @type {Bilingual[]} */
+    this.leftOut = []; // of a link, by this page; the server leaves out other parts
     this.wanted = links.nothing(); // what the maker of the link wants
     this.remembers = false; // whether the visitor has chosen the settings, so that they are stored
     /** @type {{step: number, metrics: Record<string, number | null>} | null} */
@@ -137,7 +139,8 @@ export class Lesson {
   follow(parameters) {
     const { settings, speed, wanted } = links.split(parameters);
     if (this.speeds.includes(Number(speed ?? NaN))) this.speed = Number(speed);
-    else if (speed !== null) this.#notice([speedRule(this.speeds)], LEFT_OUT);
+    this.leftOut = speed !== null && this.speed !== Number(speed) ? [speedRule(this.speeds)] : [];
+    this.#notice(this.leftOut, LEFT_OUT);
     this.#bind(wanted);
     this.settings = settings;
     this.remembers = false;
@@ -161,7 +164,7 @@ export class Lesson {
     const note = query(this.live, ".live-note", HTMLElement);
     note.hidden = !wanted.note;
     query(note, "q", HTMLElement).textContent = wanted.note; // text: not ours
-    if (this.hasText) this.trigger("submit");
+    this.#enable();
   }
 
   /** Go on after the connection was made: do what was wished last, or ask for what is on show. */
@@ -350,7 +353,7 @@ export class Lesson {
       replace(this, query(this.lesson, ".live-text", HTMLElement), message.text);
       replace(this, query(this.lesson, ".live-code", HTMLElement), message.code ?? "");
     }
-    if (message.left_out) this.#notice(message.left_out, LEFT_OUT);
+    if (message.left_out) this.#notice([...this.leftOut, ...message.left_out], LEFT_OUT);
     if (message.values) this.#setValues(message.values);
     if (message.judged) {
       this.settingsDiffer = message.same === false;
@@ -436,13 +439,30 @@ export class Lesson {
 
   /** The updates of the controls, and last of the speed. @returns {object[]} */
   updates() {
-    const free = !["running", "paused"].includes(this.activity);
-    const updates = this.controls.map(({ name, box, free: always }) => ({
+    const updates = this.controls.map(({ name, box }) => ({
       __type__: "update",
       ...(name in this.settings ? { value: this.settings[name] } : {}),
-      [box ? "enabled" : "interactive"]: (free || always) && !this.wanted.lock.includes(name),
+      ...(box ? {} : { interactive: this.#isFree(name) }),
     }));
     return this.speeds.length ? [...updates, { __type__: "update", value: this.speed }] : updates;
+  }
+
+  /**
+   * Whether a setting can be changed now.
+   *
+   * @param {string} name
+   */
+  #isFree(name) {
+    const active = ["running", "paused"].includes(this.activity);
+    const always = this.controls.some((control) => control.name === name && control.free);
+    return (always || !active) && !this.wanted.lock.includes(name);
+  }
+
+  /** Enable the controls that can be changed now: the number boxes themselves, the others by Gradio. */
+  #enable() {
+    const free = Object.fromEntries(this.controls.map(({ name }) => [name, this.#isFree(name)]));
+    this.lesson.dispatchEvent(new CustomEvent("freed", { detail: free }));
+    if (this.hasText) this.trigger("submit");
   }
 
   // The page
@@ -518,7 +538,7 @@ export class Lesson {
     const locked = String(running || paused);
     if (this.lesson.dataset.locked !== locked) {
       this.lesson.dataset.locked = locked;
-      if (this.hasText) this.trigger("submit");
+      this.#enable();
     }
   }
 

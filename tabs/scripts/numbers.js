@@ -81,18 +81,18 @@ export function number(element, props, watch, changed) {
     slider?.setAttribute("aria-label", slider.dataset[language()] ?? "");
   }
 
-  function enable() {
-    for (const input of [box, slider]) if (input) input.disabled = !props.enabled;
+  /** @param {CustomEvent<Record<string, boolean>>} event */
+  function enable({ detail }) {
+    for (const input of [box, slider]) if (input) input.disabled = !detail[name];
   }
 
   box.addEventListener("change", () => send(box.value.slice(0, MAX_LENGTH)));
   box.addEventListener("keydown", step);
   slider?.addEventListener("input", () => move(slider.valueAsNumber));
   lesson.addEventListener("judged", showVerdict);
+  lesson.addEventListener("freed", enable);
   new MutationObserver(setLanguage).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
   watch("value", () => setNumber(props.value));
-  watch("enabled", enable);
   setNumber(props.value);
-  enable();
   setLanguage();
 }

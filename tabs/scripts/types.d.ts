@@ -6,7 +6,8 @@ interface Window {
 }
 
 interface HTMLElementEventMap {
-  judged: CustomEvent<Record<string, Verdict>>;
+  judged: CustomEvent<Record<string, Verdict>>; // the server's verdicts on the settings of a lesson
+  freed: CustomEvent<Record<string, boolean>>; // whether each of them can be changed now
 }
 
 // Arguments of js_on_load of gr.HTML.
