@@ -37,7 +37,7 @@ def main() -> None:
     settings.raise_open_file_limit()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)  # uvicorn handles them while it serves, and raises them again afterwards
-    application.serve(app, demo, *sockets.open_sockets())
+    application.serve(app, *sockets.open_sockets())
 
 
 if __name__ == "__main__":

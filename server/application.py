@@ -11,8 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from runs import admission
-from server import gradio_adapter, health, lifespan, live_channel
+from server import event_readers, gradio_adapter, health, lifespan, live_channel
 from server.connection import BoundedConnection
 from server.cross_origin import CrossOrigin
 from server.live_channel import LiveChannel
@@ -20,9 +19,6 @@ from server.request_filter import RequestFilter
 from server.response_cache import ResponseCache
 
 GRACE_SECONDS = 1  # for open connections to finish at shutdown
-
-# Events that Gradio may run at once. Each run that trains or waits in the line is one event.
-MOST_EVENTS = admission.MOST_TRAINING + admission.LONGEST_LINE + 200
 
 MOUNT: dict[str, Any] = {
     "ssr_mode": False,  # needs Node.js, and delays the charts
@@ -65,7 +61,7 @@ def create(
     )
     app_kwargs = {"docs_url": None, "redoc_url": None}
     gr.mount_gradio_app(app, blocks, "/", app_kwargs=app_kwargs, root_path=root_path, **MOUNT, **page)
-    gradio_adapter.make_stateless(app, blocks, MOST_EVENTS)
+    gradio_adapter.set_up(blocks)
     app.state.live_channel = live
     return app
 
@@ -73,7 +69,7 @@ def create(
 class Server(uvicorn.Server):
     """A uvicorn server that prints its URL once it answers, and lets go of all pages before it shuts down."""
 
-    def __init__(self, app: FastAPI, blocks: gr.Blocks, url: str) -> None:
+    def __init__(self, app: FastAPI, url: str) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -91,7 +87,6 @@ class Server(uvicorn.Server):
             )
         )
         self._app = app
-        self._blocks = blocks
         self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -102,10 +97,10 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()  # no new connections: a proxy sends visitors to another replica
         self._app.state.live_channel.close_all()  # pages connect to another replica, and go on
-        gradio_adapter.stop(self._blocks)
+        event_readers.end_all()
         await super().shutdown(sockets)
 
 
-def serve(app: FastAPI, blocks: gr.Blocks, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
+def serve(app: FastAPI, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
     """Serve until the process gets SIGTERM or SIGINT. Exits with status 3 if the app does not start."""
-    Server(app, blocks, f"http://{host}:{port}/").run(list(sockets))
+    Server(app, f"http://{host}:{port}/").run(list(sockets))

@@ -1,7 +1,7 @@
 """Tracks which clients read the answers of Gradio events; events without a reader are not started, or are cancelled.
 
 Gradio starts an event when it is submitted and runs it to its end, even if the stream that carries its answer was
-closed or never opened. Here the open streams are counted by name: the page's session hash or the event's id.
+closed or never opened. Here the open streams are counted by name: the client's session hash or the event's id.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 FIRST_READER_SECONDS = 30  # that an event waits for its first reader
-NEXT_READER_SECONDS = 5  # that an event runs without a reader: a page closes one stream before it opens the next
+NEXT_READER_SECONDS = 5  # that an event runs without a reader: a client closes one stream before it opens the next
 
 DIRECT = "live_nets.direct"  # scope key of a request that carries its own answer: the stream name made up for it
 
@@ -19,70 +19,59 @@ class AbandonedError(RuntimeError):
     """No client reads the answer."""
 
 
-class Event:
+class _Event:
     """A running event. Any stream with one of its names carries its answer; without names, it counts as read."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
-        self._has_reader = asyncio.Event()
-        self._abandoned = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._work: asyncio.Timeout | None = None
+        self.has_reader = asyncio.Event()
+        self.deadline = asyncio.timeout(None)  # without a reader
 
-    def check_readers(self, seconds: float) -> None:
-        """Abandon the event in `seconds` unless a stream with one of its names is open then."""
+    def check(self, seconds: float) -> None:
+        """End the event in `seconds` unless a stream with one of its names is open then."""
+        if self.deadline.expired():
+            return
         if not self._names or any(_readers[name] for name in self._names):
-            self._has_reader.set()
-            self.cancel_timer()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._abandon)
+            self.has_reader.set()
+            self.deadline.reschedule(None)
+        elif self.deadline.when() is None:
+            self.end(seconds)
 
-    def cancel_timer(self) -> None:
-        """Do not abandon the event."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _abandon(self) -> None:
-        self._abandoned = True
-        if self._work is not None:
-            self._work.reschedule(asyncio.get_running_loop().time())
-
-    async def first_reader(self) -> None:
-        """Wait for the first reader."""
-        await self._has_reader.wait()
-
-    @asynccontextmanager
-    async def cancelled_if_abandoned(self) -> AsyncIterator[None]:
-        """Cancel the block and raise AbandonedError when the event is abandoned."""
-        if self._abandoned:
-            raise AbandonedError
-        try:
-            async with asyncio.timeout(None) as self._work:
-                yield
-        except TimeoutError as error:
-            if not self._abandoned:
-                raise
-            raise AbandonedError from error
-        finally:
-            self._work = None
+    def end(self, seconds: float) -> None:
+        """Cancel the event in `seconds`."""
+        self.deadline.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
-_events: set[Event] = set()
+_events: set[_Event] = set()
 _readers: Counter[str] = Counter()
 
 
-@contextmanager
-def answering(names: frozenset[str]) -> Iterator[Event]:
-    """The event with these stream names, while it runs."""
-    event = Event(names)
-    _events.add(event)
-    event.check_readers(FIRST_READER_SECONDS)
+@asynccontextmanager
+async def answering(names: frozenset[str]) -> AsyncIterator[None]:
+    """Start the block when a stream with one of these names is open, and cancel it when none is open any more.
+
+    Raises AbandonedError.
+    """
+    event = _Event(names)
     try:
-        yield event
+        async with event.deadline:
+            _events.add(event)
+            event.check(FIRST_READER_SECONDS)
+            await event.has_reader.wait()
+            yield
+    except TimeoutError as error:
+        if not event.deadline.expired():
+            raise
+        raise AbandonedError from error
     finally:
         _events.discard(event)
-        event.cancel_timer()
+
+
+def end_all() -> None:
+    """Cancel all events, since the server is shutting down."""
+    for event in _events:
+        if not event.deadline.expired():
+            event.end(0)
 
 
 @contextmanager
@@ -100,4 +89,4 @@ def _count(name: str, change: int) -> None:
     if not _readers[name]:
         del _readers[name]
     for event in _events:
-        event.check_readers(NEXT_READER_SECONDS)
+        event.check(NEXT_READER_SECONDS)

@@ -28,7 +28,7 @@ from server import client_address, event_readers, gradio_adapter, live_channel, 
 LARGEST_BODY = 64 * 1024  # bytes; the page sends about one thousand
 BODY_SECONDS = 10  # for the client to send the body
 REQUESTS_PER_ADDRESS = 150  # in progress at once; a class shares an address
-# A token bucket of requests with bodies for each address. Requests beyond it wait while other addresses have requests.
+# A token bucket for each address. Requests beyond it that have a body or compute wait while other addresses have some.
 REQUESTS_A_MINUTE, REQUESTS_AT_ONCE = 40 * 60, 40
 
 READABLE = re.compile(
@@ -40,7 +40,7 @@ READABLE = re.compile(
 WRITABLE = re.compile(
     r"/gradio_api/(queue/join/?|cancel|reset/?|(run|call|api)/(?P<name>[^/]+)/?|call/v2/(?P<v2>[^/]+)/?)"
 )
-DIRECT = re.compile(r"/gradio_api/(run|api)/[^/]+/?")  # the response carries the answer; others have a stream
+DIRECT = re.compile(r"/gradio_api/(run|api)/[^/]+/?|/files/.+")  # computed until the client disconnects
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a session hash or an event id
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 RANGE = re.compile(r"bytes=([0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})")
@@ -49,6 +49,7 @@ LONGEST_SEGMENT = 255  # bytes of a path segment, as in file systems
 # Parameters that a request may omit, by endpoint. Gradio refuses a list with too few values, so they are added as null.
 OPTIONAL = {"train": ("changes",)}
 
+NO_FUNCTION = "There is no such function."
 INTERNAL_ERROR = "Something went wrong on our side."
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class RequestFilter:
     def __init__(self, app: ASGIApp, blocks: gr.Blocks) -> None:
         self._app = app
         self._blocks = blocks
-        self._writing: Counter[str] = Counter()  # requests with bodies in progress, by address
+        self._writing: Counter[str] = Counter()  # requests in progress that have a body or compute, by address
         self._active: Counter[str] = Counter()  # all requests in progress, streams too, by address
         self._requests = Allowance(REQUESTS_A_MINUTE, most=REQUESTS_AT_ONCE)
 
@@ -80,7 +81,7 @@ class RequestFilter:
 
     async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = client_address.of_scope(scope)
-        writes = scope["method"] == "POST"
+        writes = scope["method"] == "POST" or bool(DIRECT.fullmatch(_path(scope)))
         if writes and self._writing[address] >= REQUESTS_PER_ADDRESS:
             await _refusal(429, "Too many requests at once.")(scope, receive, send)
             return
@@ -105,8 +106,8 @@ class RequestFilter:
             refusal, receive = await self._check_body(scope, receive) if writes else (_check_file(scope), receive)
         if refusal is not None:
             await refusal(scope, receive, send)
-        elif writes and DIRECT.fullmatch(_path(scope)):
-            await self._forward_until_disconnect(scope, receive, send, client)
+        elif DIRECT.fullmatch(_path(scope)):
+            await self._forward_until_disconnect(scope, receive if writes else _replayed(b"", client), send, client)
         elif not writes and (stream := _stream_name(scope)):
             with event_readers.reading(stream):
                 await self._forward(scope, receive, send)
@@ -116,7 +117,7 @@ class RequestFilter:
     async def _forward_until_disconnect(self, scope: Scope, receive: Receive, send: Send, client: Receive) -> None:
         """Forward a request whose response carries the answer: it counts as read until the client disconnects.
 
-        `receive` replays the body, which was read from `client`.
+        `receive` replays the body, since the disconnection is read from `client`.
         """
         name = scope[event_readers.DIRECT] = secrets.token_hex(16)
         answering = asyncio.create_task(self._forward(scope, receive, send))
@@ -180,15 +181,8 @@ class RequestFilter:
             scope["headers"] = [
                 (key, b"%d" % len(body) if key == b"content-length" else value) for key, value in scope["headers"]
             ]
-        replay: Message | None = {"type": "http.request", "body": body, "more_body": False}
-
-        async def replayed() -> Message:
-            nonlocal replay
-            message, replay = replay, None
-            return message or await receive()
-
         why = self._check_content(path, content)
-        return (_refusal(422, why) if why else None), replayed
+        return (_refusal(422, why) if why else None), _replayed(body, receive)
 
     def _add_optional(self, path: str, content: dict[str, Any]) -> bool:
         """Add the OPTIONAL parameters that the body omits as null, and return whether there were any."""
@@ -199,10 +193,10 @@ class RequestFilter:
             content |= dict.fromkeys(omitted)
             return bool(omitted)
         data, optional = content.get("data"), OPTIONAL.get(match["name"], ())
-        endpoint = gradio_adapter.endpoint(self._blocks, name=match["name"]) if optional else None
-        if endpoint is None or not isinstance(data, list):
+        parameters = gradio_adapter.parameters(self._blocks, name=match["name"]) if optional else None
+        if parameters is None or not isinstance(data, list):
             return False
-        missing = endpoint.inputs - len(data)
+        missing = len(parameters) - len(data)
         if not 0 < missing <= len(optional):
             return False
         data += [None] * missing
@@ -225,26 +219,26 @@ class RequestFilter:
             return self._check_arguments(match["v2"], content)
         if not match["name"] and not match[1].startswith("queue"):
             return ""
-        endpoint = gradio_adapter.endpoint(self._blocks, content.get("fn_index"), match["name"])
-        if endpoint is None:
-            return "There is no such function."
+        parameters = gradio_adapter.parameters(self._blocks, content.get("fn_index"), match["name"])
+        if parameters is None:
+            return NO_FUNCTION
         data = content.get("data")
-        if not isinstance(data, list) or len(data) != endpoint.inputs:
+        if not isinstance(data, list) or len(data) != len(parameters):
             optional = len(OPTIONAL.get(match["name"], ()))
-            counts = f"{endpoint.inputs - optional} to {endpoint.inputs}" if optional else f"{endpoint.inputs}"
+            counts = f"{len(parameters) - optional} to {len(parameters)}" if optional else f"{len(parameters)}"
             return f"data must be a list of {counts} values."
         return ""
 
     def _check_arguments(self, name: str, content: dict[str, Any]) -> str:
-        endpoint = gradio_adapter.endpoint(self._blocks, name=name)
-        if endpoint is None or endpoint.parameters is None:
-            return "There is no such function."
-        if set(content) == set(endpoint.parameters):
+        parameters = gradio_adapter.parameters(self._blocks, name=name)
+        if parameters is None:
+            return NO_FUNCTION
+        if set(content) == set(parameters):
             return ""
-        if not endpoint.parameters:
+        if not parameters:
             return "The body must be an empty object."
         optional = OPTIONAL.get(name, ())
-        required = ", ".join(each for each in endpoint.parameters if each not in optional)
+        required = ", ".join(each for each in parameters if each not in optional)
         return f"The body must have the keys {required}{' and may have ' * bool(optional)}{', '.join(optional)}."
 
 
@@ -304,6 +298,18 @@ def _stream_name(scope: Scope) -> str | None:
         return parse_qs(query)["session_hash"][0]
     match = READABLE.fullmatch(path)
     return match["event"] if match else None
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body again."""
+    message: Message | None = {"type": "http.request", "body": body, "more_body": False}
+
+    async def replayed() -> Message:
+        nonlocal message
+        replay, message = message, None
+        return replay or await receive()
+
+    return replayed
 
 
 async def _disconnect(receive: Receive) -> None:

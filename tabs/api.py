@@ -23,7 +23,7 @@ from tabs.run_files import NOT_WRITTEN
 _log = logging.getLogger(__name__)
 
 
-def lessons() -> list[dict[str, Any]]:
+async def lessons() -> list[dict[str, Any]]:
     """All lessons: key, title, whether it trains, and each control with its label, default and range.
 
     A control with `live` can change during a run; one with `view` changes only what is shown.
@@ -121,12 +121,12 @@ async def _train(run: Run) -> None:
 
 def build() -> None:
     """Add the endpoints to the current Blocks."""
-    api(lessons, api_name="lessons")
+    api(limited(lessons), api_name="lessons")
     with gr.Group(visible=False):
         inputs = [gr.Textbox(label="lesson"), gr.JSON(label="settings"), gr.JSON(label="changes")]
         outputs = [gr.JSON(label="metrics"), gr.JSON(label="parity"), gr.File(label="bundle")]
         gr.Button().click(
-            limited(train, wait_for_reader=True),
+            limited(train),
             inputs,
             outputs,
             api_name="train",

@@ -79,7 +79,7 @@ def theme() -> gr.themes.Base:
 def build() -> gr.Blocks:
     """The page with all lessons."""
     delete_cache = temporary_files.SWEEP_SECONDS, temporary_files.FILE_AGE
-    with gradio_adapter.StatelessBlocks(title="Live Nets", analytics_enabled=False, delete_cache=delete_cache) as demo:
+    with gradio_adapter.LoggingBlocks(title="Live Nets", analytics_enabled=False, delete_cache=delete_cache) as demo:
         # Handlers wait for workers and not for each other, as with Gradio's default. Called while the page is empty,
         # because it iterates over all components.
         demo.queue(default_concurrency_limit=None, max_size=1000)

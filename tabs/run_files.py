@@ -32,7 +32,7 @@ from runs import registry, turns
 from runs.admission import DRAWING, FULL, FullError, Place, SpentError, refuse_spent
 from runs.pool import LostError
 from runs.run import TOO_LONG, Run, State, TooLongError, draw
-from server import client_address, temporary_files
+from server import client_address, event_readers, temporary_files
 from tabs import bundle_view, controls, links
 
 LABELS = {
@@ -171,8 +171,16 @@ def offer(recipe: Recipe, language: Language, found: Exported) -> str:
 
 
 async def _file(request: Request) -> Response:
-    """One file of a run, trained again if this server does not have it."""
+    """One file of a run, trained again if this server does not have it, unless the client disconnects."""
     turns.address.set(client_address.of_scope(request.scope))
+    try:
+        async with event_readers.answering(frozenset({request.scope[event_readers.DIRECT]})):
+            return await _answer(request)
+    except event_readers.AbandonedError:
+        return _refusal(503, BUSY)
+
+
+async def _answer(request: Request) -> Response:
     lesson = LESSONS.get(request.path_params["lesson"])
     name = request.path_params["name"]
     parameters = dict(request.query_params)

@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 import pytest
 from playwright.sync_api import Page, expect
+from tabs.training_tab import TrainingTab
 
 from export.bundle import Bundle
 from export.cases import Parity
@@ -24,7 +25,6 @@ from runs.pool import LostError, NoWorkerError
 from runs.run import verified
 from tabs import checkpoints_tab
 from tabs.checkpoints_tab import CHECKPOINTS, CheckpointsTab
-from tabs.training_tab import TrainingTab
 from tests.conftest import follow
 from tests.test_page import Tab
 from tests.test_runs import go

@@ -16,9 +16,11 @@ import pytest
 from fastapi import FastAPI
 from gradio import route_utils
 from gradio.data_classes import PredictBodyInternal
+from gradio.routes import App
+from starlette.routing import Mount
 
 from server import gradio_adapter
-from server.gradio_adapter import MOST_UNREAD, PRIVATE_NAMES, Mailbox, Mailboxes, StatelessSession
+from server.gradio_adapter import PRIVATE_NAMES, Mailbox, StatelessSession
 from tests.test_runs import go
 
 ROOT = Path(__file__).parent.parent
@@ -27,13 +29,13 @@ ATTRIBUTES = ("_queue", "_data", "fns", "state_holder", "default_config", "max_t
 
 def mounted(app: FastAPI | None = None) -> gr.Blocks:
     """Blocks that are mounted as the app mounts them, in an application of their own unless one is given."""
-    with gradio_adapter.StatelessBlocks() as demo:
+    with gradio_adapter.LoggingBlocks() as demo:
         box = gr.Textbox()
         box.change(lambda text: text, box, box, api_name="echo")
+        box.change(None, box, box, js="(text) => text", api_name="in_the_browser")
     assert isinstance(demo, gr.Blocks)
-    app = app or FastAPI()
-    gr.mount_gradio_app(app, demo, "/")
-    gradio_adapter.make_stateless(app, demo, 7)
+    gr.mount_gradio_app(app or FastAPI(), demo, "/")
+    gradio_adapter.set_up(demo)
     return demo
 
 
@@ -58,7 +60,7 @@ def resolve(name: str, instances: dict[str, Any]) -> Any:
 
 def test_this_gradio_has_every_private_name_that_the_adapter_uses() -> None:
     async def story() -> None:
-        instances = {"gradio.blocks.Blocks": mounted(), "gradio.EventData": gr.EventData(None, {"idea": 1})}
+        instances = {"gradio.blocks.Blocks": mounted()}
         missing = []
         for private in PRIVATE_NAMES:
             try:
@@ -72,9 +74,7 @@ def test_this_gradio_has_every_private_name_that_the_adapter_uses() -> None:
     go(story())
 
 
-def test_the_methods_that_the_adapter_overrides_take_the_arguments_that_they_took() -> None:
-    parameters = inspect.signature(gr.Blocks.postprocess_data).parameters
-    assert [*parameters] == ["self", "block_fn", "predictions", "state"]
+def test_the_method_that_the_adapter_overrides_takes_the_arguments_that_it_took() -> None:
     assert [*inspect.signature(gr.Blocks.process_api).parameters][:3] == ["self", "block_fn", "inputs"]
 
 
@@ -83,7 +83,7 @@ def test_a_private_name_says_why_it_is_used_and_when_it_can_go(private: gradio_a
     assert private.reason
     assert private.removable
     last = private.name.rpartition(".")[2]
-    source = (ROOT / "server" / "gradio_adapter.py").read_text(encoding="utf-8").partition("class StatelessBlocks")[2]
+    source = (ROOT / "server" / "gradio_adapter.py").read_text(encoding="utf-8").partition("class LoggingBlocks")[2]
     assert re.search(rf"\b{last}\b", source), f"{private.name} is no longer used"
 
 
@@ -96,8 +96,7 @@ def test_every_name_that_the_adapter_imports_from_gradio_is_listed() -> None:
         for name in node.names
     }
     listed = {private.name for private in PRIVATE_NAMES}
-    types = {"gradio.block_function.BlockFunction", "gradio.blocks.Block", "gradio.blocks.Blocks"}
-    unlisted = {name for name in imported - types if not any(each.startswith(name) for each in listed)}
+    unlisted = {name for name in imported if not any(each.startswith(name) for each in listed)}
     assert unlisted == set()
 
 
@@ -115,92 +114,95 @@ def test_no_other_module_uses_a_private_name_of_gradio() -> None:
     assert found == ["api.py: gradio.events.api"]  # gr.api
 
 
-def test_neither_a_page_nor_a_call_without_one_copies_the_configuration_of_all_components() -> None:
-    async def story() -> None:
-        demo = mounted()
-        assert demo._queue.max_thread_count == 7
-        assert demo.app.state_holder.capacity == gradio_adapter.MOST_SESSIONS
-        for page in ("page", None):
-            state, _ = route_utils.restore_session_state(demo.app, PredictBodyInternal(session_hash=page, data=[]))
-            assert isinstance(state, StatelessSession)
-            assert state.blocks_config is demo.default_config
-        gradio_adapter.forget_page(demo, "page")
-        assert "page" not in demo.app.state_holder.session_data
-        assert "page" not in demo.app.state_holder.time_last_used
-
-    go(story())
-
-
-def test_a_request_to_the_served_app_gets_a_session_that_keeps_nothing() -> None:
+def test_neither_a_session_nor_a_call_without_one_copies_the_configuration_of_all_components() -> None:
     async def story() -> None:
         app = FastAPI()
         demo = mounted(app)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-            body = {"data": ["x"], "session_hash": "page"}
-            answer = await client.post("/gradio_api/run/echo", json=body)
-        assert answer.json()["data"] == ["x"]
-        holder = gradio_adapter.mounted_app(app).state_holder
-        assert isinstance(holder.session_data["page"], StatelessSession)
-        gradio_adapter.forget_page(demo, "page")
-        assert not holder.session_data
+            for session in ("client", None):
+                answer = await client.post("/gradio_api/run/echo", json={"data": ["x"], "session_hash": session})
+                assert answer.json()["data"] == ["x"]
+        (gradio_app,) = [route.app for route in app.routes if isinstance(route, Mount)]
+        assert isinstance(gradio_app, App)
+        (state,) = gradio_app.state_holder.session_data.values()
+        assert isinstance(state, StatelessSession)
+        assert state.blocks_config is demo.default_config
+        assert state.config_values == {}
+        without, _ = route_utils.restore_session_state(gradio_app, PredictBodyInternal(session_hash=None, data=[]))
+        assert isinstance(without, StatelessSession)
 
     go(story())
 
 
-def test_a_mailbox_drops_frames_that_are_not_read_and_never_the_end_of_an_event() -> None:
-    async def story() -> list[str]:
-        mailbox = Mailbox()
-        for number in range(MOST_UNREAD + 10):
-            mailbox.put_nowait(SimpleNamespace(msg="process_generating", number=number))
-        mailbox.put_nowait(SimpleNamespace(msg="process_completed"))
-        return [(await mailbox.get()).msg for _ in range(mailbox.qsize())]
+def test_an_unexpected_exception_of_a_handler_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> str:
+        app = FastAPI()
+        demo = mounted(app)
+        (echo, *_) = demo.fns.values()
 
-    messages = go(story())
-    assert messages == ["process_generating"] * MOST_UNREAD + ["process_completed"]
+        def fail(text: str) -> str:
+            raise ValueError("secret")
+
+        echo.fn = fail
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            return (await client.post("/gradio_api/run/echo", json={"data": ["x"]})).text
+
+    told = go(story())
+    assert gradio_adapter.INTERNAL_ERROR in told
+    assert "secret" not in told
+    assert "secret" in caplog.text
 
 
-def test_a_message_to_a_page_that_is_gone_is_dropped_and_stops_no_queue() -> None:
+def test_a_message_to_a_client_that_has_left_is_dropped_and_stops_no_queue() -> None:
     async def story() -> None:
         demo = mounted()
         queue = demo._queue
         event: Any = SimpleNamespace(alive=True, _id="event", session_hash="gone")
-        queue.send_message(event, SimpleNamespace(msg="process_generating", event_id=None))  # type: ignore[arg-type]
+        queue.send_message(event, SimpleNamespace(msg="process_starts", event_id=None))  # type: ignore[arg-type]
         assert "gone" not in queue.pending_messages_per_session
         assert gradio_adapter.queue_works(demo)
-        queue.pending_messages_per_session["page"] = asyncio.Queue()  # as Gradio puts it
-        assert isinstance(queue.pending_messages_per_session["page"], Mailbox)
 
     go(story())
 
 
-def test_sweep_forgets_pages_that_went_away_without_closing_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_client_loses_its_messages_to_a_crowd_of_others() -> None:
+    async def story() -> None:
+        mailboxes = mounted()._queue.pending_messages_per_session
+        for number in range(3000):
+            mailboxes[f"client {number}"] = asyncio.Queue()  # as Gradio puts it
+        assert isinstance(mailboxes["client 0"], Mailbox)
+        assert "client 0" in mailboxes
+
+    go(story())
+
+
+def test_what_a_client_does_not_read_is_deleted_and_what_another_reads_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         demo = mounted()
         queue = demo._queue
-        assert isinstance(queue.pending_messages_per_session, Mailboxes)
-        for session in ("old", "busy", "new"):
+        for session in ("left", "reading"):
             queue.pending_messages_per_session[session] = asyncio.Queue()
             queue.pending_event_ids_session[session] = {f"event of {session}"}
-        running: Any = SimpleNamespace(session_hash="busy")
-        queue.event_ids_to_events["event of busy"] = running
+        queue.pending_event_ids_session["answered"] = set()
+        gradio_adapter.sweep(demo)
+        assert {*queue.pending_messages_per_session} == {*queue.pending_event_ids_session} == {"left", "reading"}
         now = time.monotonic() + gradio_adapter.UNREAD_SECONDS + 1
         monkeypatch.setattr(time, "monotonic", lambda: now)
-        reading = asyncio.create_task(queue.pending_messages_per_session["new"].get())
+        reading = asyncio.create_task(queue.pending_messages_per_session["reading"].get())
         await asyncio.sleep(0)
         gradio_adapter.sweep(demo)
-        assert {*queue.pending_messages_per_session} == {*queue.pending_event_ids_session} == {"busy", "new"}
+        assert {*queue.pending_messages_per_session} == {*queue.pending_event_ids_session} == {"reading"}
         reading.cancel()
 
     go(story())
 
 
-def test_an_endpoint_is_found_by_number_or_name_and_says_what_it_takes() -> None:
+def test_a_function_is_found_by_number_or_name_and_one_of_the_browser_is_none() -> None:
     async def story() -> None:
         demo = mounted()
-        assert gradio_adapter.endpoint(demo, name="echo") == gradio_adapter.Endpoint(1, ("text",))
-        assert gradio_adapter.endpoint(demo, 0) == gradio_adapter.Endpoint(1, ("text",))
-        assert gradio_adapter.endpoint(demo, 99) is gradio_adapter.endpoint(demo, name="nope") is None
-        assert gradio_adapter.sent_with(gr.EventData(None, {"idea": 1}), "idea") == 1
-        assert gradio_adapter.sent_with(gr.EventData(None, "idea"), "idea") is None
+        assert gradio_adapter.parameters(demo, name="echo") == ("text",)
+        assert gradio_adapter.parameters(demo, 0) == ("text",)
+        assert gradio_adapter.parameters(demo, 99) is gradio_adapter.parameters(demo, name="nope") is None
+        assert gradio_adapter.parameters(demo, 1) is gradio_adapter.parameters(demo, name="in_the_browser") is None
 
     go(story())

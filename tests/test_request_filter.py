@@ -26,16 +26,22 @@ from runs.logs import OneLine
 from server import temporary_files
 from server.request_filter import LARGEST_BODY, RequestFilter
 from server.response_cache import MOST_PAGES, ResponseCache
-from tests.client import Served, Visitor
+from tests.client import Served
 from tests.test_runs import go
 
-BLOCKS: Any = SimpleNamespace(fns={0: SimpleNamespace(api_name="lessons", inputs=[], api_visibility="private")})
+
+def lessons() -> list[Any]:
+    return []
+
+
+BLOCKS: Any = SimpleNamespace(fns={0: SimpleNamespace(api_name="lessons", inputs=[], fn=lessons)})
 
 CLOSED = [
     *("/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/deep_link", "/gradio_api/proxy=http://x"),
     *("/gradio_api/file=http://x/y", "/gradio_api/vibe-code", "/gradio_api/runs", "/monitoring", "/monitoring/summary"),
     *("/docs", "/redoc", "/openapi.json", "/login", "/gradio_api/token", "/gradio_api/component_server", "/pwa_icon"),
     *("/gradio_api/dev/reload", "/gradio_api/file/etc/passwd", "/gradio_api/stream/a/b/1/playlist.m3u8", "/x"),
+    *("/gradio_api/heartbeat/x", "/gradio_api/startup-events", "/gradio_api/login_check", "/live", "/scripts/x"),
 ]
 
 
@@ -88,22 +94,20 @@ NAMES = ["", "a b", "x" * 65, "a/b", "<gradio-sep>", "ü", 7, ["a"], {"a": 1}]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
-def test_a_page_has_a_plain_name_and_a_short_one(name: Any, app_url: str) -> None:
+def test_a_client_has_a_plain_name_and_a_short_one(name: Any, app_url: str) -> None:
     body = {"data": [], "fn_index": 0, "session_hash": name}
     answer = httpx.post(f"{app_url}gradio_api/queue/join", json=body)
     assert answer.status_code == 422
     assert answer.json() == {"detail": "session_hash must be 1 to 64 letters and digits."}
 
 
-def test_sixty_pages_without_a_name_stop_nothing(app_url: str) -> None:
+def test_sixty_clients_without_a_name_stop_nothing(app_url: str) -> None:
     body = {"data": [], "fn_index": 0, "session_hash": ""}
     for _ in range(60):
         httpx.post(f"{app_url}gradio_api/queue/join", json=body)
     assert httpx.get(f"{app_url}health").status_code == 200
-    visitor = Visitor(app_url.rstrip("/"))
-    visitor.press_train(speed=0, steps=3)
-    assert list(visitor.watch())[-1]["state"] == "done"
-    visitor.client.close()
+    call = {"data": ["regression", {"steps": 3}]}
+    assert httpx.post(f"{app_url}gradio_api/run/train", json=call, timeout=60).status_code == 200
 
 
 WRONG = [
@@ -113,6 +117,8 @@ WRONG = [
     ("queue/join", {"data": [], "fn_index": True}, "fn_index must be a whole number."),
     ("queue/join", [1], "The body must be a JSON object."),
     ("run/nope", {"data": []}, "There is no such function."),
+    ("run/js_fn", {"data": []}, "There is no such function."),  # the page's own, which runs in the browser
+    ("call/v2/js_fn_1", {}, "There is no such function."),
     ("run/lessons", {"data": [1, 2]}, "data must be a list of 0 values."),
     ("run/lessons", {"data": "x"}, "data must be a list of 0 values."),
     ("call/train", {"data": ["regression"]}, "data must be a list of 2 to 3 values."),
@@ -128,6 +134,29 @@ def test_a_body_that_gradio_would_trip_on_is_refused_in_a_sentence(
 ) -> None:
     answer = httpx.post(f"{app_url}gradio_api/{path}", json=body)
     assert (answer.status_code, answer.json()) == (422, {"detail": told})
+
+
+def test_no_event_of_the_page_has_a_function_on_the_server(app_url: str) -> None:
+    functions = httpx.get(f"{app_url}config").json()["dependencies"]
+    public = {"lessons", "train"}
+    assert {each["api_name"] for each in functions} > public
+    for each in functions:
+        body = {"data": [None] * len(each["inputs"]), "fn_index": each["id"], "session_hash": "x"}
+        answer = httpx.post(f"{app_url}gradio_api/queue/join", json=body)
+        told = {"detail": "There is no such function."}
+        assert answer.json() != told if each["api_name"] in public else answer.json() == told
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [("/live", "here", 101), ("/live/", "here", 403), ("/gradio_api/live", "here", 403), ("/live", "<script>", 403)],
+)
+def test_only_the_live_channel_is_a_websocket(path: str, host: str, status: int, app_url: str) -> None:
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+    with socket.create_connection((urlsplit(app_url).hostname, urlsplit(app_url).port), timeout=20) as client:
+        client.sendall((head + key).encode())
+        assert client.recv(100).startswith(f"HTTP/1.1 {status}".encode())
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"data":[NaN]}', b"[" * 10_000, b'["\\ud800"]', b"9" * 5000])
@@ -203,8 +232,9 @@ def test_requests_of_an_address_wait_beyond_its_share_while_anybody_else_is_here
 
     async def ask(times: int) -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://here") as client:
-            for _ in range(times):
-                await client.post("/nothing", json={})
+            for number in range(times):  # a file may have to be computed
+                await (client.get("/files//x") if number % 2 else client.post("/nothing", json={}))
+                await client.get("/nothing")
 
     go(ask(4))
     assert not any(waits)  # alone

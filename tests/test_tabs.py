@@ -11,6 +11,8 @@ import gradio as gr
 import pytest
 import torch
 from starlette.datastructures import Headers
+from tabs.downloads import LABELS, Downloads
+from tabs.training_tab import TrainingTab
 
 from charts.text import Text, said
 from export import bundle, formats, layout
@@ -26,8 +28,6 @@ from runs.pool import LostError
 from runs.run import LOST, SILENT, Frame, Run, State
 from tabs import live
 from tabs.controls import error_message, speed_of
-from tabs.downloads import LABELS, Downloads
-from tabs.training_tab import TrainingTab
 from tests.conftest import Train
 from tests.test_runs import go
 
