@@ -12,7 +12,7 @@ from charts.text import Text
 from lab.settings import Config, Number, SettingError
 
 VERSION = 1  # of the JSON format
-MAX_CHANGES = 1000
+MAX_CHANGES = 100
 
 # NET.PARAMETER.INDEX..., such as net.hidden.weight.3.0. Trainer checks that the weight exists.
 WEIGHT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)+")

@@ -42,6 +42,10 @@ class SettingError(ValueError):
         self.value = value
         super().__init__(self.told(name).en)
 
+    def __reduce__(self) -> "tuple[type[SettingError], tuple[str, Words, object]]":
+        """Pickled with its arguments, since a worker process raises it too."""
+        return type(self), (self.name, self.rule, self.value)
+
     def told(self, name: Words) -> Text:
         """The message with `name` as the setting's display name."""
         return Text("{name} must be {rule}, not {value}.", "{name}必须是{rule}，不能是 {value}。").format(

@@ -104,7 +104,7 @@ def test_a_look_shows_the_settings_as_they_stand() -> None:
         ({"lesson": "regression", "version": 2}, "version must be 1, not 2."),
         ({"lesson": "tensors"}, "lesson must be one of regression, classification, "),
         ({"lesson": "regression", "settings": {"steps": 0}}, "steps must be a whole number from 1 to 2000, not 0."),
-        ({"lesson": "regression", "changes": {}}, "changes must be a list of at most 1000 changes, not a value of"),
+        ({"lesson": "regression", "changes": {}}, "changes must be a list of at most 100 changes, not a value of"),
         ({"lesson": "regression", "changes": [[1, "seed", 2]]}, "changes must be objects with the keys step, name"),
         ({"lesson": "regression", "stop": -1}, "stop must be a whole number from 0 to 1000000, not -1."),
         ({"lesson": "regression", "stop": 101}, "stop must be at most 100, the steps of this run, not 101."),
@@ -155,7 +155,7 @@ def test_the_command_line_changes_and_stops_a_run_and_its_bundle_trains_again(tm
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["--change", "x"], "changes must be at most 1000, each STEP:NAME=VALUE, not 'x'."),
+        (["--change", "x"], "changes must be at most 100, each STEP:NAME=VALUE, not 'x'."),
         (["--change", "0:net.hidden.weight.9=1"], "changes must be a weight of this run, such as"),
         (["--stop", "x"], "stop must be a whole number from 0 to 1000000, not 'x'."),
         (["--stop", "101"], "stop must be at most 100, the steps of this run, not 101."),
