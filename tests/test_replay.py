@@ -51,11 +51,16 @@ class Mortal(InProcessRunner):
         self._deaths = deaths
         self._calls: Counter[str] = Counter()
 
+    def die(self) -> None:
+        self.alive = False
+        for run in list(self.engine._runs.values()):
+            run.cancel()  # a process would leave its files
+
     async def execute(self, method: str, arguments: pool.Arguments, owner: Owner) -> Any:
         self._calls[method] += 1
         if self._deaths and self._deaths[0] == (method, self._calls[method]):
             del self._deaths[0]
-            self.alive = False
+            self.die()
         if not self.alive:
             raise LostError("the worker has died")
         return await super().execute(method, arguments, owner)
@@ -69,22 +74,31 @@ class Mortals:
     """A worker at a time; a dead one is replaced by the next."""
 
     def __init__(self) -> None:
-        self.deaths: list[tuple[str, int]] = []  # of the first worker, then of the next, and so on
+        self._deaths: list[tuple[str, int]] = []
         self.started: list[Mortal] = []
 
     async def runner(self) -> Mortal:
         if not self.started or not self.started[-1].alive:
-            self.started.append(Mortal(self.deaths))
+            self.started.append(Mortal(self._deaths))
         return self.started[-1]
 
     def kill(self) -> None:
-        self.started[-1].alive = False
+        self.started[-1].die()
+
+    def die_at(self, *deaths: tuple[str, int]) -> None:
+        """Let the worker die at the n-th call of a method, counted from its start, then the next, and so on."""
+        self._deaths[:] = deaths
+
+    @property
+    def all_died(self) -> bool:
+        """Whether all of `die_at` have."""
+        return not self._deaths
 
     async def idle(self) -> bool:
         """Whether no run is counted, and the living worker has none."""
-        *dead, last = self.started
-        await pool.Client(last).call(pool.Engine.ping)
-        return not last.engine._runs and not any(each.runs or each.active for each in (*dead, last))
+        living = await self.runner()
+        await pool.Client(living).call(pool.Engine.ping)
+        return not living.engine._runs and not any(each.runs or each.active for each in self.started)
 
 
 @pytest.fixture
@@ -92,6 +106,7 @@ def mortals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mortals]:
     made = Mortals()
     monkeypatch.setattr(pool, "runner", made.runner)
     yield made
+    assert made.all_died
     assert admission.training_count() == admission.waiting_count() == 0
 
 
@@ -107,7 +122,7 @@ async def make(recipe: Recipe | None = None, step: int = 0, speed: int = 1) -> R
 @pytest.mark.parametrize("key", lessons_with("regression", "dropout", "batches"))
 def test_a_running_run_whose_worker_dies_ends_with_the_same_losses(key: str, mortals: Mortals) -> None:
     recipe = TRAININGS[key].recipe(short(key))
-    mortals.deaths = [("advance", 7), ("advance", 4)]
+    mortals.die_at(("advance", 7), ("advance", 4))
 
     async def story() -> None:
         run = await make(recipe)
@@ -144,9 +159,8 @@ def test_an_export_whose_worker_dies_has_the_same_bytes(method: str, mortals: Mo
         _, undisturbed = await other.export(tmp_path / "other")
         other.abandon()
         mortals.kill()
-        mortals.deaths = [(method, 1)]
+        mortals.die_at((method, 1))
         bundles, archive = await run.export(tmp_path / "run")
-        assert not mortals.deaths
         assert archive == undisturbed
         assert bundles[0].parity.passed
         assert run.state is State.DONE
@@ -162,9 +176,8 @@ def test_a_figure_whose_worker_dies_is_the_same(method: str, mortals: Mortals) -
             await run.step()
         undisturbed = await run.draw("en")
         mortals.kill()
-        mortals.deaths = [(method, 1)]
+        mortals.die_at((method, 1))
         assert await run.draw("en") == undisturbed
-        assert not mortals.deaths
         assert (run.state, run.frame.encoded.step) == (State.PAUSED, 5)
 
     go(story())
@@ -175,7 +188,7 @@ def test_a_stop_whose_worker_dies_ends_the_run_where_it_stood(mortals: Mortals) 
         run = await make()
         for _ in range(5):
             await run.step()
-        mortals.deaths = [("stop", 1)]
+        mortals.die_at(("stop", 1))
         frame = await run.stop()
         assert (frame.state, frame.encoded.step, run.recipe.stop) == (State.DONE, 5, 5)
         assert losses_of(run) == losses_alone(run.recipe)
@@ -208,13 +221,13 @@ def test_a_stop_that_cannot_be_done_now_leaves_the_run_paused(
 def test_three_deaths_in_a_row_end_a_run_in_a_sentence(mortals: Mortals) -> None:
     async def story() -> None:
         run = await make()
-        mortals.deaths = [("advance", 3), ("advance", 1), ("begin", 1)]
+        mortals.die_at(("advance", 3), ("advance", 1), ("begin", 1))
         frame = (await watch(run))[-1]
         assert (frame.state, frame.message) == (State.ERROR, LOST)
-        assert not mortals.deaths
+        assert mortals.all_died
         assert await watch(run) == []
-        mortals.deaths = [("begin", 1)] * 3
         mortals.kill()
+        mortals.die_at(*[("begin", 1)] * 3)
         with pytest.raises(LostError):
             await make()
         await make()  # by the next worker
@@ -225,10 +238,9 @@ def test_three_deaths_in_a_row_end_a_run_in_a_sentence(mortals: Mortals) -> None
 
 def test_deaths_with_frames_between_them_end_no_run(mortals: Mortals) -> None:
     async def story() -> None:
-        mortals.deaths = [("advance", 3)] * 4
+        mortals.die_at(*[("advance", 3)] * 4)
         run = await make()
         assert (await watch(run))[-1].state is State.DONE
-        assert not mortals.deaths
 
     go(story())
 
@@ -279,7 +291,7 @@ def test_a_run_in_a_process_that_is_killed_ends_with_the_same_loss(killed: Story
         run.abandon()
         assert [(each.runs, each.active) for each in opened.workers] == [(0, 0)]
 
-    with_workers(1, story)
+    with_workers(2, story)
 
 
 def test_an_export_in_a_process_that_is_killed_has_the_same_bytes(tmp_path: Path) -> None:
@@ -297,7 +309,7 @@ def test_an_export_in_a_process_that_is_killed_has_the_same_bytes(tmp_path: Path
         _, archive = await exporting
         assert archive == undisturbed
 
-    with_workers(1, story)
+    with_workers(2, story)
 
 
 def test_a_recipe_that_a_worker_refuses_is_refused_in_the_same_words() -> None:
@@ -404,10 +416,11 @@ def test_training_again_takes_a_place_and_waits_for_it(mortals: Mortals, monkeyp
             while not admission.waiting_count():
                 await asyncio.sleep(0)
         assert (await stepping).encoded.step == 6
-        monkeypatch.setattr(admission, "LONGEST_LINE", 0)
         mortals.kill()
-        with Place("other"), pytest.raises(FullError):
-            await run.step()
+        with Place("other"), monkeypatch.context() as patched:
+            patched.setattr(admission, "LONGEST_LINE", 0)
+            with pytest.raises(FullError):
+                await run.step()
         assert run.state is State.PAUSED
         assert (await run.step()).encoded.step == 7
 
@@ -416,7 +429,7 @@ def test_training_again_takes_a_place_and_waits_for_it(mortals: Mortals, monkeyp
 
 def test_a_run_that_has_a_place_is_trained_again_in_it(mortals: Mortals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "MOST_TRAINING", 1)
-    mortals.deaths = [("advance", 5)]
+    mortals.die_at(("advance", 5))
 
     async def story() -> None:
         run = await make()
@@ -453,7 +466,7 @@ def test_training_again_for_too_long_is_given_up(mortals: Mortals) -> None:
             await make(step=5)
         assert await mortals.idle()
         run = await make()
-        mortals.deaths = [("advance", 9)]
+        mortals.die_at(("advance", 9))
         frame = (await watch(run))[-1]
         assert (frame.state, frame.message) == (State.ERROR, TOO_LONG)
         assert await mortals.idle()
@@ -475,7 +488,6 @@ def test_whoever_leaves_while_a_run_is_trained_again_leaves_nothing_behind(
         creating.cancel()
         with pytest.raises(asyncio.CancelledError):
             await creating
-        await mortals.runner()
         assert await mortals.idle()
 
     go(story())
