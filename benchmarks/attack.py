@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.client import TRIVIAL, App, Call, FailedError, call, calls, serve, visit
+from benchmarks.client import TRIVIAL, App, Plan, serve, visit
 from benchmarks.load import Times
 
 SECONDS = 12.0  # duration of each attack
@@ -73,9 +73,7 @@ async def _warm_up(app: App, client: httpx.AsyncClient) -> None:
     """Wait until both workers have started, and let them draw, which takes longer the first time."""
     while (await client.get("/health")).json()["workers"] < 2:
         await asyncio.sleep(0.2)
-    config = (await client.get("/config")).json()
-    figure = call(config, "regression", "save_figure", {})
-    await asyncio.gather(*(visit(app, client, [figure], limit=120) for _ in range(4)))
+    await asyncio.gather(*(client.get("/files/regression/figure.png") for _ in range(4)))
     await _observe(app, client, 1.0)  # first calls take longer
 
 
@@ -89,14 +87,13 @@ async def _client(app: App, address: str) -> AsyncIterator[httpx.AsyncClient]:
 
 async def _observe(app: App, client: httpx.AsyncClient, seconds: float) -> Measurement:
     """Train for `seconds` with five steps per frame, and click at the same time."""
-    config = (await client.get("/config")).json()
-    plan = [each for each in await calls(client, "regression", {"speed": 5, "steps": 2000}) if each.name != "take_away"]
-    click = call(config, "classification", "changed", {})
+    address = client.headers["X-Forwarded-For"]
+    plan, click = Plan("regression", {"steps": 2000}, speed=5), Plan("classification", do="settings")
     clicks, failures, before = list[float](), list[str](), app.usage()
-    training = asyncio.create_task(visit(app, client, plan, limit=seconds))
+    training = asyncio.create_task(visit(app, plan, address=address, limit=seconds))
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        clicked = await visit(app, client, [click], limit=60)
+        clicked = await visit(app, click, address=address, limit=60)
         clicks.append(clicked.seconds)
         if clicked.failure:
             failures.append(clicked.failure)
@@ -125,40 +122,39 @@ async def _train(client: httpx.AsyncClient) -> str | None:
 
 async def _figures(app: App, client: httpx.AsyncClient) -> None:
     """Keep FIGURES figures and PREVIEWS previews in progress."""
-    config = (await client.get("/config")).json()
-    figure = call(config, "dropout", "save_figure", LARGEST)
-    preview = call(config, "dropout", "changed", LARGEST)
+    address = client.headers["X-Forwarded-For"]
 
-    async def repeat(request: Call) -> None:
-        while True:
-            with suppress(FailedError):
-                await visit(app, client, [request], limit=600)
+    async def figure() -> None:
+        await client.get("/files/dropout/figure.png", params=LARGEST, timeout=600)
 
-    await asyncio.gather(*(repeat(request) for request in [figure] * FIGURES + [preview] * PREVIEWS))
+    async def preview() -> None:
+        await visit(app, Plan("dropout", LARGEST, do="settings"), address=address, limit=600)
+
+    await asyncio.gather(_repeat(figure, FIGURES), _repeat(preview, PREVIEWS))
 
 
 async def _pages(app: App, client: httpx.AsyncClient) -> None:
-    plan = [each for each in await calls(client, "dropout", LARGEST) if each.name != "take_away"]
-    await asyncio.gather(*(visit(app, client, plan, limit=2 * SECONDS) for _ in range(PAGES)))
+    plan, address = Plan("dropout", LARGEST, speed=0), client.headers["X-Forwarded-For"]
+    await asyncio.gather(*(visit(app, plan, address=address, limit=2 * SECONDS) for _ in range(PAGES)))
 
 
 async def _small(app: App, client: httpx.AsyncClient) -> None:
-    await _repeat(lambda: client.post(TRIVIAL, json={"data": []}))
+    await _repeat(lambda: client.post(TRIVIAL, json={"data": []}), REQUESTS)
 
 
 async def _loads(app: App, client: httpx.AsyncClient) -> None:
-    await _repeat(lambda: client.get("/"))
+    await _repeat(lambda: client.get("/"), REQUESTS)
 
 
-async def _repeat(send: Callable[[], Awaitable[httpx.Response]]) -> None:
-    """Keep REQUESTS requests in progress."""
+async def _repeat(send: Callable[[], Awaitable[object]], count: int) -> None:
+    """Keep `count` requests in progress."""
 
     async def repeat() -> None:
         while True:
             with suppress(httpx.HTTPError):
                 await send()
 
-    await asyncio.gather(*(repeat() for _ in range(REQUESTS)))
+    await asyncio.gather(*(repeat() for _ in range(count)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""A client that sends the page's requests without a browser, and measures CPU time and memory of the app's processes.
+"""A client that sends the page's commands without a browser, and measures CPU time and memory of the app's processes.
 
-It shares the CPU with the app that it measures. So it counts frames without decoding them, and reads their stream from
-a plain socket.
+It shares the CPU with the app that it measures. So it counts frames without decoding them.
 """
 
 import asyncio
+import itertools
+import json
 import os
 import re
 import secrets
@@ -14,19 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 START_SECONDS = 90  # timeout for the first response of an app
 MAX_MESSAGE = 2**25  # bytes
 TRIVIAL = "/gradio_api/run/lessons"
 TICK = os.sysconf("SC_CLK_TCK")
-DONE = re.compile(rb'\\"state\\":\s*\\"done\\"')  # in a frame, which is JSON encoded in JSON
+BASE, FRAME = b'"base": {', b'"frame": {'  # in a message
+DONE = b'"state": "done"'
 
 
 class FailedError(Exception):
@@ -54,6 +58,7 @@ class App:
     folder: Path  # its temporary files
     process: subprocess.Popen[bytes]
     log: Path
+    version: str = ""  # of the page's scripts
 
     def usage(self) -> Usage:
         """CPU time of the page's process, of all workers including terminated ones, and of this process."""
@@ -111,8 +116,9 @@ def serve(*command: str, **settings: str) -> Iterator[App]:
                 [sys.executable, *command], env=environment, stdout=out, stderr=out, start_new_session=True
             )
         try:
-            _wait_for_response(url, process, log)
-            yield App(url, port, folder, process, log)
+            page = _wait_for_response(url, process, log)
+            version = re.search(r'data-version=\\?"([0-9a-f]+)', page)
+            yield App(url, port, folder, process, log, version[1] if version else "")
         finally:
             process.terminate()
             try:
@@ -127,72 +133,78 @@ def serve(*command: str, **settings: str) -> Iterator[App]:
                 pass
 
 
-def _wait_for_response(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for_response(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    """The page, once the app serves it."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
-            httpx.get(f"{url}/config", timeout=START_SECONDS)
+            return httpx.get(f"{url}/", timeout=START_SECONDS).text
         except httpx.TransportError:
             time.sleep(0.1)
-        else:
-            return
     raise FailedError(f"no response from the app; its log ends with {log.read_text(encoding='utf-8')[-500:]!r}")
 
 
 @dataclass(frozen=True)
-class Call:
-    """A request of the page to an event handler."""
+class Plan:
+    """What a visitor does: commands of one lesson, or the download of a figure."""
 
-    name: str
-    index: int
-    trigger: int | None
-    data: list[Any]
-
-
-async def calls(client: httpx.AsyncClient, tab: str, settings: Mapping[str, Any]) -> list[Call]:
-    """Calls that the tab's Train button triggers, in order.
-
-    `settings` maps names, including `speed`, to values; other settings have their defaults.
-    """
-    config = (await client.get("/config")).json()
-    parts = {part["id"]: part["props"] for part in config["components"]}
-    handlers = [handler for handler in config["dependencies"] if handler["backend_fn"]]
-    first = call(config, tab, "train", settings)
-    trigger = first.trigger
-    chain = [first]
-    while following := [handler for handler in handlers if handler["trigger_after"] == chain[-1].index]:
-        data = [parts[part].get("value") for part in following[0]["inputs"]]
-        chain.append(Call(_name(following[0]), following[0]["id"], trigger, data))
-    return chain
+    lesson: str
+    settings: Mapping[str, Any] = field(default_factory=dict)  # other settings have their defaults
+    speed: int = 1
+    do: str = "train"
+    take_away: bool = False  # wait for the files of the run
 
 
-def call(config: dict[str, Any], tab: str, name: str, settings: Mapping[str, Any]) -> Call:
-    """The first call with that name on the tab. `config` is the page's configuration."""
-    parts = {part["id"]: part["props"] for part in config["components"]}
-    inside = _inside(config["layout"], {id_ for id_, props in parts.items() if props.get("id") == tab})
-    first = next(
-        handler
-        for handler in config["dependencies"]
-        if handler["backend_fn"] and _name(handler) == name and {target for target, _ in handler["targets"]} & inside
-    )
-    data = [_value(parts[part], settings) for part in first["inputs"]]
-    return Call(name, first["id"], first["targets"][0][0], data)
+class Page:
+    """The live channel of an open page."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._counted = itertools.count(1)
+        self.run = 0
+        self.received = 0  # bytes
+
+    async def send(self, plan: Plan, do: str, **fields: Any) -> int:
+        """Send a command about the run on show; return its number."""
+        number = next(self._counted)
+        command = {"do": do, "lesson": plan.lesson, "n": number, "run": self.run, "settings": dict(plan.settings)}
+        await self._connection.send(json.dumps({**command, "speed": plan.speed, **fields}))
+        return number
+
+    async def want_run(self, plan: Plan) -> None:
+        """Send the plan's command, for a new run."""
+        self.run = next(self._counted)
+        await self.send(plan, plan.do, fresh=True, step=0)
+
+    async def read(self) -> bytes:
+        """The next message, not decoded. Raises FailedError if a command was refused or the connection was closed."""
+        try:
+            message = await self._connection.recv(decode=False)
+        except ConnectionClosed as error:
+            raise FailedError(f"connection closed: {error}") from error
+        assert isinstance(message, bytes)
+        self.received += len(message)
+        if b'"problem": ' in message:
+            raise FailedError(message[-300:].decode(errors="replace"))
+        return message
 
 
-def _inside(node: dict[str, Any], tabs: set[int], found: bool = False) -> set[int]:
-    found = found or node["id"] in tabs
-    below = [_inside(child, tabs, found) for child in node.get("children") or ()]
-    return set().union({node["id"]} if found else (), *below)
-
-
-def _name(handler: Mapping[str, Any]) -> str:
-    """API name without the suffix that makes it unique."""
-    return re.sub(r"_\d+$", "", str(handler["api_name"]))
-
-
-def _value(props: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    names = re.findall(r"setting-(\w+)", " ".join(props.get("elem_classes") or ()))
-    return settings.get(names[0] if names else "speed", props.get("value"))
+@asynccontextmanager
+async def opened(app: App, address: str | None = None) -> AsyncIterator[Page]:
+    """An open page. `address` is sent as X-Forwarded-For."""
+    headers = {"X-Forwarded-For": address} if address else None
+    async with connect(
+        f"ws://127.0.0.1:{app.port}/live",
+        additional_headers=headers,
+        compression=None,
+        proxy=None,
+        open_timeout=60,
+        max_size=MAX_MESSAGE,
+    ) as connection:
+        await connection.send(json.dumps({"hello": {"page": secrets.token_hex(16), "version": app.version}}))
+        if await connection.recv() != '{"welcome": true}':
+            raise FailedError("the page was not welcomed")
+        yield Page(connection)
 
 
 @dataclass
@@ -201,6 +213,7 @@ class Visit:
 
     began: float
     frames: list[float] = field(default_factory=list)
+    received: int = 0  # bytes of all frames
     ended: float = 0.0  # when the run had ended
     taken: float = 0.0  # when its files were available
     failure: str = ""
@@ -216,82 +229,90 @@ class Visit:
 
 async def visit(
     app: App,
-    client: httpx.AsyncClient,
-    plan: list[Call],
+    plan: Plan,
     *,
+    address: str | None = None,
     limit: float,
     until: float = 0.0,
     leave_after: int | None = None,
 ) -> Visit:
-    """Open a page, make the calls of `plan` in order, and close the page.
+    """Open a page, follow the plan, and close the page.
 
-    Repeats the calls until the time `until` by `time.perf_counter`, and closes the page early after `leave_after`
-    frames. Streams send the client's X-Forwarded-For header. `failure` of the result has the error, if any.
+    Repeats the plan until the time `until` by `time.perf_counter`, and closes the page early after `leave_after`
+    frames. `failure` of the result has the error, if any.
     """
-    seen, session = Visit(time.perf_counter()), secrets.token_hex(6)
+    seen = Visit(time.perf_counter())
     try:
-        async with asyncio.timeout(limit), _connection(app.port, f"heartbeat/{session}", client):
+        async with asyncio.timeout(limit), opened(app, address) as page:
             while not seen.ended or time.perf_counter() < until:
-                for call in plan:
-                    await _make(app, client, session, call, seen, leave_after)
-                    if len(seen.frames) == leave_after:
-                        return seen
+                await _follow(page, plan, seen, leave_after)
+                if len(seen.frames) == leave_after:
+                    return seen
     except TimeoutError:
         seen.failure = f"timeout after {limit:.0f} s"
-    except (FailedError, OSError, EOFError, httpx.HTTPError) as error:
+    except (FailedError, OSError, WebSocketException) as error:
         seen.failure = f"{type(error).__name__}: {error}"
     return seen
 
 
-async def _make(
-    app: App, client: httpx.AsyncClient, session: str, call: Call, seen: Visit, leave_after: int | None
-) -> None:
-    body = {"data": call.data, "event_data": None, "fn_index": call.index, "trigger_id": call.trigger}
-    response = await client.post("/gradio_api/queue/join", json={**body, "session_hash": session})
-    if response.status_code != 200:
-        raise FailedError(f"{call.name} was refused: {response.text[:200]}")
-    files = call.name == "take_away"
-    last = await _follow(app.port, session, [] if files else seen.frames, leave_after, client)
-    if call.name == "stream" and len(seen.frames) != leave_after and not DONE.search(last):
-        raise FailedError(f"the stream ended before the run: {last[-300:]!r}")
-    if files:
-        seen.taken = time.perf_counter()
-    else:
-        seen.ended = time.perf_counter()
-
-
-async def _follow(
-    port: int, session: str, frames: list[float], leave_after: int | None, client: httpx.AsyncClient
-) -> bytes:
-    """Read the event stream until the call is completed, and return its last message."""
-    last = b""
-    async with _connection(port, f"queue/data?session_hash={session}", client) as reader:
-        while True:
-            message = await reader.readuntil(b"\n\n")
-            if b'"msg":"process_generating"' in message:
-                frames.append(time.perf_counter())
-                if len(frames) == leave_after:
-                    return message
-            elif b'"msg":"process_completed"' in message:
-                last = message
-            elif b'"msg":"close_stream"' in message:
+async def _follow(page: Page, plan: Plan, seen: Visit, leave_after: int | None) -> None:
+    """Send the plan's command, and read until the run has ended, or until the command is done if it starts none."""
+    await page.want_run(plan)
+    trains = plan.do == "train"
+    while True:
+        message = await page.read()
+        if BASE in message:
+            continue
+        if FRAME in message and trains:
+            seen.frames.append(time.perf_counter())
+            seen.received += len(message)
+            if len(seen.frames) == leave_after:
+                return
+            if DONE in message:
                 break
-            if b'"success":false' in message or b'"msg":"unexpected_error"' in message:
-                raise FailedError(message[-300:].decode(errors="replace"))
-    return last
+        elif not trains and b'"done": ' in message:
+            break
+    seen.ended = time.perf_counter()
+    if plan.take_away:
+        while b'"files": ' not in message or b"role=status" in message:
+            message = await page.read()
+        seen.taken = time.perf_counter()
 
 
-@asynccontextmanager
-async def _connection(port: int, path: str, client: httpx.AsyncClient) -> AsyncIterator[asyncio.StreamReader]:
-    """Send a GET request and yield the raw response stream, including its HTTP headers and chunk sizes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MAX_MESSAGE)
+async def pauses(app: App, plan: Plan, every: float) -> AsyncGenerator[float, None]:
+    """Train, and pause and continue again and again; seconds from each Pause to the frame that shows it."""
+    async with opened(app) as page:
+        await page.want_run(plan)
+        while True:
+            await asyncio.sleep(every)
+            start = time.perf_counter()
+            await page.send(plan, "pause")
+            while b'"state": "paused"' not in await page.read():
+                pass
+            yield time.perf_counter() - start
+            await page.send(plan, "train")
+
+
+async def visit_queue(app: App, client: httpx.AsyncClient, steps: int, *, limit: float) -> Visit:
+    """Press the only button of a Gradio app, the baseline of `load`, and follow its frames through Gradio's queue."""
+    seen, session = Visit(time.perf_counter()), secrets.token_hex(6)
+    body = {"data": [steps], "event_data": None, "fn_index": 0, "trigger_id": None, "session_hash": session}
     try:
-        address = client.headers.get("X-Forwarded-For")
-        forwarded = f"X-Forwarded-For: {address}\r\n" if address else ""
-        writer.write(f"GET /gradio_api/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{forwarded}\r\n".encode())
-        yield reader
-    finally:
-        writer.close()
+        async with asyncio.timeout(limit):
+            (await client.post("/gradio_api/queue/join", json=body)).raise_for_status()
+            async with client.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as stream:
+                async for line in stream.aiter_lines():
+                    if '"msg":"process_generating"' in line:
+                        seen.frames.append(time.perf_counter())
+                        seen.received += len(line)
+                    elif '"msg":"close_stream"' in line:
+                        break
+            seen.ended = time.perf_counter()
+    except TimeoutError:
+        seen.failure = f"timeout after {limit:.0f} s"
+    except httpx.HTTPError as error:
+        seen.failure = f"{type(error).__name__}: {error}"
+    return seen
 
 
 async def ping(client: httpx.AsyncClient, times: list[float], failures: list[str]) -> None:

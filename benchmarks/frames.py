@@ -25,7 +25,7 @@ def _measure(lesson: Training) -> None:
     engine.advance(1, steps // 2, 60, 60)
 
     def ours() -> str:
-        return live.frame(lesson, Frame(1, State.RUNNING, steps, engine.frame(1)))
+        return live.frame(1, lesson, Frame(1, State.RUNNING, steps, engine.frame(1)))
 
     def baseline() -> str:
         engine.frame(1)

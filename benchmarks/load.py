@@ -6,18 +6,19 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 
 import httpx
 
-from benchmarks.client import App, Usage, calls, ping, serve, visit
+from benchmarks.client import App, Plan, Usage, pauses, ping, serve, visit, visit_queue
 
 TAB = "regression"
 PACE = 25  # frames per second
 PROBE_SECONDS = 0.1
+PAUSE_SECONDS = 0.7  # between two clicks on Pause
 BASELINE_VISITORS, BASELINE_TIMEOUT = 8, 60.0  # the baseline serves one at a time: 32 would take minutes
 BATCH, RUNS_PER_ROW = 20, 100
 SCENARIO_TIMEOUT = 1800.0  # seconds
@@ -69,7 +70,9 @@ class Crowd:
     first: Times  # from Train to the first frame
     gaps: Times  # between frames
     taking: Times  # from the end of a run to its files
+    pauses: Times  # from Pause to the frame that shows it
     trivial: Times
+    received: int  # bytes of all frames
     usage: Usage
     tracebacks: int
 
@@ -89,12 +92,14 @@ class Crowd:
         print(f"    frames: {least} to {max(self.frames)} per visitor, {self.rate:.0f} per second in total")
         print(f"    time to the first frame: {self.first}")
         print(f"    time between frames: {self.gaps}")
+        print(f"    time from Pause to its frame: {self.pauses}")
         print(f"    trivial requests: {self.trivial}")
         if self.taking.count:
             print(f"    time from the end of a run to its files: {self.taking}")
         used = self.usage
         print(f"    CPU seconds: page {used.page:.1f}, workers {used.workers:.1f}, driver {used.driver:.1f}")
-        print(f"    CPU of the page per frame: {used.page / max(total, 1) * 1000:.1f} ms")
+        cost, size = used.page / max(total, 1) * 1000, self.received / max(total, 1)
+        print(f"    per frame: {cost:.2f} ms of CPU of the page, {size:.0f} bytes")
         _show_failures(self.failures, self.tracebacks)
 
 
@@ -160,23 +165,43 @@ async def _every(seconds: float, action: Callable[[], Coroutine[Any, Any, None]]
             await asyncio.sleep(due - time.monotonic())
 
 
-async def crowd(app: App, options: Options, limit: float | None = None, seconds: float = 0.0) -> Crowd:
-    """Let visitors train at the same time, repeatedly for `seconds`, with regular trivial requests in parallel."""
+async def crowd(
+    app: App, options: Options, limit: float | None = None, seconds: float = 0.0, *, plain: bool = False
+) -> Crowd:
+    """Let visitors train at the same time, repeatedly for `seconds`, with trivial requests and pauses in parallel.
+
+    `plain` says that the app is the baseline.
+    """
     ideal = options.steps / options.speed / PACE if options.speed else 5.0
+    plan = Plan(TAB, {"steps": options.steps}, options.speed, take_away=options.take_away)
+    pings, paused, failures = list[float](), list[float](), list[str]()
+
+    async def pause() -> None:
+        async with aclosing(pauses(app, Plan(TAB, {"steps": 2000}), PAUSE_SECONDS)) as seen:
+            async for each in seen:
+                paused.append(each)
+
     async with _client(app) as client:
-        plan = await calls(client, TAB, {"speed": options.speed, "steps": options.steps})
-        plan = [call for call in plan if options.take_away or call.name != "take_away"]
-        pings, failures = list[float](), list[str]()
-        once = await visit(app, client, await calls(client, TAB, {"speed": 0, "steps": 5}), limit=60)
+        if plain:
+            once = await visit_queue(app, client, 5, limit=60)
+        else:
+            once = await visit(app, Plan(TAB, {"steps": 5}, speed=0, take_away=True), limit=60)
         await ping(client, [], failures)  # warm up, as the visit above
         before, began = app.usage(), time.perf_counter()
-        probe = asyncio.create_task(_every(PROBE_SECONDS, lambda: ping(client, pings, failures)))
+        beside = [asyncio.create_task(_every(PROBE_SECONDS, lambda: ping(client, pings, failures)))]
+        if not plain:
+            beside.append(asyncio.create_task(pause()))
         each, until = limit or MAX_SLOWDOWN * ideal + 60 + seconds, began + seconds
-        visits = [visit(app, client, plan, limit=each, until=until) for _ in range(options.visitors)]
+        if plain:
+            visits = [visit_queue(app, client, options.steps, limit=each) for _ in range(options.visitors)]
+        else:
+            visits = [visit(app, plan, limit=each, until=until) for _ in range(options.visitors)]
         seen = await asyncio.gather(*visits)
         wall, usage = time.perf_counter() - began, app.usage() - before
-        probe.cancel()
-        await asyncio.wait([probe])
+        for task in beside:
+            task.cancel()
+        done, _ = await asyncio.wait(beside)
+        failures += [repr(task.exception()) for task in done if not task.cancelled() and task.exception()]
     fine = [one for one in seen if not one.failure]
     return Crowd(
         options.visitors,
@@ -188,7 +213,9 @@ async def crowd(app: App, options: Options, limit: float | None = None, seconds:
         Times.of([one.frames[0] - one.began for one in seen if one.frames]),
         Times.of([gap for one in seen for gap in one.gaps]),
         Times.of([one.taken - one.ended for one in fine if one.taken]),
+        Times.of(paused),
         Times.of(pings),
+        sum(one.received for one in seen),
         usage,
         app.tracebacks(),
     )
@@ -231,18 +258,16 @@ async def _size(client: httpx.AsyncClient, address: str) -> int:
 async def memory(app: App, options: Options) -> Memory:
     """Start many runs in batches. Half the visitors leave during the run; a tenth of the rest wait for their files."""
     rows, failures = dict[int, list[float]](), list[str]()
-    async with _client(app) as client:
-        whole = await calls(client, TAB, {"speed": 0, "steps": 20})
-        slow = await calls(client, TAB, {"speed": 1, "steps": 20})  # slow enough to leave during the run
-        rest = [call for call in whole if call.name != "take_away"]
-        for started in range(0, options.runs, BATCH):
-            visits = []
-            for number in range(started, started + BATCH):
-                plan, leave = (slow, 3) if number % 2 else (whole if number % 20 == 0 else rest, None)
-                visits.append(visit(app, client, plan, limit=120, leave_after=leave))
-            failures += [one.failure for one in await asyncio.gather(*visits) if one.failure]
-            if (started + BATCH) % RUNS_PER_ROW == 0 or started + BATCH >= options.runs:
-                rows[started + BATCH] = list(app.memory().values())
+    fast = Plan(TAB, {"steps": 20}, speed=0)
+    slow = replace(fast, speed=1)  # slow enough to leave during the run
+    for started in range(0, options.runs, BATCH):
+        visits = []
+        for number in range(started, started + BATCH):
+            plan, leave = (slow, 3) if number % 2 else (replace(fast, take_away=number % 20 == 0), None)
+            visits.append(visit(app, plan, limit=120, leave_after=leave))
+        failures += [one.failure for one in await asyncio.gather(*visits) if one.failure]
+        if (started + BATCH) % RUNS_PER_ROW == 0 or started + BATCH >= options.runs:
+            rows[started + BATCH] = list(app.memory().values())
     await asyncio.sleep(1)
     return Memory(rows, failures, app.files(), app.tracebacks())
 
@@ -287,9 +312,16 @@ def _bounded(scenario: Coroutine[Any, Any, Measured]) -> Measured:
 
 
 def _measured(
-    app: App, options: Options, visitors: int, name: str, single: Crowd | None = None, limit: float | None = None
+    app: App,
+    options: Options,
+    visitors: int,
+    name: str,
+    single: Crowd | None = None,
+    limit: float | None = None,
+    *,
+    plain: bool = False,
 ) -> Crowd:
-    measured = _bounded(crowd(app, replace(options, visitors=visitors), limit))
+    measured = _bounded(crowd(app, replace(options, visitors=visitors), limit, plain=plain))
     measured.show(name, single)
     return measured
 
@@ -297,9 +329,9 @@ def _measured(
 def _baseline(options: Options, our_single: Crowd, ours: Crowd) -> Crowd:
     """Measure the baseline app with one visitor and with several, and print the ratios of ours to it."""
     with serve("-m", "benchmarks.load_plain") as app:
-        single = _measured(app, options, 1, "baseline, one visitor")
+        single = _measured(app, options, 1, "baseline, one visitor", plain=True)
         name = f"baseline, {BASELINE_VISITORS} visitors at once"
-        baseline = _measured(app, options, BASELINE_VISITORS, name, single, BASELINE_TIMEOUT)
+        baseline = _measured(app, options, BASELINE_VISITORS, name, single, BASELINE_TIMEOUT, plain=True)
     print(f"  baseline, estimate for {ours.visitors} visitors in turn: {ours.visitors * single.wall:.0f} s")
     print(f"  ours over baseline, duration with one visitor: {our_single.seconds.p50 / single.seconds.p50:.2f}")
     print(f"  ours over baseline, frames per second in total: {ours.rate / baseline.rate:.2f}")

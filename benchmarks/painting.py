@@ -64,6 +64,7 @@ def _watch(page: Page, url: str, ready: str, done: str) -> tuple[float, float]:
     page.goto(url)
     page.locator(ready).first.wait_for()
     session.on("Network.dataReceived", lambda event: received.append(event["dataLength"]))
+    session.on("Network.webSocketFrameReceived", lambda event: received.append(len(event["response"]["payloadData"])))
     page.evaluate(COUNT)
     page.get_by_role("button", name="Train").click()
     page.locator(done).wait_for()

@@ -83,7 +83,7 @@ class Engine:
 
     def warm(self, key: str) -> None:
         """Do the one-time work of the first run of a lesson, which takes most of a second."""
-        self.preview(key, {})
+        self.preview({"lesson": key})
 
     def begin(self, number: int, recipe: Mapping[str, Any]) -> InitialState:
         """Create a run at step 0 from the output of `Recipe.to_dict`. Raises SettingError."""
@@ -91,12 +91,15 @@ class Engine:
         self._runs[number] = run
         return run.begin()
 
-    def preview(self, key: str, settings: Settings) -> InitialState:
-        """The initial state of a run that is not kept, or the result of a lesson without training."""
-        lesson = LESSONS[key]
+    def preview(self, recipe: Mapping[str, Any]) -> InitialState:
+        """The initial state of a run that is not kept, or the result of a lesson without training.
+
+        `recipe` is the output of `Recipe.to_dict`. Raises SettingError.
+        """
+        lesson = LESSONS[recipe["lesson"]]
         if not isinstance(lesson, Computation):
-            return _Run(TRAININGS[key].recipe(settings)).begin()
-        view = _computed(lesson, lesson.config.parse(settings))
+            return _Run(read_recipe(recipe)).begin()
+        view = _computed(lesson, lesson.config.parse(recipe["settings"]))
         body = {"arrays": browser.arrays(view.chart), "blocks": html.blocks(view.blocks), "notes": ""}
         frame = EncodedFrame(0, view.metrics, json.dumps(body), None)
         return InitialState(browser.structure(view.chart), frame, 0, 0)
@@ -114,12 +117,13 @@ class Engine:
         return self._runs[number].frame()
 
     def change(self, number: int, name: str, value: object) -> tuple[Settings, tuple[Change, ...]]:
-        """Change a setting or a weight of the run; return its current settings and all its changes.
+        """Change a setting or a weight of the run unless it is done; return its current settings and all its changes.
 
         Raises SettingError.
         """
         trainer = self._runs[number].trainer
-        trainer.apply(name, value)
+        if not trainer.done:
+            trainer.apply(name, value)
         return trainer.config.to_dict(), trainer.recipe.changes
 
     def stop(self, number: int) -> EncodedFrame:
@@ -160,12 +164,12 @@ class Engine:
         """The chart of the last frame."""
         return self._runs[number].snapshot.chart
 
-    def chart_of(self, key: str, settings: Settings) -> Chart:
-        """The chart of `preview`."""
-        lesson = LESSONS[key]
+    def chart_of(self, recipe: Mapping[str, Any]) -> Chart:
+        """The chart of `preview`. Raises SettingError."""
+        lesson = LESSONS[recipe["lesson"]]
         if isinstance(lesson, Computation):
-            return _computed(lesson, lesson.config.parse(settings)).chart
-        return _Run(TRAININGS[key].recipe(settings)).snapshot.chart
+            return _computed(lesson, lesson.config.parse(recipe["settings"])).chart
+        return _Run(read_recipe(recipe)).snapshot.chart
 
     def draw(self, chart: Chart, language: Language) -> dict[str, bytes]:
         """The chart as image files, by format; empty if it has no panel."""

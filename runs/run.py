@@ -9,7 +9,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from charts.text import Language, Text
 from export.bundle import Bundle
-from lab.lesson import Lesson, Training
+from lab.lesson import Training
 from lab.recipe import Recipe
 from lab.settings import Config, SettingError
 from nets import TRAININGS
@@ -143,23 +143,29 @@ class Run:
         while True:
             try:
                 await self._build_once(step)
-            except NoWorkerError:
-                raise
-            except LostError:
+            except Exception as error:
+                if self._over:  # abandoned meanwhile
+                    raise LostError("the run is over") from error
+                if not isinstance(error, LostError) or isinstance(error, NoWorkerError):
+                    raise
                 self._count_loss()
             else:
                 return
 
     async def _build_once(self, step: int) -> None:
         client = self._join(await pool.runner())
+        number = self._number
         try:
-            initial = await client.call(Engine.begin, self._number, self.recipe.to_dict())
+            initial = await client.call(Engine.begin, number, self.recipe.to_dict())
             if step > initial.steps:
                 rule = Text(f"at most {initial.steps}, the steps of this run", f"不超过本次训练的步数 {initial.steps}")
                 raise SettingError("step", rule, step)
             reached = await self._replay(client, step) if step else None
-        except BaseException:  # also if cancelled: the engine may still create the run
+            if self._over:  # abandoned meanwhile
+                raise LostError("the run is over")
+        except BaseException:
             self._leave()
+            client.send(Engine.forget, number)  # again: the engine may have created the run only now
             raise
         self._show(initial)
         if reached is not None:
@@ -168,12 +174,10 @@ class Run:
                 self._finish(self._encoded)
             elif self.state is State.IDLE:
                 self.state = State.PAUSED
-        if self._over:  # abandoned meanwhile
-            self._leave()
 
     async def _replay(self, client: Client, step: int) -> Progress:
-        """Train from step 0 to `step` at full speed, in slices like any run. A running run has its place already."""
-        if self.state is State.RUNNING:
+        """Train from step 0 to `step` at full speed, in slices like any run. `frames` has its place already."""
+        if self._trainings:
             return await self._advance_to(client, step)
         with Place(self._address) as place:
             await place.ready()
@@ -287,9 +291,13 @@ class Run:
         if self.state in (State.RUNNING, State.PAUSED):
             # No slice follows the current one, and the engine executes the call after it.
             self.state = State.DONE
-            await self._update(Engine.stop)
-            if self._encoded.step < self._steps:
-                self.recipe = replace(self.recipe, stop=self._encoded.step)
+            try:
+                await self._update(Engine.stop)
+            except BaseException:
+                self.state = State.PAUSED
+                raise
+            if not self._over and self._encoded.step < self._steps:
+                self.recipe = self.recipe.until(self._encoded.step)
         return self.frame
 
     def abandon(self) -> None:
@@ -333,8 +341,10 @@ class Run:
     async def change(self, name: str, value: object) -> None:
         """Change a setting or a weight after the steps taken so far; it takes effect at the next step.
 
-        Raises SettingError for an invalid change and for one too many. A run that is over is not changed.
+        Raises SettingError for an invalid change and for one too many. A run that is done is not changed.
         """
+        if self.state not in (State.IDLE, State.RUNNING, State.PAUSED):
+            return
         changed = await self._attempt(Engine.change, name, value)
         if changed is not None:
             settings, changes = changed
@@ -359,35 +369,31 @@ class Run:
 
         Raises the errors of `bundle.prepare` and `bundle.Draft`, and LostError.
         """
-        while True:
-            client, number = await self._built()
+
+        async def write(client: Client, number: int) -> tuple[list[Bundle], bytes]:
             try:
                 if not await client.call(Engine.is_prepared, number):
                     await client.call(Engine.prepare, number)
                 for net in range(self._nets):
                     await client.call(Engine.check, number, net, str(out), language)
                 self._encoded = await client.call(Engine.frame, number)  # a lesson may show the loaded nets
-                made = await client.call(Engine.seal, number)
-            except LostError:
-                self._lose(client)
-            else:
-                self._losses = 0
-                return made
+                return await client.call(Engine.seal, number)
             finally:
                 client.send(Engine.cancel, number)
 
+        made = await self._with_nets(write)
+        self._losses = 0
+        return made
+
     async def draw(self, language: Language) -> Mapping[str, bytes]:
         """The current chart as image files, by format; empty if there is none. Raises LostError."""
-        while True:
-            client, number = await self._built()
-            try:
-                chart = await client.call(Engine.chart, number)
-                images = await client.call(Engine.draw, chart, language)
-            except LostError:
-                self._lose(client)
-            else:
-                self._losses = 0
-                return images
+
+        async def draw(client: Client, number: int) -> Mapping[str, bytes]:
+            return await client.call(Engine.draw, await client.call(Engine.chart, number), language)
+
+        images = await self._with_nets(draw)
+        self._losses = 0
+        return images
 
     @staticmethod
     def _slice(client: Client | None) -> float:
@@ -452,6 +458,22 @@ class Run:
             self._leave()
             self._count_loss()
 
+    async def _with_nets(self, work: Callable[[Client, int], Awaitable[T]]) -> T:
+        """Result of `work`, called with the worker that has the nets and the run's number; again if the worker dies.
+
+        Raises LostError if the run is over, also if it was abandoned meanwhile, and the errors of `create` and `work`.
+        """
+        while True:
+            client, number = await self._built()
+            try:
+                return await work(client, number)
+            except LostError:
+                self._lose(client)
+            except Exception as error:
+                if self._over:
+                    raise LostError("the run is over") from error
+                raise
+
     async def _attempt(
         self, method: Callable[Concatenate[Engine, int, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
@@ -460,14 +482,7 @@ class Run:
         Raises SettingError, and NoWorkerError and FullError if it cannot be built again at the moment.
         """
         try:
-            while True:
-                client, number = await self._built()
-                try:
-                    result = await client.call(method, number, *args, **kwargs)
-                except LostError:
-                    self._lose(client)
-                else:
-                    return result
+            return await self._with_nets(lambda client, number: client.call(method, number, *args, **kwargs))
         except (SettingError, NoWorkerError, FullError):
             raise
         except TooLongError:
@@ -476,22 +491,20 @@ class Run:
             if not self._over:
                 self.end(LOST)
         except Exception:  # noqa: BLE001  # an error of a net's code ends this run only
-            if self._over:  # the run was ended meanwhile
-                return None
             _log.exception("run failed lesson=%s method=%s", self.lesson.key, method.__name__)
             self.end(BROKEN)
         return None
 
 
-async def preview(lesson: Lesson, config: Config) -> ChartSetup:
-    """The chart of a run with these settings at step 0, or of a lesson without training. Raises LostError."""
-    initial = await pool.call(Engine.preview, lesson.key, config.to_dict())
+async def preview(recipe: Recipe) -> ChartSetup:
+    """The chart of a run at step 0, or of a lesson without training. Raises SettingError and LostError."""
+    initial = await pool.call(Engine.preview, recipe.to_dict())
     return ChartSetup(Frame(next(_charts), State.IDLE, initial.steps, initial.frame), initial.structure)
 
 
-async def draw(lesson: Lesson, config: Config, language: Language) -> Mapping[str, bytes]:
-    """The chart of `preview` as image files, by format; empty if there is none. Raises LostError."""
-    chart = await pool.call(Engine.chart_of, lesson.key, config.to_dict())
+async def draw(recipe: Recipe, language: Language) -> Mapping[str, bytes]:
+    """The chart of `preview` as image files, by format; empty if there is none. Raises SettingError and LostError."""
+    chart = await pool.call(Engine.chart_of, recipe.to_dict())
     return await pool.call(Engine.draw, chart, language)
 
 

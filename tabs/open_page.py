@@ -31,6 +31,7 @@ from tabs.run_files import BUSY, NOT_WRITTEN
 HIDDEN_INTERVAL = 1.0  # seconds between frames of a page that nobody looks at
 LINE_POLL_SECONDS = 1  # interval at which a run in the line checks whether it was paused
 LARGEST_NUMBER = 2**53  # of a command or a run
+MOST_LEFT_OUT = 5  # sentences about what was left out of a link
 
 ACTIVE = (State.RUNNING, State.PAUSED)
 CHANGED = Text("· Settings have changed since: press Train for a new run.", "· 设置已改动：按“训练”开始新一轮训练。")
@@ -208,7 +209,7 @@ class OpenPage:
     async def _execute(self, number: int, message: Mapping[str, Any]) -> None:
         key = message.get("lesson")
         try:
-            async with self._locks[key if key in LESSONS else ""]:
+            async with self._locks[key if isinstance(key, str) and key in LESSONS else ""]:
                 if key == checkpoints_tab.KEY:
                     await self._checkpoints(message)
                 else:
@@ -242,27 +243,28 @@ class OpenPage:
         lesson = command.lesson
         if command.data.get("text") is not True:  # the page has none yet
             self._send({"lesson": lesson.key, "defaults": lesson.config().to_dict(), **lesson_tab.texts(lesson)})
-        errors: list[SettingError] = []
+        left_out: list[Text] = []  # of a link or of the browser's storage
         if isinstance(lesson, Training) and command.recipe is not None and command.step:
             try:
                 run = await self._run(command)
-            except SettingError as error:
-                errors.append(error)
+            except (SettingError, TooLongError) as error:
+                left_out.append(problem(error, lesson))
             else:
                 self._send_values(lesson, run.config)
                 await self._settle(command.run, run, command.language)
                 return
-        recipe, wrong = links.read_good(lesson, command.settings)
-        errors += wrong
-        self._show_errors(lesson, errors)
-        await self._preview(command.run, recipe)
+        recipe, errors = links.read_good(lesson, command.settings)
+        try:
+            setup = await self._previewed(recipe)
+        except SettingError as error:  # a weight that the net does not have, or a step beyond the end
+            errors.append(error)
+            recipe = Recipe(lesson.key, recipe.settings)
+            setup = await self._previewed(recipe)
+        left_out += [controls.error_message(error, lesson) for error in errors]
+        if left_out:
+            self._send({"lesson": lesson.key, "left_out": [both(each) for each in left_out[:MOST_LEFT_OUT]]})
+        self._show_preview(command.run, recipe, setup)
         self._send_values(lesson, recipe.settings)
-
-    def _show_errors(self, lesson: Lesson, errors: list[SettingError]) -> None:
-        """Say what was left out of a link or of the browser's storage."""
-        if errors:
-            sentences = [both(controls.error_message(error, lesson)) for error in errors[:5]]
-            self._send({"lesson": lesson.key, "left_out": sentences})
 
     async def settings(self, command: Command) -> None:
         """The controls have changed: change the run on the way, or show the untrained net of the new settings."""
@@ -301,11 +303,15 @@ class OpenPage:
 
     async def _preview(self, number: int, recipe: Recipe) -> None:
         """Show the untrained net of a recipe, or the result of a lesson without training."""
-        lesson = LESSONS[recipe.lesson]
+        self._show_preview(number, recipe, await self._previewed(recipe))
+
+    async def _previewed(self, recipe: Recipe) -> ChartSetup:
         async with COMPUTING.of(self.address):
-            setup = await preview(lesson, recipe.settings)
-        self._end_stream(lesson.key)
-        registry.discard(self.name, lesson.key)
+            return await preview(recipe)
+
+    def _show_preview(self, number: int, recipe: Recipe, setup: ChartSetup) -> None:
+        self._end_stream(recipe.lesson)
+        registry.discard(self.name, recipe.lesson)
         self._send_start(number, recipe, setup)
 
     # Commands for a run

@@ -228,7 +228,7 @@ async def _figure(request: Request, kind: str, parameters: dict[str, str], langu
             finally:
                 run.abandon()
         else:
-            images = await draw(lesson, links.read(lesson, parameters).settings, language)
+            images = await draw(links.read(lesson, parameters), language)
     if kind not in images:  # the page hides the links, but any client can send the request
         return _refusal(404, _NO_FILE)
     headers = {"Content-Disposition": f'attachment; filename="{lesson.key}.{kind}"', "Cache-Control": "no-store"}

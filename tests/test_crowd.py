@@ -94,7 +94,7 @@ def test_a_place_is_waited_for() -> None:
 
 def test_a_slower_pace_has_fewer_frames_and_as_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "FRAME_SECONDS", 0.05)
-    monkeypatch.setattr(pace, "_stretch", 2.5)
+    monkeypatch.setattr(pace, "_stretches", {"": 2.5})
 
     async def steps(speed: int) -> list[int]:
         return [frame.encoded.step for frame in await watch(await make(speed=speed, steps=20))]
@@ -103,61 +103,55 @@ def test_a_slower_pace_has_fewer_frames_and_as_many_steps(monkeypatch: pytest.Mo
     assert go(steps(5)) == [12, 20]
 
 
-def test_the_pace_falls_while_the_event_loop_is_late_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> tuple[float, float]:
-        keeping = asyncio.create_task(pace.keep())
-        try:
-            monkeypatch.setattr(pace, "LATE_LOOP", 1e-9)  # never in time
-            while not pace.is_busy():
-                await asyncio.sleep(0.01)
-            fallen = pace.stretch()
-            monkeypatch.setattr(pace, "LATE_LOOP", 10.0)  # always
-            while pace.stretch() > 1:
-                await asyncio.sleep(0.01)
-            return fallen, pace.stretch()
-        finally:
-            keeping.cancel()
+def test_the_pace_is_kept_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(pool, "workers", lambda: [SimpleNamespace(delays=lambda: {"a": 1.0})])
 
-    fallen, recovered = go(asyncio.wait_for(story(), 30))
-    assert pace.BUSY <= fallen <= pace.SLOWEST
-    assert recovered == 1
-
-
-def test_a_run_left_alone_is_put_away_and_its_visitor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        run = await Run.create(LESSON.recipe())
-        engine = pool._in_process.engine
-        registry.put("idle", run)
-        await run.step()
-        registry.end_idle()
-        assert run.state is State.PAUSED  # it was touched just now
-        monkeypatch.setattr(registry, "IDLE_SECONDS", -1)
-        registry.end_idle()
-        assert (run.state, run.frame.message) == (State.ERROR, registry.PUT_AWAY)
-        assert (await run.step()).message == registry.PUT_AWAY
-        await run._client.call(Engine.ping)
-        assert run._number not in engine._runs  # its memory is free
-        registry.end_idle()
-        assert registry.current("idle", "regression") is None
+        keeping = asyncio.create_task(pace.keep())
+        async with asyncio.timeout(30):
+            while not pace.is_busy("a"):
+                await asyncio.sleep(0)
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        assert pace.largest_stretch() == 1.0
 
     go(story())
 
 
-def test_a_run_that_somebody_watches_is_never_put_away_and_one_that_nobody_does_is(
+def test_a_run_left_alone_is_deleted_and_its_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        run = await make()
+        engine, number = pool._in_process.engine, run._number
+        registry.put("idle", 1, run)
+        await run.step()
+        registry.delete_idle()
+        assert registry.current("idle", "regression") is run  # it was used just now
+        monkeypatch.setattr(registry, "IDLE_SECONDS", -1)
+        registry.delete_idle()
+        assert registry.current("idle", "regression") is None
+        assert run.is_over
+        await pool.Client(pool._in_process).call(Engine.ping)
+        assert number not in engine._runs
+
+    go(story())
+
+
+def test_a_run_that_somebody_watches_is_never_deleted_and_one_that_nobody_does_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def story() -> None:
         watched, left = await make(speed=1, steps=5), await make(speed=1, steps=5)
         for name, run in (("busy", watched), ("left", left)):
-            registry.put(name, run)
+            registry.put(name, 1, run)
             run.start()
         watched.watchers = 1
         monkeypatch.setattr(registry, "IDLE_SECONDS", -1)
-        registry.end_idle()
-        assert left.frame.message == registry.PUT_AWAY
-        assert (await watch(watched))[-1].state is State.DONE
+        registry.delete_idle()
+        assert left.is_over
+        assert [frame async for frame in watched.frames()][-1].state is State.DONE
         registry.close("busy")
-        registry.close("left")
+        assert registry.count() == 0
 
     go(story())
 
@@ -178,7 +172,7 @@ def test_the_largest_run_of_a_lesson_has_a_ceiling(key: str) -> None:
 def test_another_visitors_run_cannot_be_had_by_its_lesson() -> None:
     async def story() -> None:
         run = await make(steps=3)
-        registry.put("one", run)
+        registry.put("one", 1, run)
         assert registry.current("two", "regression") is None
         assert trainer_of(run).step_number == 0
         registry.close("two")
@@ -276,8 +270,8 @@ def test_too_many_runs_are_ended_where_most_of_them_come_from(monkeypatch: pytes
     async def story() -> None:
         runs = {name: await make(steps=3) for name in ("learner", "bot1", "bot2", "bot3")}
         for name, run in runs.items():
-            registry.put(name, run, "mine" if name == "learner" else "theirs")
-        assert runs["bot1"].frame.message == registry.CROWDED
+            registry.put(name, 1, run, "mine" if name == "learner" else "theirs")
+        assert [name for name, run in runs.items() if run.is_over] == ["bot1"]
         assert registry.current("learner", "regression") is runs["learner"]
         for name in runs:
             registry.close(name)

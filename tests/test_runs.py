@@ -20,6 +20,7 @@ from export import bundle, graph
 from export.bundle import Draft
 from lab.experiment import Learner
 from lab.lesson import Computation, Snapshot
+from lab.recipe import Recipe
 from lab.training import Trainer
 from nets import LESSONS, TRAININGS
 from runs import pool, registry
@@ -382,11 +383,11 @@ def test_looking_in_another_way_goes_on_with_the_same_run_as_another_picture() -
         before = await run.step()
         after = await run.change_view(run.lesson.config.parse({"epochs": 1, "scale": "log"}))
         assert after is run.chart_setup
-        assert after.frame.run > before.run  # to the page it is another, and frames of the old picture are too late
+        assert after.frame.chart != before.chart  # frames of the old chart are too late
         assert after.frame.encoded.step == 1
         assert '"LogScale"' in after.structure
         frames = await watch(run)
-        assert {frame.run for frame in frames} == {after.frame.run}
+        assert {frame.chart for frame in frames} == {after.frame.chart}
         assert frames[-1].state is State.DONE
 
     go(story())
@@ -417,7 +418,7 @@ def test_what_is_computed_leaves_the_random_numbers_of_the_process_alone() -> No
     lesson = LESSONS["random"]
     assert isinstance(lesson, Computation)
     before = torch.get_rng_state()
-    one, two = (go(preview(lesson, lesson.config())) for _ in range(2))
+    one, two = (go(preview(Recipe(lesson.key, lesson.config()))) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     assert one.frame.encoded.body == two.frame.encoded.body
 
@@ -428,9 +429,12 @@ def runs() -> list[Run]:
 
 
 def test_a_visitor_has_one_run_of_a_lesson(runs: list[Run]) -> None:
-    registry.put("me", runs[0])
-    registry.put("me", runs[1])
+    registry.put("me", 1, runs[0])
+    registry.put("me", 2, runs[1])
     assert registry.current("me", "regression") is runs[1]
+    assert registry.current("me", "regression", 2) is runs[1]
+    assert registry.current("me", "regression", 1) is None
+    assert runs[0].is_over
     assert registry.current("you", "regression") is None
     assert registry.current("me", "classification") is None
     registry.close("me")
@@ -440,8 +444,8 @@ def test_a_visitor_has_one_run_of_a_lesson(runs: list[Run]) -> None:
 def test_closing_the_page_ends_its_runs_and_no_others() -> None:
     async def story() -> None:
         mine, yours = await make(speed=1), await make(speed=1, steps=5)
-        registry.put("me", mine)
-        registry.put("you", yours)
+        registry.put("me", 1, mine)
+        registry.put("you", 1, yours)
         watching = asyncio.create_task(watch(mine))
         yours.start()
         await anext(yours.frames())
@@ -454,12 +458,16 @@ def test_closing_the_page_ends_its_runs_and_no_others() -> None:
     go(story())
 
 
-def test_no_more_runs_are_kept_than_memory_is_set_aside_for(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_limit_the_run_that_was_used_least_recently_is_deleted_unless_it_is_watched(
+    runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "MOST_RUNS", 2)
+    runs[0].watchers = 1
     for name, run in zip("abc", runs, strict=True):
-        registry.put(name, run)
-    assert [registry.current(name, "regression") for name in "abc"] == [None, *runs[1:]]
-    assert runs[0].frame.state is State.ERROR
-    assert "Press Train again" in runs[0].frame.message.en
+        registry.put(name, 1, run)
+    assert [registry.current(name, "regression") for name in "abc"] == [runs[0], None, runs[2]]
+    assert [run.is_over for run in runs] == [False, True, False]
+    assert registry.count() == 2
     for name in "abc":
         registry.close(name)
+    assert registry.count() == 0

@@ -1,16 +1,16 @@
 """Whose turn it is: processor time by address, then by run, and what an address may train in a minute."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from nets import TRAININGS
-from runs import admission, pace, turns
+from runs import admission, pace, pool, turns
 from runs.admission import SpentError
-from runs.run import State
 from runs.turns import Allowance, Call, Owner, Turns
 from server import settings
-from tabs import training_tab
+from tabs import open_page
 from tests.test_runs import go, make
 
 
@@ -111,10 +111,8 @@ def test_an_address_that_has_used_its_minute_is_told_what_the_limit_is(monkeypat
         admission.refuse_spent("a")
     assert "每分钟 90 秒" in told.value.told.zh
     frame = go(make(steps=3)).frame
-    assert training_tab.note(frame, "a") == ""
-    running = type(frame)(frame.run, State.RUNNING, frame.steps, frame.encoded)
-    assert training_tab.note(running, "a") == training_tab.SLOWED.format(limit=90)
-    assert training_tab.note(running, "b") == ""
+    assert open_page._note(frame, "a") == open_page.SLOWED.format(limit="90")
+    assert open_page._note(frame, "b") == ""
 
 
 def test_training_is_counted_to_the_address_that_asked_for_it_and_waits_where_nothing_is_left(
@@ -143,17 +141,22 @@ def test_training_is_counted_to_the_address_that_asked_for_it_and_waits_where_no
     go(story())
 
 
-def test_frames_become_fewer_for_the_address_with_most_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "_stretch", 2.5)
-    pace.watched.update({"attacker": 40, "learner": 1})
-    try:
-        assert (pace.stretch("attacker"), pace.stretch("learner")) == (2.5, 1.0)
-        monkeypatch.setattr(pace, "_stretch_of_others", 1.5)
-        assert pace.stretch("learner") == 1.5
-        monkeypatch.setitem(pace._stretches, "learner", 2.0)
-        assert pace.stretch("learner") == 2.0
-    finally:
-        pace.watched.clear()
+def test_frames_become_fewer_for_an_address_whose_runs_wait_and_recover(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = {"attacker": 0.2, "learner": 0.01}
+    monkeypatch.setattr(pool, "workers", lambda: [SimpleNamespace(delays=lambda: waits)])
+    monkeypatch.setattr(pace, "_stretches", {})
+    for _ in range(8):
+        pace._adjust()
+    assert pace.is_busy("attacker")
+    assert (pace.is_busy("learner"), pace.stretch("learner")) == (False, 1.0)
+    for _ in range(50):
+        pace._adjust()
+    assert pace.stretch("attacker") == pace.largest_stretch() == pace.SLOWEST
+    waits.clear()
+    for _ in range(100):
+        pace._adjust()
+    assert pace.largest_stretch() == 1.0
+    assert not pace._stretches  # nothing is kept of an address that has recovered
 
 
 def test_a_class_behind_one_address_may_train_the_tutorials_runs_all_at_once() -> None:
