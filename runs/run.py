@@ -239,6 +239,7 @@ class Run:
         if self._abandoned or self.state not in (State.IDLE, State.PAUSED):
             return False
         self.state = State.RUNNING
+        self._turn += 1  # an iterator that has not noticed the pause neither trains nor pauses
         return True
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
@@ -274,7 +275,6 @@ class Run:
     async def step(self) -> Frame:
         """Take one step and pause; a run that is running or over is not changed."""
         if self.start():
-            self._turn += 1  # an iterator that has not noticed the pause must not train
             try:
                 await self._train(1, due=0.0)
             finally:

@@ -165,8 +165,11 @@ class OpenPage:
     def detach(self) -> None:
         """Pause all runs, since the connection is lost."""
         self._channel = None
-        for stream in self._streams.values():
-            stream.cancel()
+        for key in list(self._streams):
+            self._end_stream(key)
+            run = registry.current(self.name, key)
+            if run is not None:
+                run.pause()  # now: the page may come back before the stream has ended
 
     def close(self) -> None:
         """Delete all runs, since the page was closed."""

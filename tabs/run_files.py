@@ -215,24 +215,33 @@ async def _figure(request: Request, kind: str, parameters: dict[str, str], langu
     """The chart of the open page's run, or of the recipe at `step`, as an image file."""
     lesson = LESSONS[request.path_params["lesson"]]
     page, number, step = (parameters.pop(name, "") for name in ("page", "run", "step"))
-    async with DRAWING.of(turns.address.get()):
-        run = registry.current(page, lesson.key, _whole("run", number))
-        at = _whole("step", step)
-        if run is not None and not run.is_over:
+    run = registry.current(page, lesson.key, _whole("run", number))
+    at = _whole("step", step)
+    if run is not None and not run.is_over:
+        async with DRAWING.of(turns.address.get()):
             images = await run.draw(language)
-        elif isinstance(lesson, Training) and at:
-            refuse_spent(turns.address.get())
-            run = await Run.create(links.read(lesson, parameters), at)
-            try:
-                images = await run.draw(language)
-            finally:
-                run.abandon()
-        else:
+    elif isinstance(lesson, Training) and at:
+        images = await _drawn(links.read(lesson, parameters), at, language)
+    else:
+        async with DRAWING.of(turns.address.get()):
             images = await draw(links.read(lesson, parameters), language)
     if kind not in images:  # the page hides the links, but any client can send the request
         return _refusal(404, _NO_FILE)
     headers = {"Content-Disposition": f'attachment; filename="{lesson.key}.{kind}"', "Cache-Control": "no-store"}
     return Response(images[kind], media_type=FIGURES[kind], headers=headers)
+
+
+async def _drawn(recipe: Recipe, step: int, language: Language) -> Mapping[str, bytes]:
+    """The chart of a recipe at a step, which is trained."""
+    refuse_spent(turns.address.get())
+    run = await Run.create(recipe, step)
+    try:
+        if run.state is State.DONE:
+            await of_run(run, language)  # a lesson may show the loaded nets
+        async with DRAWING.of(turns.address.get()):
+            return await run.draw(language)
+    finally:
+        run.abandon()
 
 
 def _language(value: str) -> Language:
