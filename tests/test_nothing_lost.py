@@ -297,3 +297,60 @@ def test_a_bad_run_in_storage_is_told_in_one_sentence(
     run = opened(context, app_url)
     expect(run.chart.locator(".live-notice")).to_contain_text(sentence)
     expect(run.chart.locator(".live-status")).to_contain_text("Ready: 100 steps")
+
+
+def test_a_network_that_blocks_websockets_is_told(context: BrowserContext, app_url: str) -> None:
+    page = context.new_page()
+    page.route_web_socket("**/live", lambda socket: socket.close())
+    page.goto(app_url)
+    chart = page.locator('[data-lesson="regression"]')
+    expect(chart.locator(".live-connection")).to_contain_text("This network blocks WebSockets")
+    expect(chart).to_have_attribute("data-connection", "away")
+
+
+def test_a_page_of_an_older_version_is_told_to_reload(context: BrowserContext, app_url: str) -> None:
+    page = context.new_page()
+    page.add_init_script("""
+        const Original = WebSocket;
+        window.WebSocket = class extends Original {
+          send(data) { super.send(data.replace(/"version":"[^"]+"/, '"version":"older"')); }
+        };
+    """)
+    page.goto(app_url)
+    told = page.locator('[data-lesson="regression"] .live-connection')
+    expect(told).to_have_text("This page is of an older version. Please reload it: nothing is lost.")
+
+
+def test_a_run_that_ends_with_another_loss_than_before_says_so(context: BrowserContext, app_url: str) -> None:
+    run = opened(context, app_url)
+    run.begin()
+    run.press("Pause")
+    run.expect("paused")
+    stored = run.stored()
+    stored["metrics"]["loss"] += 1e-9  # as another processor might have had it
+    run.page.close()
+    context.add_init_script(
+        f"sessionStorage.setItem('live-nets-runs-1', {json.dumps(json.dumps({'regression': stored}))})"
+    )
+    again = opened(context, app_url)
+    again.expect("paused")
+    expect(again.chart.locator(".live-notice")).to_contain_text(
+        "Trained again on another processor or version: loss is"
+    )
+
+
+def test_a_hidden_page_gets_fewer_frames_and_trains_as_fast(context: BrowserContext, app_url: str) -> None:
+    run = opened(context, app_url)
+    frames: list[str] = []
+    run.page.on("websocket", lambda socket: socket.on("framereceived", lambda data: frames.append(str(data))))
+    run.page.reload()
+    run = Run(run.page)
+    run.page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", { value: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    run.begin()
+    seen = len([each for each in frames if '"frame"' in each])
+    at = run.step
+    run.reach(at + 75)
+    assert len([each for each in frames if '"frame"' in each]) - seen < 20  # 75 with a frame a step

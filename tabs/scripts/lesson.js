@@ -1,12 +1,13 @@
 // One lesson on the page: its controls and buttons, the run on show, and what the server says about it.
+import { showButtons } from "./buttons.js";
 import { Chart, decodeAll } from "./chart.js";
 import * as links from "./links.js";
 import { storeRun, storeSettings, storedRun, storedSettings } from "./memory.js";
 import { query } from "./query.js";
 import { openDialog } from "./share.js";
-import { CONNECTION, LEFT_OUT, NOT_DRAWN, language, otherResult, speedRule } from "./texts.js";
+import { Status } from "./status.js";
+import { LEFT_OUT, NOT_DRAWN, language, otherResult, speedRule } from "./texts.js";
 
-const ANNOUNCE_INTERVAL = 3000; // ms between two announcements of a screen reader
 const CATCHING_UP_AFTER = 500; // ms without an answer, after which the page says that a run is trained again
 const CHANGE_INTERVAL = 300; // ms between two changes of a running run
 const STORE_INTERVAL = 1000; // ms between two stores of a running run
@@ -55,11 +56,9 @@ export class Lesson {
     const lesson = element.closest(".lesson");
     if (!(lesson instanceof HTMLElement)) throw new TypeError(`The chart of ${key} must be in a .lesson.`);
     this.lesson = lesson;
-    this.panels = query(element, ".live-panels", HTMLElement);
-    this.status = query(element, ".live-status", HTMLElement);
-    this.announcer = query(element, ".live-spoken", HTMLElement);
     this.notes = query(element, ".live-notes", HTMLElement);
-    this.chart = new Chart(this.live, this.panels);
+    this.chart = new Chart(this.live, query(element, ".live-panels", HTMLElement));
+    this.status = new Status(this.live, this.chart);
     /** @type {Control[]} */
     this.controls = JSON.parse(this.live.dataset.controls ?? "[]");
 
@@ -95,19 +94,13 @@ export class Lesson {
     this.structure = "";
     /** @type {{arrays: Arrays, blocks: string}} */
     this.base = { arrays: {}, blocks: "" };
-    /** @type {Bilingual | null} */
-    this.said = null; // the status line
     /** @type {WeakMap<Element, string>} */
     this.contents = new WeakMap();
-    this.announcedAt = -Infinity;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.announcing = undefined;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.catchingUp = undefined;
     this.storedAt = -Infinity;
 
     lesson.addEventListener("click", ({ target }) => target instanceof Element && this.#clicked(target));
-    new MutationObserver(() => this.#translate()).observe(document.documentElement, { attributes: true, attributeFilter: ["data-spoken"] });
     addEventListener("pagehide", () => this.#store(true));
     this.open();
   }
@@ -140,7 +133,7 @@ export class Lesson {
     const { settings, speed, wanted } = links.split(parameters);
     if (this.speeds.includes(Number(speed ?? NaN))) this.speed = Number(speed);
     this.leftOut = speed !== null && this.speed !== Number(speed) ? [speedRule(this.speeds)] : [];
-    this.#notice(this.leftOut, LEFT_OUT);
+    this.#showLeftOut([]);
     this.#bind(wanted);
     this.settings = settings;
     this.remembers = false;
@@ -165,6 +158,12 @@ export class Lesson {
     note.hidden = !wanted.note;
     query(note, "q", HTMLElement).textContent = wanted.note; // text: not ours
     this.#enable();
+  }
+
+  /** @param {Bilingual[]} sentences - of the server, about parts of a link or of what the browser remembers */
+  #showLeftOut(sentences) {
+    const all = [...this.leftOut, ...sentences];
+    this.status.notice(all.length ? [LEFT_OUT, ...all] : []);
   }
 
   /** Go on after the connection was made: do what was wished last, or ask for what is on show. */
@@ -204,7 +203,7 @@ export class Lesson {
     if (WISHES.includes(command.do)) this.wish = command;
     if (this.page.send(command) && command.n !== undefined) {
       this.unanswered.set(command.n, command);
-      if (command.step) this.catchingUp ??= setTimeout(() => this.#connection("catching-up"), CATCHING_UP_AFTER);
+      if (command.step) this.catchingUp ??= setTimeout(() => this.status.connection("catching-up"), CATCHING_UP_AFTER);
     }
     this.#showButtons();
   }
@@ -254,7 +253,7 @@ export class Lesson {
    * @param {unknown[]} values
    */
   changed(values) {
-    this.controls.forEach(({ name }, index) => this.#set(name, values[index]));
+    this.controls.forEach(({ name }, index) => this.set(name, values[index]));
     const speed = values[this.controls.length];
     if (typeof speed === "number" && speed !== this.speed) {
       this.speed = speed;
@@ -270,14 +269,6 @@ export class Lesson {
    * @param {unknown} value
    */
   set(name, value) {
-    this.#set(name, value);
-  }
-
-  /**
-   * @param {string} name
-   * @param {unknown} value
-   */
-  #set(name, value) {
     if (value === undefined || JSON.stringify(this.settings[name]) === JSON.stringify(value)) return;
     this.settings = { ...this.settings, [name]: value };
     if (!this.hasText) return; // before the first answer
@@ -326,7 +317,10 @@ export class Lesson {
   #acknowledged(number) {
     this.unanswered.delete(number);
     if (this.wish?.n === number) this.wish = null;
-    if (![...this.unanswered.values()].some(({ step }) => step)) this.#connection("live");
+    if (![...this.unanswered.values()].some(({ step }) => step)) {
+      this.#caughtUp();
+      this.status.connection("live");
+    }
     this.#sendSettings();
     this.receive({ lesson: this.key }); // shows the buttons after the messages before
   }
@@ -337,7 +331,7 @@ export class Lesson {
       while ((message = this.queue.shift())) await this.#show(message);
     } catch (error) {
       this.queue.length = 0;
-      this.#say(NOT_DRAWN, "error");
+      this.status.say(NOT_DRAWN, "error");
       throw error;
     } finally {
       this.working = false;
@@ -353,7 +347,7 @@ export class Lesson {
       replace(this, query(this.lesson, ".live-text", HTMLElement), message.text);
       replace(this, query(this.lesson, ".live-code", HTMLElement), message.code ?? "");
     }
-    if (message.left_out) this.#notice([...this.leftOut, ...message.left_out], LEFT_OUT);
+    if (message.left_out) this.#showLeftOut(message.left_out);
     if (message.values) this.#setValues(message.values);
     if (message.judged) {
       this.settingsDiffer = message.same === false;
@@ -365,7 +359,7 @@ export class Lesson {
     else if (message.recipe && this.run && message.run === this.shownNumber) this.run.recipe = message.recipe;
     if (message.frame && message.run === this.shownNumber) this.#frame(message.frame);
     if (message.files !== undefined && message.run === this.shownNumber) this.#offer(message.files);
-    if (message.base || message.frame || message.recipe || message.judged) this.page.moved(this);
+    if (message.base || message.recipe || message.judged) this.page.moved(this);
   }
 
   /**
@@ -396,7 +390,7 @@ export class Lesson {
     replace(this, query(this.lesson, ".live-blocks", HTMLElement), frame.blocks ?? this.base.blocks);
     if (this.run) Object.assign(this.run, { step: frame.step, state: frame.state, metrics: frame.metrics });
     this.live.dataset.step = String(frame.step);
-    this.#say(frame.text, frame.state);
+    this.status.say(frame.text, frame.state);
     this.#compare(frame);
     this.#store(frame.state !== "running");
   }
@@ -414,7 +408,7 @@ export class Lesson {
     for (const [metric, before] of Object.entries(expected.metrics)) {
       const after = frame.metrics[metric] ?? null;
       if (before !== after) {
-        this.#notice([otherResult(metric, before, after)]);
+        this.status.notice([otherResult(metric, before, after)]);
         return;
       }
     }
@@ -426,7 +420,7 @@ export class Lesson {
    */
   #refused(problem, number) {
     if (number === this.number) this.number = this.shownNumber || this.number;
-    this.#say(problem, "error");
+    this.status.say(problem, "error");
   }
 
   /** @param {Settings} values */
@@ -523,19 +517,8 @@ export class Lesson {
   #showButtons() {
     const bar = this.live.querySelector(".lesson-buttons");
     if (!bar) return;
-    const activity = this.activity;
-    const [running, paused] = [activity === "running", activity === "paused"];
-    /** @type {Record<string, boolean>} */
-    const enabled = { train: !running, pause: running, step: !running, stop: running || paused, reset: true };
-    const focused = bar.contains(document.activeElement);
-    for (const button of bar.querySelectorAll("button")) button.disabled = !enabled[button.dataset.do ?? ""];
-    query(bar, ".train", HTMLElement).hidden = paused;
-    query(bar, ".continue", HTMLElement).hidden = !paused;
-    // Browsers drop the focus of a disabled button.
-    if (focused && (document.activeElement === document.body || document.activeElement?.matches(":disabled"))) {
-      /** @type {HTMLElement | null} */ (bar.querySelector("button:enabled"))?.focus();
-    }
-    const locked = String(running || paused);
+    showButtons(bar, this.activity);
+    const locked = String(["running", "paused"].includes(this.activity));
     if (this.lesson.dataset.locked !== locked) {
       this.lesson.dataset.locked = locked;
       this.#enable();
@@ -549,71 +532,20 @@ export class Lesson {
    * @param {Bilingual | null} reason
    */
   connected(live, reason) {
-    this.#connection(live ? "live" : "away", reason);
+    this.#caughtUp();
+    this.status.connection(live ? "live" : "away", reason);
     if (live) this.resume();
   }
 
-  /**
-   * @param {Connection} connection
-   * @param {Bilingual | null} [reason]
-   */
-  #connection(connection, reason = connection === "catching-up" ? CONNECTION.catchingUp : null) {
-    if (connection !== "catching-up") {
-      clearTimeout(this.catchingUp);
-      this.catchingUp = undefined;
-    }
-    this.live.dataset.connection = connection;
-    const element = query(this.live, ".live-connection", HTMLElement);
-    element.hidden = reason === null;
-    element.textContent = reason?.[language()] ?? "";
-    this.reason = reason;
-  }
-
-  /**
-   * Show sentences above the status line.
-   *
-   * @param {Bilingual[]} sentences
-   * @param {Bilingual} [head]
-   */
-  #notice(sentences, head = { en: "", zh: "" }) {
-    this.noticed = { sentences, head };
-    const element = query(this.live, ".live-notice", HTMLElement);
-    element.hidden = sentences.length === 0;
-    element.textContent = [head, ...sentences].map((each) => each[language()]).join(" ").trim();
+  /** The server answers: no run is trained again. */
+  #caughtUp() {
+    clearTimeout(this.catchingUp);
+    this.catchingUp = undefined;
   }
 
   /** @param {string} html */
   #offer(html) {
     replace(this, query(this.lesson, ".live-files", HTMLElement), html);
-  }
-
-  /**
-   * @param {Bilingual} text - of the status line
-   * @param {State} state
-   */
-  #say(text, state) {
-    this.said = text;
-    this.status.textContent = text[language()];
-    this.status.classList.toggle("live-bad", state === "diverged" || state === "error");
-    clearTimeout(this.announcing);
-    const wait = state === this.live.dataset.state ? this.announcedAt + ANNOUNCE_INTERVAL - performance.now() : 0;
-    this.announcing = setTimeout(() => this.#announce(text[language()]), Math.max(0, wait));
-    this.live.dataset.state = state;
-  }
-
-  /** @param {string} text */
-  #announce(text) {
-    this.announcer.textContent = text;
-    this.chart.describe(text);
-    this.announcedAt = performance.now();
-  }
-
-  #translate() {
-    this.chart.translate();
-    this.announcedAt = -Infinity;
-    if (this.said) this.#say(this.said, /** @type {State} */ (this.live.dataset.state));
-    if (this.noticed) this.#notice(this.noticed.sentences, this.noticed.head);
-    this.#connection(/** @type {Connection} */ (this.live.dataset.connection), this.reason ?? null);
   }
 
   /** @param {boolean} now - else at most once a second */
