@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from server import event_readers, gradio_adapter, health, lifespan, live_channel
-from server.connection import BoundedConnection
+from server.connection import BoundedConnection, BoundedWebSocket
 from server.cross_origin import CrossOrigin
 from server.live_channel import LiveChannel
 from server.request_filter import RequestFilter
@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,  # LIVE_NETS_PROXIES controls which forwarding headers are trusted
                 timeout_graceful_shutdown=GRACE_SECONDS,
-                ws="websockets-sansio",
+                ws=BoundedWebSocket,
                 ws_max_size=live_channel.LARGEST_MESSAGE,
                 ws_ping_interval=live_channel.PING_SECONDS,
                 ws_ping_timeout=live_channel.PING_SECONDS,

@@ -1,19 +1,24 @@
-"""Limits on connections: number per address, and timeouts for sending a request and for reading the response.
+"""Limits on connections: number per address, timeouts for sending a request and for reading the response, dead peers.
 
 uvicorn has no timeout for an incomplete request or for a client that does not read. Its `limit_concurrency` counts
 idle connections of all clients together, so one client with many would block all others.
 """
 
 import asyncio
+import socket
 from collections import Counter
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from server import client_address
 
 HEAD_SECONDS = 10  # for the client to send the request line and headers
 UNREAD_SECONDS = 60  # for the client to continue reading a response
+CLOSE_SECONDS = 10  # for the client to read what precedes the end of a WebSocket connection
+SEND_BUFFER = 64 * 1024  # bytes, of a WebSocket connection in the kernel, which doubles it
+INVALID_DATA = 1007  # close code for text that is not UTF-8: RFC 6455, 7.4.1
 MOST_OF_ADDRESS = 600  # connections; a class of thirty has up to 180, six for each browser
 
 TOO_MANY = "Too many connections from your address."
@@ -88,3 +93,50 @@ class BoundedConnection(H11Protocol):
             if not _open[self._address]:
                 del _open[self._address]
             self._address = ""
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket connection, aborted if the client is dead or reads nothing.
+
+    uvicorn closes such a connection only after the client has read what is buffered, which it never does.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # Small buffers: frames that wait here are outdated when they arrive; the live channel replaces them.
+        self.transport.set_write_buffer_limits(0)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()  # else the answers to its pings fill the memory
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):  # uvicorn logs a traceback
+            self.conn.send_close(INVALID_DATA)
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

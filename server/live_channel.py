@@ -8,6 +8,8 @@ import asyncio
 import itertools
 import json
 import logging
+import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ from urllib.parse import urlsplit
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from runs import turns
+from runs.admission import Shares
 from runs.turns import Allowance
 from server import client_address
 
@@ -25,12 +28,12 @@ PATH = "/live"
 LARGEST_MESSAGE = 64 * 1024  # bytes, of a message from a page
 SOCKETS_PER_ADDRESS = 100
 COMMANDS_A_SECOND, COMMANDS_AT_ONCE = 50, 100  # of an address; more wait
+UNFINISHED_PER_ADDRESS = 200  # commands that are executed at the same time; more are not read yet
 HELLO_SECONDS = 10  # for a page to say hello
-SEND_SECONDS = 20  # for a page to read a message
 MOST_UNSENT = 2 * 2**20  # characters of messages that wait for a slow reader
 GRACE_SECONDS = 30  # that the runs of a page are kept after it has lost its connection
 MOST_WAITING_PAGES = 500  # pages without a connection whose runs are kept
-PING_SECONDS = 10  # between pings, and for the answer
+PING_SECONDS = 5  # between pings, and for the answer: a dead page is noticed in 10 seconds
 
 # Close codes, which channel.js knows too: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.2
 OUTDATED, REPLACED, SLOW, MALFORMED = 4000, 4001, 4002, 4003
@@ -54,8 +57,8 @@ class Page(Protocol):
     def detach(self) -> None:
         """The connection is lost: pause, and send nothing."""
 
-    def receive(self, message: Mapping[str, Any]) -> None:
-        """Handle a command. Raises nothing."""
+    def receive(self, message: Mapping[str, Any]) -> "asyncio.Task[None] | None":
+        """Handle a message. Raises nothing. Returns the task that executes a command, if there is one."""
 
     def close(self) -> None:
         """The page was closed, or has been away for GRACE_SECONDS."""
@@ -98,22 +101,18 @@ class Channel:
         self._filled.set()
 
     async def write(self) -> None:
-        """Send until the connection is closed. Raises WebSocketDisconnect if the page has closed it."""
-        try:
-            while True:
-                await self._filled.wait()
-                while self._unsent:
-                    key = next(iter(self._unsent))
-                    message = self._unsent.pop(key)
-                    self._size -= len(message)
-                    async with asyncio.timeout(SEND_SECONDS):
-                        await self._websocket.send_text(message)
-                self._filled.clear()
-                if self._closing is not None:
-                    break
-        except TimeoutError:
-            self._closing = SLOW
-        assert self._closing is not None
+        """Send until the connection is closed. Raises WebSocketDisconnect if it is lost.
+
+        `BoundedWebSocket` aborts the connection of a page that reads nothing.
+        """
+        while self._closing is None or self._unsent:
+            await self._filled.wait()
+            while self._unsent:
+                key = next(iter(self._unsent))
+                message = self._unsent.pop(key)
+                self._size -= len(message)
+                await self._websocket.send_text(message)
+            self._filled.clear()
         with suppress(RuntimeError):  # the page has closed it at the same time
             await self._websocket.close(self._closing)
 
@@ -129,6 +128,7 @@ class LiveChannel:
         self._leaving: dict[Page, asyncio.TimerHandle] = {}
         self._sockets: Counter[str] = Counter()
         self._commands = Allowance(COMMANDS_A_SECOND * 60, most=COMMANDS_AT_ONCE)
+        self._unfinished = Shares(UNFINISHED_PER_ADDRESS)
 
     @property
     def connected(self) -> int:
@@ -164,6 +164,7 @@ class LiveChannel:
         name = await self._hello(websocket)
         if name is None:
             return
+        await self._allow(address)
         turns.address.set(address)  # read by everything that commands call
         page = self._page(address, name)
         channel = self._channels[page] = Channel(websocket)
@@ -215,10 +216,11 @@ class LiveChannel:
         return page
 
     def _wait_for(self, page: Page, seconds: float) -> None:
-        """Close the page unless it connects again; too many of them are closed earlier."""
+        """Close the page unless it connects again; of too many, one of the address with the most is closed at once."""
         self._leaving[page] = asyncio.get_running_loop().call_later(seconds, self._close, page)
         if len(self._leaving) > MOST_WAITING_PAGES:
-            self._close(next(iter(self._leaving)))
+            ((most, _),) = Counter(each.address for each in self._leaving).most_common(1)
+            self._close(next(each for each in self._leaving if each.address == most))
 
     def _close(self, page: Page) -> None:
         self._leaving.pop(page).cancel()
@@ -226,17 +228,25 @@ class LiveChannel:
         page.close()
 
     async def _read(self, websocket: WebSocket, address: str, page: Page, channel: Channel) -> None:
-        while True:
-            text = await _received(websocket)
-            self._commands.spend(address, 1)
-            await asyncio.sleep(self._commands.wait(address))
-            message = _parsed(text)
-            if message is None:
-                channel.close(MALFORMED)
-            elif "ping" in message:
+        unfinished = self._unfinished.of(address)
+        while (message := _parsed(await _received(websocket))) is not None:
+            await self._allow(address)
+            if "ping" in message:
                 channel.send('{"pong": true}')
+                continue
+            await unfinished.acquire()
+            task = page.receive(message)
+            if task is None:
+                unfinished.release()
             else:
-                page.receive(message)
+                task.add_done_callback(lambda _: unfinished.release())
+        channel.close(MALFORMED)
+        await asyncio.Event().wait()  # until it is closed
+
+    async def _allow(self, address: str) -> None:
+        """Wait until the address may send a command."""
+        self._commands.spend(address, 1)
+        await asyncio.sleep(self._commands.wait(address))
 
 
 def _was_left(result: object) -> bool:
@@ -256,29 +266,35 @@ async def _received(websocket: WebSocket) -> str | None:
 def _parsed(text: str | None) -> dict[str, Any] | None:
     """The JSON object in a message, or None."""
     try:
-        message = json.loads(text or "", parse_constant=_refuse_constant)
+        message = json.loads(text or "", parse_constant=_finite, parse_float=_finite)
         json.dumps(message, ensure_ascii=False).encode()  # lone surrogates cannot be sent back
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) else None
 
 
-def _refuse_constant(token: str) -> float:
-    raise ValueError(token)
+def _finite(token: str) -> float:
+    """The number. Raises ValueError for NaN and infinities, which JSON does not have, and 1e999."""
+    value = float(token)
+    if not math.isfinite(value):
+        raise ValueError(token)
+    return value
 
 
 def _is_own(websocket: WebSocket) -> bool:
     """Whether the Origin is that of this server's page or, as for clients that are no browsers, missing.
 
-    CORS does not apply to WebSockets: a script of any site can open one.
+    CORS does not apply to WebSockets: a script of any site can open one. Browsers let no script set the headers that
+    name the host.
     """
     origin = websocket.headers.get("origin")
     if not origin:
         return True
-    own = {websocket.headers.get(name, "").lower() for name in ("host", "x-forwarded-host")} - {""}
+    names = [websocket.headers.get(name, "").split(",")[0].strip() for name in ("host", "x-forwarded-host")]
+    names.append(os.environ.get("SPACE_HOST", ""))  # on Hugging Face, whose proxy may call the server otherwise
+    own = {name.lower().removesuffix(":80").removesuffix(":443") for name in names if name}
     try:
         parts = urlsplit(origin.lower())
-        host = parts.netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ""))
     except ValueError:
         return False
-    return host in {each.removesuffix(":80").removesuffix(":443") for each in own}
+    return parts.netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, "")) in own

@@ -174,20 +174,21 @@ class OpenPage:
             task.cancel()
         registry.close(self.name)
 
-    def receive(self, message: Mapping[str, Any]) -> None:
+    def receive(self, message: Mapping[str, Any]) -> asyncio.Task[None] | None:
         """Execute a command once, and then acknowledge its number."""
         if "hidden" in message:
             self._hide(message["hidden"] is True)
-            return
+            return None
         number = message.get("n")
         if type(number) is not int or not 0 < number < LARGEST_NUMBER:
             self._send({"problem": both(SettingError("n", Text("a whole number", "整数"), number).told("n"))})
         elif number > self._received:
             self._received = number
             self._pending.add(number)
-            self._do_later(self._execute(number, message))
+            return self._do_later(self._execute(number, message))
         elif number not in self._pending:  # the acknowledgement was lost
             self._send({"lesson": message.get("lesson"), "done": number})
+        return None
 
     def _do_later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
