@@ -1,4 +1,4 @@
-"""Connections that would hold the server up: half a request, a body that never ends, answers not read, too many."""
+"""Connections that would hold the server up: half a request, answers not read, too many, WebSockets of dead peers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from server import connection
-from server.connection import BoundedConnection
+from server.connection import BoundedConnection, BoundedWebSocket
 from tests.test_runs import go
 
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -24,6 +24,7 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": (host, 1), "sockname": ("here", 2)})
         self.written = b""
         self.closed = False
+        self.reading = True
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -36,9 +37,14 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.reading = False
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,3 +138,65 @@ def test_an_address_has_so_many_connections_and_others_have_theirs(monkeypatch: 
 
     go(story())
     assert not connection._open
+
+
+HANDSHAKE = (
+    b"GET /live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
+PING, TEXT = b"\x89\x80\0\0\0\0", b"\x81\x81\0\0\0\0"  # masked with zeros, as all that clients send
+
+
+async def connect_websocket() -> tuple[BoundedWebSocket, Wire]:
+    async def accept(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await asyncio.Event().wait()
+
+    made, wire = BoundedWebSocket(Config(accept), ServerState(), {}), Wire("a")
+    made.connection_made(wire)
+    made.data_received(HANDSHAKE)
+    await turn_loop()
+    assert wire.written.startswith(b"HTTP/1.1 101")
+    return made, wire
+
+
+def test_a_dead_page_is_given_up_even_if_it_has_not_read_what_it_was_sent() -> None:
+    async def story() -> None:
+        made, wire = await connect_websocket()
+        made.send_keepalive_ping()
+        made.pause_writing()
+        closed = [wire.closed]
+        made.keepalive_timeout()
+        assert [*closed, wire.closed] == [False, True]
+        made.connection_lost(None)
+
+    go(story())
+
+
+def test_a_page_that_reads_nothing_is_not_listened_to() -> None:
+    async def story() -> None:
+        made, wire = await connect_websocket()
+        made.data_received(PING)
+        assert wire.written.endswith(b"\x8a\0")  # its answer
+        reading = []
+        for change in (made.pause_writing, made.resume_writing, lambda: made.data_received(TEXT + b"x")):
+            change()
+            reading.append(wire.reading)
+        made.pause_writing()
+        made.resume_writing()
+        assert [*reading, wire.reading] == [False, True, False, False]  # until the app has received the message
+        made.connection_lost(None)
+
+    go(story())
+
+
+def test_text_that_is_not_utf8_closes_the_connection_and_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        made, wire = await connect_websocket()
+        made.data_received(TEXT + b"\xff")
+        assert wire.written.endswith((1007).to_bytes(2, "big"))
+        assert wire.closed
+        made.connection_lost(None)
+
+    go(story())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

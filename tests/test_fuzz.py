@@ -1,7 +1,7 @@
 """Random requests: the app answers or refuses each, and serves as before.
 
-The requests are the same each time. Handlers that lessons share are tried at one lesson, and in `make test-long` at
-all of them, with more examples.
+The requests are the same each time; `make test-long` has more examples. Commands over the live channel are in
+test_live_channel.py.
 """
 
 import json
@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from server import temporary_files
+from tabs.run_files import ARCHIVE, LABELS
 from tests.client import ROOT, Served, Visitor, children, until
 
 EXAMPLES = 2
@@ -42,6 +43,7 @@ LEAVES = st.sampled_from(NASTY) | st.integers() | st.floats() | st.text(max_size
 JSON = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
 ) | st.builds(lambda depth: json.loads("[" * depth + "]" * depth), st.integers(1, 400))
+TEXT = st.text(st.characters(max_codepoint=255), max_size=20)
 PAGES = st.sampled_from(["fuzz-0", "fuzz-1", "fuzz-2", "fuzz-3"])
 """Few, so that handlers find there what others have left."""
 
@@ -55,16 +57,15 @@ class Fuzzed:
         self.statuses: Counter[str] = Counter()
         config = self.client.get(f"{url}/config").json()
         self.handlers: list[dict[str, Any]] = config["dependencies"]
-        self._values = {each["id"]: each["props"].get("value") for each in config["components"]}
         self.memory = 0
         self.workers = children(process.pid)
         self.log_start = log.stat().st_size
 
     def values(self, handler: dict[str, Any]) -> list[Any]:
-        """The page's own."""
+        """Some that do."""
         if handler["api_name"] == "train":
             return ["regression", {"steps": 3}]
-        return [self._values[each] for each in handler["inputs"]]
+        return [None for _ in handler["inputs"]]
 
     def resident(self) -> int:
         """Of the page's process, in MB."""
@@ -173,7 +174,7 @@ def fuzzed(served: Served) -> Iterator[Fuzzed]:
 
 
 def sample(handlers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One of the handlers that lessons share, such as train, train_1, train_2."""
+    """The functions of the API, and one of those that run in the browser."""
     return [*{re.sub(r"_\d+$", "", each["api_name"]): each for each in handlers}.values()]
 
 
@@ -184,16 +185,14 @@ Chosen = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 def trains(url: str) -> str:
-    """Have a visitor train three steps, and give the file that is made of them."""
-    visitor = Visitor(url)
-    try:
+    """Have a visitor and a client of the API train three steps, and give the file that the client gets."""
+    with Visitor(url) as visitor:
         visitor.press_train(speed=0, steps=3)
-        assert list(visitor.watch())[-1]["state"] == "done"
-        offered = visitor.take_away()
-        assert offered[2].get("value"), offered
-        return str(offered[2]["value"]["path"])
-    finally:
-        visitor.client.close()
+        assert visitor.finish()["state"] == "done"
+        assert visitor.client.get(visitor.urls()["bundle.zip"]).content.startswith(b"PK")
+        call = {"data": ["regression", {"steps": 3}]}
+        made = visitor.client.post("/gradio_api/run/train", json=call).raise_for_status().json()["data"]
+        return str(made[2]["path"])
 
 
 @long_too
@@ -201,9 +200,8 @@ def test_every_handler_answers_whatever_is_in_the_queue(examples: int, chosen: C
     def check(sent: tuple[dict[str, Any], str]) -> None:
         event = fuzzed.send("queue/join", *sent).get("event_id")
         if event:
-            generates = any(each["types"]["generator"] for each in fuzzed.handlers if each["id"] == sent[0]["fn_index"])
             path = f"queue/data?session_hash={sent[0]['session_hash']}"
-            fuzzed.listen(path, lambda line: "process_completed" in line and event in line, 4 if generates else 99)
+            fuzzed.listen(path, lambda line: "process_completed" in line and event in line, 99)
 
     for handler in chosen(fuzzed.handlers):
         tried(check, bodies(fuzzed.values(handler), handler["id"]), examples, handler["id"])
@@ -226,6 +224,30 @@ def test_every_name_answers_whatever_is_asked_of_it(path: str, examples: int, ch
         tried(check, made, examples if path == "run" or handler["api_visibility"] == "public" else 1, handler["id"])
 
 
+QUERY = st.dictionaries(
+    st.sampled_from(["steps", "learning_rate", "seed", "changes", "stop", "language", "step", "run", "page", "x"]),
+    st.sampled_from(["", "3", "0.1", "-1", "1e999", "NaN", "9" * 400, "zh", "1:learning_rate=0.2", "0:net.x=1", "ü\0"])
+    | TEXT,
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(LONG_EXAMPLES, marks=pytest.mark.long)])
+def test_every_url_of_a_file_gives_it_or_says_in_a_sentence_why_not(examples: int, fuzzed: Fuzzed) -> None:
+    names = [*LABELS, ARCHIVE, "figure.png", "figure.svg", "figure.exe", "nope"]
+
+    def check(sent: tuple[str, str, dict[str, str]]) -> None:
+        lesson, name, query = sent
+        answer = fuzzed.client.get(f"{fuzzed.url}/files/{lesson}/{name}", params={"steps": "3", **query}, timeout=60)
+        assert answer.status_code in (200, 404, 422)
+        if answer.status_code != 200:
+            assert 1 <= len(answer.text.splitlines()) <= 2
+            assert [inside for inside in INSIDES if inside in answer.text] == []
+
+    lessons = st.sampled_from(["regression", "regression", "saving", "tensors", "nope"])
+    tried(check, st.tuples(lessons, st.sampled_from(names), QUERY), 20 * examples)
+
+
 LINES = r"""Host: [::|Host: y|Content-Length: -1|Content-Length: 9999999999999999999|Content-Length: 1|Origin: http://[::
 |Transfer-Encoding: chunked|Transfer-Encoding: gzip, chunked|Range: bytes=1-2,3-4|Range: bytes=9-1|Cookie: a=ÿ; b
 |X-Forwarded-For: ÿ|X-Forwarded-Host: [::|Content-Type: multipart/form-data; boundary=|Content-Type: a; charset=ÿ|: x
@@ -237,11 +259,11 @@ TARGETS = """/ * /config /health http://evil.example/ //evil.example/ evil:443 /
 /gradio_api/info /gradio_api/upload
 /gradio_api/queue/data?session_hash=nobody /gradio_api/queue/data?session_hash=%ff%00 /gradio_api/heartbeat/fuzz-0
 /gradio_api/heartbeat/%0a /gradio_api/call/lessons/x /gradio_api/queue/join /gradio_api/cancel /gradio_api/reset
-/gradio_api/run/lessons /gradio_api/call/train"""
+/gradio_api/run/lessons /gradio_api/call/train /live /live/ /files/regression/bundle.zip?steps=3 /files/regression/x
+/files/no/figure.png?run=ÿ /scripts/x/main.js"""
 CONTENTS = """|{}|{"data": []}|{"data": [], "event_id": "x", "session_hash": "x", "fn_index": 0}|ÿ|2\r\n{}\r\n0\r\n\r\n
 |zz\r\n|-1\r\n|ffffffffffffffff\r\nx|11170\r\nBIG\r\n|BIG"""
 BIG = "x" * 70_000  # by its name till it is sent: Hypothesis warns of what is long
-TEXT = st.text(st.characters(max_codepoint=255), max_size=20)
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(LONG_EXAMPLES, marks=pytest.mark.long)])
@@ -252,7 +274,8 @@ def test_every_request_is_answered_or_refused_however_it_is_written(examples: in
         told = [] if not whole else [f"Content-Length: {len(content.replace('BIG', BIG))}"]
         request = "\r\n".join([*head, *told, "", content]).replace("BIG", BIG).encode("latin-1")
         status, text = fuzzed.raw(request[: cut or None], half=not whole or cut > 0 or bool(lines))
-        public = method == "GET" and status == 200 and not target.startswith("/gradio_api")
+        page = status == 200 and not target.startswith("/gradio_api")
+        public = method == "GET" and (page or target.startswith("/files/"))
         fuzzed.judge(status, "" if public or not text else text, alone=True)
 
     lines = st.lists(st.sampled_from(LINES.replace("\n", "").split("|")) | TEXT, max_size=3)

@@ -94,8 +94,9 @@ class Socket:
         self.send({"hello": {"page": name, "version": version}})
         return self
 
-    async def leave(self) -> None:
-        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    async def leave(self, code: int = 1006) -> None:
+        """Disconnect with that close code; 1006 is for a lost connection."""
+        self._incoming.put_nowait({"type": "websocket.disconnect", "code": code})
         await self.serving
 
 
@@ -256,6 +257,18 @@ def test_a_page_that_stays_away_is_closed_and_one_that_comes_back_is_not(monkeyp
         assert [page.closed for page in pages] == [True, False]
         assert list(live._pages) == [("a", pages[1].name)]
         assert not live._leaving
+
+    story(tell)
+
+
+def test_a_page_that_its_visitor_has_left_is_closed_at_once() -> None:
+    async def tell(live: LiveChannel, pages: list[FakePage]) -> None:
+        socket = Socket(live).hello()
+        await turn_loop()
+        await socket.leave(1001)
+        await turn_loop()
+        assert pages[0].closed
+        assert not live._pages
 
     story(tell)
 

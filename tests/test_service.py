@@ -1,6 +1,5 @@
 """The app as a server: how it is doing, what goes wrong around it, and how it ends."""
 
-import json
 import os
 import re
 import signal
@@ -15,12 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tabs.training_tab import NOT_WRITTEN
+from websockets.exceptions import ConnectionClosed
 
 from export import VERSION
-from runs.run import LOST
-from server import client_address, connection, lifespan, settings
-from tests.client import PATIENCE, ROOT, Served, Visitor, app, children, until
+from server import client_address, connection, live_channel, settings
+from tabs.run_files import NOT_WRITTEN
+from tests.client import ROOT, Served, Visitor, app, children, until
 
 Arrive = Callable[..., Visitor]
 Frames = Generator[dict[str, Any], None, None]
@@ -32,9 +31,7 @@ def arrive() -> Iterator[Arrive]:
     with ExitStack() as leaving:
 
         def arrived(url: str, *who: Any, **told: Any) -> Visitor:
-            visitor = Visitor(url, *who, **told)
-            leaving.callback(visitor.client.close)
-            return visitor
+            return leaving.enter_context(Visitor(url, *who, **told))
 
         yield arrived
 
@@ -56,23 +53,26 @@ def test_health_tells_version_workers_runs_and_the_line(served: Served, arrive: 
     told = health(url)
     assert (told["version"], told["workers"], told["runs"], told["waiting"]) == (VERSION, 2, 0, 0)
     visitor = arrive(url)
-    frames = running(visitor)
+    running(visitor)
     assert health(url)["runs"] == 1
-    frames.close()
+    visitor.close()
     until(lambda: health(url)["runs"] == 0)
 
 
-def test_a_client_that_is_cut_in_mid_stream_stops_its_run(served: Served, arrive: Arrive) -> None:
+def test_a_page_that_loses_its_connection_stops_its_run_and_finds_it_again(served: Served, arrive: Arrive) -> None:
     url, *_ = served
     visitor = arrive(url)
-    for frame in running(visitor):
-        if frame["step"] > 5:
-            visitor.client.close()
-            break
+    frames = running(visitor)
+    while visitor.step <= 5:
+        next(frames)
+    visitor.cut()
     until(lambda: health(url)["runs"] == 0)
-    again = arrive(url, visitor.session)  # the same page, back on line
-    (paused,) = [message for message in again.ask("step", [1, 0.5, 2000, 10, 100, 0.2, 2]) if "output" in message]
-    assert 5 < json.loads(paused["output"]["data"][0]["value"])["step"] < 1000
+    assert health(url)["kept"] >= 1
+    before = visitor.step
+    visitor.connect()
+    visitor.ask("step")
+    assert before < visitor.step < 1000
+    assert visitor.frame["state"] == "paused"
 
 
 def test_a_call_of_train_is_begun_when_its_answer_is_read(served: Served) -> None:
@@ -95,63 +95,60 @@ def test_the_served_page_bounds_the_connections_of_an_address(served: Served) ->
     until(lambda: httpx.get(f"{url}/health", timeout=20).status_code == 200)
 
 
-def test_a_killed_worker_is_told_of_in_a_sentence_and_replaced_and_nobody_else_notices(
-    served: Served, arrive: Arrive
-) -> None:
+def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_end(served: Served, arrive: Arrive) -> None:
     url, process, _ = served
     visitors = [arrive(url) for _ in range(2)]
-    frames = [running(each) for each in visitors]  # on a worker each, as the least busy one is taken
+    frames = [running(each, learning_rate=0.1) for each in visitors]  # on a worker each: the least busy one is taken
     first, second = children(process.pid)
     os.kill(first, signal.SIGKILL)
-    last = [list(_take(each, 150))[-1] for each in frames]
-    assert sorted(frame["state"] for frame in last) == ["error", "running"]
-    (lost,) = [frame for frame in last if frame["state"] == "error"]
-    assert lost["text"] == {"en": LOST.en, "zh": LOST.zh}
+    for visitor, each in zip(visitors, frames, strict=True):
+        before = visitor.step
+        while visitor.step < before + 5:
+            assert next(each)["state"] == "running"
+        visitor.ask("speed", speed=0)
+    last = [visitor.finish() for visitor in visitors]
+    assert [frame["state"] for frame in last] == ["done", "done"]
+    assert last[0]["metrics"] == last[1]["metrics"]
     until(lambda: health(url)["workers"] == 2)
     assert second in children(process.pid)
-    again = visitors[last.index(lost)]
-    again.press_train(speed=0, steps=30)
-    assert list(again.watch())[-1]["state"] == "done"
-    for each in frames:
-        each.close()
 
 
-def _take(frames: Iterator[dict[str, Any]], most: int) -> Iterator[dict[str, Any]]:
-    for _, frame in zip(range(most), frames, strict=False):
-        yield frame
-        if frame["state"] != "running":
-            return
-
-
-def test_a_worker_killed_in_an_export_leaves_a_sentence_and_a_server(served: Served, arrive: Arrive) -> None:
+def test_workers_killed_in_an_export_delay_the_files_and_nothing_else(served: Served, arrive: Arrive) -> None:
     url, process, _ = served
     visitor = arrive(url)
     visitor.press_train(speed=0, steps=20)
-    assert list(visitor.watch())[-1]["state"] == "done"
-    for message in visitor.ask("take_away", ["en"]):
-        if message["msg"] == "process_generating" and "Writing the files" in json.dumps(message):
-            for worker in children(process.pid):
-                os.kill(worker, signal.SIGKILL)
-        last = message
-    assert NOT_WRITTEN.en in json.dumps(last, ensure_ascii=False)
+    assert visitor.finish()["state"] == "done"
+    while "role=status" not in visitor.files:  # they are being written
+        visitor.read()
+    for worker in children(process.pid):
+        os.kill(worker, signal.SIGKILL)
+    assert "bundle.zip" in visitor.urls()
     until(lambda: health(url)["workers"] == 2)
 
 
-def test_a_run_takes_its_files_away_and_they_are_nobody_elses(served: Served, arrive: Arrive) -> None:
+def test_a_run_takes_its_files_away_from_a_url_that_tells_nothing_of_the_server(served: Served, arrive: Arrive) -> None:
+    url, *_ = served
+    visitor = arrive(url)
+    visitor.press_train(speed=0, steps=20)
+    assert visitor.finish()["state"] == "done"
+    fetched = visitor.client.get(visitor.urls()["bundle.zip"])
+    assert fetched.content.startswith(b"PK")
+    assert "attachment" in fetched.headers["content-disposition"]
+
+
+def test_a_file_of_the_api_is_nobody_elses(served: Served) -> None:
     url, *_ = served
     folders = set()
-    for _ in range(2):
-        visitor = arrive(url)
-        visitor.press_train(speed=0, steps=20)
-        assert list(visitor.watch())[-1]["state"] == "done"
-        path = visitor.take_away()[2]["value"]["path"]
-        fetched = visitor.client.get(f"/gradio_api/file={path}")
-        assert fetched.content.startswith(b"PK")
-        assert "attachment" in fetched.headers["content-disposition"]
-        folder = Path(path).parent
-        folders.add(folder)
-        for shorter in (folder, folder.parent, f"{folder}/", f"{folder}/../"):
-            assert visitor.client.get(f"/gradio_api/file={shorter}").status_code in (403, 404)
+    with httpx.Client(base_url=f"{url}/gradio_api/", timeout=60) as client:
+        for _ in range(2):
+            made = client.post("run/train", json={"data": ["regression", {"steps": 20}]}).json()["data"]
+            path = Path(made[2]["path"])
+            fetched = client.get(f"file={path}")
+            assert fetched.content.startswith(b"PK")
+            assert "attachment" in fetched.headers["content-disposition"]
+            folders.add(path.parent)
+            for shorter in (path.parent, path.parent.parent, f"{path.parent}/", f"{path.parent}/../"):
+                assert client.get(f"file={shorter}").status_code in (403, 404)
     assert len(folders) == 2  # though the same settings make the same files
 
 
@@ -159,37 +156,38 @@ def test_the_log_has_a_line_an_event_and_nothing_of_a_visitor(served: Served, ar
     url, _, log = served
     visitor = arrive(url, headers={"User-Agent": "somebody's browser"})
     visitor.press_train(speed=0, steps=20, seed=987654)
-    list(visitor.watch())
+    visitor.take_away()
     text = log.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("* ")]
     assert lines
     event = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) (runs|server|tabs)\.\w+ \w")
     assert [line for line in lines if not event.match(line)] == []
-    for private in ("987654", visitor.session, "browser", "127.0.0.1 "):
-        assert private not in text
+    for private in ("987654", visitor.name, "browser", "127.0.0.1 ", "127.0.0.1:"):
+        assert private not in "\n".join(lines)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
-def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
+def test_told_to_end_it_sends_pages_away_answers_calls_and_removes_its_files_within_five_seconds(
     number: signal.Signals, arrive: Arrive
 ) -> None:
-    with app(LIVE_NETS_WORKERS="1") as (url, process, log), ExitStack() as leaving:
-        visitor = arrive(url)
-        frames = running(visitor)
-        # As each open page holds one.
-        heartbeat = leaving.enter_context(
-            visitor.client.stream("GET", f"/gradio_api/heartbeat/{visitor.session}", timeout=PATIENCE)
-        )
-        workers = children(process.pid)
-        start = time.monotonic()
-        process.send_signal(number)
-        last = list(frames)[-1]
+    with app(LIVE_NETS_WORKERS="1") as (url, process, log), httpx.Client(base_url=url, timeout=20) as client:
+        frames = running(arrive(url))
+        call = {"data": ["batchnorm", {"steps": 2000, "batch_size": 500}]}  # lasts longer than this test
+        event = client.post("/gradio_api/call/train", json=call).json()["event_id"]
+        with client.stream("GET", f"/gradio_api/call/train/{event}") as answer:
+            until(lambda: health(url)["runs"] == 2)
+            workers = children(process.pid)
+            start = time.monotonic()
+            process.send_signal(number)
+            with pytest.raises(ConnectionClosed) as closed:
+                list(frames)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == live_channel.GOING_AWAY
+            assert "the server is shutting down" in "".join(answer.iter_text())
         assert process.wait(20) == 0
         assert time.monotonic() - start < 5
-        assert last["text"]["en"] == lifespan.CLOSING.en
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
         assert list((log.parent / "tmp").glob("live-nets-*")) == []
-        heartbeat.read()  # ends, and is not cut off
         text = log.read_text(encoding="utf-8")
         assert "Traceback" not in text
         assert " ERROR " not in text
@@ -197,13 +195,12 @@ def test_told_to_end_it_ends_the_runs_and_removes_its_files_within_five_seconds(
 
 def test_a_killed_app_leaves_no_worker_behind(arrive: Arrive) -> None:
     with app(LIVE_NETS_WORKERS="1") as (url, process, _):
-        frames = running(arrive(url))
+        running(arrive(url))
         workers = children(process.pid)
         assert workers
         process.kill()
         process.wait()
         until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-        frames.close()
 
 
 def test_a_server_that_was_killed_leaves_nothing_that_the_next_one_does_not_remove(tmp_path: Path) -> None:
@@ -228,17 +225,19 @@ def test_a_full_disk_is_told_of_and_the_run_stays(tmp_path: Path, arrive: Arrive
         pytest.skip(f"no small disk can be had: {mounted.stderr.strip()}")
     try:
         with app(GRADIO_TEMP_DIR=str(disk), LIVE_NETS_WORKERS="1") as (url, _, log):
+            (disk / "ballast").write_bytes(bytes(1_000_000))
             visitor = arrive(url)
             visitor.press_train(speed=0, steps=20)
-            assert list(visitor.watch())[-1]["state"] == "done"
-            (disk / "ballast").write_bytes(bytes(1_000_000))
-            assert NOT_WRITTEN.en in json.dumps(visitor.take_away(), ensure_ascii=False)
+            assert NOT_WRITTEN.en in visitor.take_away()
+            assert visitor.frame["state"] == "done"
+            file = "/files/regression/bundle.zip?steps=20"
+            assert visitor.client.get(file).text == f"{NOT_WRITTEN.en}\n{NOT_WRITTEN.zh}\n"
             assert health(url)["workers"] == 1
             assert "No space left on device" in log.read_text(encoding="utf-8")
             (disk / "ballast").unlink()
+            assert visitor.client.get(file).content.startswith(b"PK")
             visitor.press_train(speed=0, steps=20)
-            assert list(visitor.watch())[-1]["state"] == "done"
-            assert visitor.take_away()[2]["value"]["path"].endswith("live-nets-regression.zip")
+            assert "bundle.zip" in visitor.urls()
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
