@@ -263,6 +263,19 @@ def test_a_setting_that_is_changed_while_a_run_trains_is_in_its_recipe_at_its_st
     go(story())
 
 
+def test_a_reset_to_bad_settings_keeps_the_run() -> None:
+    async def story() -> None:
+        browser = await at_step_five(LESSON.recipe({"steps": STEPS}))
+        run = registry.current(browser.page.name, "regression")
+        messages = await browser.ask_for_a_run("reset", settings={"learning_rate": "11"})
+        assert sentences(messages) == ["Learning rate must be a number from 0.0001 to 10, not 11."]
+        assert registry.current(browser.page.name, "regression") is run
+        await browser.ask_for_a_run("reset")
+        assert registry.current(browser.page.name, "regression") is None
+
+    go(story())
+
+
 # Bad input.
 
 GOOD = LESSON.recipe({"steps": STEPS}).to_dict()
