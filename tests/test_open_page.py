@@ -32,7 +32,7 @@ from tests.test_runs import go
 
 LESSON = TRAININGS["regression"]
 STEPS = 12
-CHANGED = Recipe("regression", LESSON.config(steps=STEPS), (Change(2, "learning_rate", 0.1),))
+CHANGED = Recipe("regression", LESSON.config.parse({"steps": STEPS}), (Change(2, "learning_rate", 0.1),))
 
 Message = dict[str, Any]
 
@@ -382,7 +382,9 @@ def test_a_link_is_used_as_far_as_it_is_good_and_what_is_left_out_is_named() -> 
         assert noise.startswith("Noise must be")
         assert nope.endswith("not 'nope'.")
         recipe = read_recipe(browser.recipe)
-        assert recipe == Recipe("regression", LESSON.config(steps=7, seed=3), (Change(3, "learning_rate", 0.1),), 5)
+        assert recipe == Recipe(
+            "regression", LESSON.config.parse({"steps": 7, "seed": 3}), (Change(3, "learning_rate", 0.1),), 5
+        )
         (values,) = [message["values"] for message in messages if "values" in message]
         assert (values["steps"], values["seed"], values["noise"]) == (7, 3, LESSON.config().by_name()["noise"])
         browser.settings = values

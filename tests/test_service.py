@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from tabs.training_tab import NOT_WRITTEN
 
 from export import VERSION
 from runs.run import LOST
 from server import client_address, connection, lifespan, settings
-from tabs.training_tab import NOT_WRITTEN
 from tests.client import PATIENCE, ROOT, Served, Visitor, app, children, until
 
 Arrive = Callable[..., Visitor]
