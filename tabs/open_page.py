@@ -7,7 +7,7 @@ stands, and the settings of the controls. A run that this server does not have i
 import asyncio
 import json
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -31,6 +31,7 @@ from tabs.run_files import BUSY, NOT_WRITTEN
 HIDDEN_INTERVAL = 1.0  # seconds between frames of a page that nobody looks at
 LINE_POLL_SECONDS = 1  # interval at which a run in the line checks whether it was paused
 LARGEST_NUMBER = 2**53  # of a command or a run
+MOST_DONE = 1000  # numbers of commands that are remembered
 MOST_LEFT_OUT = 5  # sentences about what was left out of a link
 
 ACTIVE = (State.RUNNING, State.PAUSED)
@@ -62,7 +63,7 @@ class Command:
 
     `run` is the number that the page gives to the run that it shows or, if `fresh`, to the one that it wants.
     `settings` are the values of the controls, unparsed. `recipe` and `step` describe the run that the page shows, if
-    there is one.
+    there is one. `again` says that it was done before, and that the page has not seen the answer.
     """
 
     lesson: Lesson
@@ -75,9 +76,10 @@ class Command:
     speed: int
     language: Language
     data: Mapping[str, object]
+    again: bool
 
     @classmethod
-    def read(cls, message: Mapping[str, Any]) -> "Command":
+    def read(cls, message: Mapping[str, Any], *, again: bool) -> "Command":
         """Validate a message from the page. Raises SettingError."""
         key = message.get("lesson")
         if not isinstance(key, str) or key not in LESSONS:
@@ -101,6 +103,7 @@ class Command:
             controls.speed_of(speed),
             language,
             message,
+            again,
         )
 
     def config(self) -> Config:
@@ -146,8 +149,8 @@ class OpenPage:
         self.address = address
         self._channel: Channel | None = None
         self._hidden = False
-        self._received = 0  # number of the last command
         self._pending: set[int] = set()  # numbers of commands that are being executed
+        self._done: deque[int] = deque(maxlen=MOST_DONE)  # numbers of the last commands that were executed
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # commands of a lesson run in order
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[str, asyncio.Task[None]] = {}  # the run that trains, by lesson
@@ -178,19 +181,20 @@ class OpenPage:
         registry.close(self.name)
 
     def receive(self, message: Mapping[str, Any]) -> asyncio.Task[None] | None:
-        """Execute a command once, and then acknowledge its number."""
+        """Execute a command, and then acknowledge its number.
+
+        The page sends it again if the acknowledgement was lost. All commands but `step` may be executed twice.
+        """
         if "hidden" in message:
             self._hide(message["hidden"] is True)
             return None
         number = message.get("n")
         if type(number) is not int or not 0 < number < LARGEST_NUMBER:
             self._send({"problem": both(SettingError("n", Text("a whole number", "整数"), number).told("n"))})
-        elif number > self._received:
-            self._received = number
+        elif number not in self._pending:
+            again = number in self._done
             self._pending.add(number)
-            return self._do_later(self._execute(number, message))
-        elif number not in self._pending:  # the acknowledgement was lost
-            self._send({"lesson": message.get("lesson"), "done": number})
+            return self._do_later(self._execute(number, message, again=again))
         return None
 
     def _do_later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -210,14 +214,14 @@ class OpenPage:
     def _interval(self) -> float:
         return HIDDEN_INTERVAL if self._hidden else FRAME_SECONDS
 
-    async def _execute(self, number: int, message: Mapping[str, Any]) -> None:
+    async def _execute(self, number: int, message: Mapping[str, Any], *, again: bool) -> None:
         key = message.get("lesson")
         try:
             async with self._locks[key if isinstance(key, str) and key in LESSONS else ""]:
                 if key == checkpoints_tab.KEY:
                     await self._checkpoints(message)
                 else:
-                    command = Command.read(message)
+                    command = Command.read(message, again=again)
                     handler = HANDLERS.get(command.do)
                     if handler is None:
                         raise SettingError("do", f"one of {', '.join(HANDLERS)}", command.do)
@@ -229,6 +233,7 @@ class OpenPage:
             self._send({"lesson": key, "problem": both(INTERNAL_ERROR)})
         finally:
             self._pending.discard(number)
+            self._done.append(number)
             self._send({"lesson": key, "done": number})
 
     def _refuse(self, message: Mapping[str, Any], error: Exception) -> None:
@@ -327,10 +332,12 @@ class OpenPage:
 
     async def step(self, command: Command) -> None:
         """Take one step of a new run, or of the one that the page shows."""
-        run = await self._current_or_new(command)
+        taken = registry.current(self.name, command.lesson.key, command.run) if command.again else None
+        run = taken or await self._current_or_new(command)
         if run.state is State.RUNNING:
             return
-        await run.step()
+        if taken is None:
+            await run.step()
         await self._settle(command.run, run, command.language)
 
     async def pause(self, command: Command) -> None:

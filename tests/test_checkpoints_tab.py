@@ -7,24 +7,23 @@ import os
 import re
 import shutil
 import zipfile
+from collections import Counter
 from html import unescape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import pytest
 from playwright.sync_api import Page, expect
-from tabs.training_tab import TrainingTab
 
 from export.bundle import Bundle
 from export.cases import Parity
 from export.layout import find
+from lab.settings import SettingError
 from nets import TRAININGS
 from runs.pool import LostError, NoWorkerError
 from runs.run import verified
 from tabs import checkpoints_tab
-from tabs.checkpoints_tab import CHECKPOINTS, CheckpointsTab
+from tabs.checkpoints_tab import CHECKPOINTS
 from tests.conftest import follow
 from tests.test_page import Tab
 from tests.test_runs import go
@@ -90,7 +89,7 @@ def test_it_opens_in_its_lesson_with_the_same_settings_whatever_stood_there(show
     tab.expect_step(0)
     expect(rate).to_have_value("0.02")
     tab.choose("full speed")
-    tab.press_to_the_end("Train")
+    tab.press("Train")
     tab.expect_state("done")
     shipped = json.loads((CHECKPOINTS / "classification" / "manifest.json").read_text(encoding="utf-8"))
     expect(tab.chart.locator(".live-status")).to_contain_text(f"loss {shipped['metrics']['loss']:.4f}")
@@ -100,8 +99,8 @@ def test_it_opens_in_a_lesson_that_was_never_seen(shown: Page) -> None:
     choose(shown, "dropout/dropout")
     shown.get_by_role("link", name="Open in its lesson").click()
     expect(shown.locator('[data-lesson="dropout"] .live-status')).to_contain_text("Ready: 500 steps")
-    assert "#dropout?" in shown.url
-    assert "hidden_units=300&p=0.5&" in shown.url
+    expect(shown).to_have_url(re.compile("#dropout$"))  # whose settings are those of the lesson
+    expect(shown.locator("#dropout .setting-hidden_units input").first).to_have_value("300")
 
 
 def test_its_graph_and_its_snippets_are_in_the_page(shown: Page) -> None:
@@ -166,33 +165,32 @@ def test_a_link_opens_a_lesson_that_computes_with_settings_too(page: Page, app_u
 
 def test_a_link_with_a_bad_setting_says_so_and_shows_the_lesson(page: Page, app_url: str) -> None:
     follow(page, f"{app_url}#regression?steps=0")
-    status = page.locator('[data-lesson="regression"] .live-status')
-    expect(status).to_have_text("Steps must be a whole number from 1 to 2000, not 0.")
+    lesson = page.locator('[data-lesson="regression"]')
+    expect(lesson.locator(".live-notice")).to_contain_text("Steps must be a whole number from 1 to 2000, not 0.")
+    expect(lesson.locator(".live-status")).to_contain_text("Ready: 100 steps")
     expect(page.locator("#regression .bk-Figure")).to_have_count(2)
 
 
-def event(data: object) -> Any:
-    return SimpleNamespace(_data=data)
-
-
 @pytest.fixture
-def tab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointsTab:
-    """The tab over a folder of two bundles, one of them altered."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the tab's bundles: two, one of them altered. Nothing is verified yet."""
     for name in ("regression", "classification"):
         shutil.copytree(CHECKPOINTS / name, tmp_path / name)
     (tmp_path / "classification" / "net.pkl").write_bytes(b"altered")
     monkeypatch.setattr(checkpoints_tab, "CHECKPOINTS", tmp_path)
-    with gr.Blocks():
-        return CheckpointsTab()
+    for name in ("_verified", "_details", "_archives"):
+        monkeypatch.setattr(checkpoints_tab, name, {})
+    monkeypatch.setattr(checkpoints_tab, "_crashes", Counter())
+    return tmp_path
 
 
-async def cards_of(tab: CheckpointsTab) -> str:
+async def cards() -> str:
     """What the tab shows at the end."""
-    return [shown async for shown in tab.first_view()][-1]
+    return [shown async for shown in checkpoints_tab.cards()][-1]
 
 
 def test_each_bundle_is_checked_once_however_many_look_at_the_same_time(
-    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
 
@@ -203,14 +201,14 @@ def test_each_bundle_is_checked_once_however_many_look_at_the_same_time(
     monkeypatch.setattr(checkpoints_tab, "verified", noted)
 
     async def story() -> list[str]:
-        return await asyncio.gather(*(cards_of(tab) for _ in range(5)))
+        return await asyncio.gather(*(cards() for _ in range(5)))
 
     assert len(set(go(story()))) == 1
     assert checked == ["regression", "classification"]
 
 
 def test_a_bundle_that_lacks_what_the_page_shows_is_told_of_and_the_others_are_shown(
-    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lacking(folder: Path) -> Bundle:
         found = await verified(folder)
@@ -218,50 +216,48 @@ def test_a_bundle_that_lacks_what_the_page_shows_is_told_of_and_the_others_are_s
         return found
 
     monkeypatch.setattr(checkpoints_tab, "verified", lacking)
-    cards = go(cards_of(tab))
-    assert "regression/manifest.json cannot be displayed: KeyError(" in unescape(cards)
-    assert "net.pkl has 7 bytes and not" in cards
+    shown = go(cards())
+    assert "regression/manifest.json cannot be displayed: KeyError(" in unescape(shown)
+    assert "net.pkl has 7 bytes and not" in shown
 
 
-def test_whatever_lies_among_the_bundles_the_others_are_shown(
-    tab: CheckpointsTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.rmtree(tmp_path / "classification")
-    (tmp_path / "a-file").write_bytes(b"x")
-    (tmp_path / "loop").symlink_to("loop")
-    (tmp_path / "gone").symlink_to("nowhere")
-    (tmp_path / "around").mkdir()
-    (tmp_path / "around" / "again").symlink_to(tmp_path)
+def test_whatever_lies_among_the_bundles_the_others_are_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(folder / "classification")
+    (folder / "a-file").write_bytes(b"x")
+    (folder / "loop").symlink_to("loop")
+    (folder / "gone").symlink_to("nowhere")
+    (folder / "around").mkdir()
+    (folder / "around" / "again").symlink_to(folder)
     for name in ("no-json", "a-folder", "a-pipe", "missing", "no-label", os.fsdecode(b"odd-\xff")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "manifest.json").write_bytes(b"{")
-    (tmp_path / "a-folder" / "manifest.json").unlink()
-    (tmp_path / "a-folder" / "manifest.json").mkdir()
-    (tmp_path / "a-folder" / "net.onnx").write_bytes(b"x")
-    (tmp_path / "a-pipe" / "manifest.json").unlink()
-    os.mkfifo(tmp_path / "a-pipe" / "manifest.json")
-    (tmp_path / "a-pipe" / "net.onnx").write_bytes(b"x")
-    shutil.copyfile(CHECKPOINTS / "regression" / "manifest.json", tmp_path / "missing" / "manifest.json")
-    shutil.copyfile(CHECKPOINTS / "regression" / "net.onnx", tmp_path / "net.onnx")
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_bytes(b"{")
+    (folder / "a-folder" / "manifest.json").unlink()
+    (folder / "a-folder" / "manifest.json").mkdir()
+    (folder / "a-folder" / "net.onnx").write_bytes(b"x")
+    (folder / "a-pipe" / "manifest.json").unlink()
+    os.mkfifo(folder / "a-pipe" / "manifest.json")
+    (folder / "a-pipe" / "net.onnx").write_bytes(b"x")
+    shutil.copyfile(CHECKPOINTS / "regression" / "manifest.json", folder / "missing" / "manifest.json")
+    shutil.copyfile(CHECKPOINTS / "regression" / "net.onnx", folder / "net.onnx")
 
-    async def other(folder: Path) -> Bundle:
-        if folder.name != "no-label":
-            return await verified(folder)
+    async def other(found: Path) -> Bundle:
+        if found.name != "no-label":
+            return await verified(found)
         described: Any = {"lesson": "dropout", "nets": ["a", "b"], "metrics": {}}
-        return Bundle(folder, described, Parity(()))
+        return Bundle(found, described, Parity(()))
 
     monkeypatch.setattr(checkpoints_tab, "verified", other)
-    cards = unescape(go(cards_of(tab)))
-    assert cards.count("52 comparisons agree") == 1
-    cards.encode()  # or none of it could be sent
-    shown = re.findall('data-checkpoint="(.*?)"', cards)
-    assert {*shown} >= {".", "regression", "no-json", "a-folder", "a-pipe", "missing", "no-label", "odd-?"}
-    assert {*shown} - {"regression"} == {*re.findall("<b>(.*?)</b><span class=.verdict failed", cards)}
-    assert "no-label/manifest.json cannot be displayed: KeyError('label')" in cards
+    shown = unescape(go(cards()))
+    assert shown.count("52 comparisons agree") == 1
+    shown.encode()  # or none of it could be sent
+    names = {*re.findall('data-checkpoint="(.*?)"', shown)}
+    assert names >= {".", "regression", "no-json", "a-folder", "a-pipe", "missing", "no-label", "odd-?"}
+    assert names - {"regression"} == {*re.findall("<b>(.*?)</b><span class=.verdict failed", shown)}
+    assert "no-label/manifest.json cannot be displayed: KeyError('label')" in shown
 
 
 def test_a_bundle_whose_check_ends_the_process_hides_no_other_and_is_given_up(
-    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -272,7 +268,7 @@ def test_a_bundle_whose_check_ends_the_process_hides_no_other_and_is_given_up(
         return await verified(folder)
 
     monkeypatch.setattr(checkpoints_tab, "verified", lost)
-    first, second, third = (go(cards_of(tab)) for _ in range(3))
+    first, second, third = (go(cards()) for _ in range(3))
     assert "52 comparisons agree" in first
     assert "Please open this tab again in a minute" in first
     assert "classification killed the process that verified it" in second
@@ -281,45 +277,28 @@ def test_a_bundle_whose_check_ends_the_process_hides_no_other_and_is_given_up(
 
 
 def test_while_no_worker_is_there_to_check_the_tab_says_so_and_checks_later(
-    tab: CheckpointsTab, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lost(folder: Path) -> Bundle:
         raise NoWorkerError("no worker has come")
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints_tab, "verified", lost)
-        assert "Please open this tab again in a minute" in go(cards_of(tab))
-    assert "52 comparisons agree" in go(cards_of(tab))
+        assert "Please open this tab again in a minute" in go(cards())
+    assert "52 comparisons agree" in go(cards())
 
 
-def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(tab: CheckpointsTab) -> None:
-    cards = go(cards_of(tab))
-    assert cards.count("52 comparisons agree") == 1
-    assert "net.pkl has 7 bytes and not" in cards
-    detail = go(tab.choose(event({"checkpoint": "classification"})))
+def test_an_altered_bundle_is_shown_as_such_and_offers_nothing(folder: Path) -> None:
+    shown = go(cards())
+    assert shown.count("52 comparisons agree") == 1
+    assert "net.pkl has 7 bytes and not" in shown
+    detail = go(checkpoints_tab.detail("classification"))
     assert "net.pkl has 7 bytes and not" in detail
     assert "download" not in detail
 
 
-@pytest.mark.parametrize("data", [None, {}, {"checkpoint": "../../etc"}, {"checkpoint": 3}, {"checkpoint": ["a"]}, "x"])
-def test_a_checkpoint_that_is_not_there_is_refused(data: object, tab: CheckpointsTab) -> None:
-    go(cards_of(tab))
-    with pytest.raises(gr.Error, match="checkpoint must be the name of a checkpoint on this page"):
-        go(tab.choose(event(data)))
-
-
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
-        (None, "an object of names and values"),
-        ({"settings": {"steps": 10**9}}, "Steps must be a whole number from 1 to 2000, not 1000000000."),
-        ({"settings": {"nope": 1}}, "must be one of learning_rate"),
-        ({"settings": [1]}, "an object of names and values"),
-    ],
-)
-def test_settings_that_another_tab_could_not_send_are_refused_by_name(data: object, told: str) -> None:
-    with gr.Blocks():
-        lesson = TrainingTab(TRAININGS["regression"], gr.Textbox())
-    request: Any = SimpleNamespace(session_hash="somebody")
-    chart, *_ = go(lesson.open_with(request, event(data)))
-    assert told in json.loads(chart["value"])["text"]["en"]
+@pytest.mark.parametrize("name", [None, {}, "../../etc", 3, ["regression"], "x"])
+def test_a_checkpoint_that_is_not_there_is_refused(name: object, folder: Path) -> None:
+    go(cards())
+    with pytest.raises(SettingError, match="checkpoint must be the name of a checkpoint on this page"):
+        go(checkpoints_tab.detail(name))

@@ -32,7 +32,7 @@ from tests.test_runs import go
 
 LESSON = TRAININGS["regression"]
 STEPS = 12
-CHANGED = Recipe("regression", LESSON.config(steps=STEPS), (Change(2, "learning_rate", 0.1),))
+CHANGED = Recipe("regression", LESSON.config.parse({"steps": STEPS}), (Change(2, "learning_rate", 0.1),))
 
 Message = dict[str, Any]
 
@@ -159,7 +159,8 @@ def test_a_command_that_is_sent_twice_is_done_once_and_acknowledged_each_time() 
         assert [message for message in browser.received if "done" in message] == [
             {"lesson": "regression", "done": command["n"]}
         ]
-        assert await browser.give(command) == [{"lesson": "regression", "done": command["n"]}]
+        again = await browser.give(command)
+        assert [frame["step"] for frame in frames(again)] == [1]  # the page may not have seen it
         (run,) = [entry.run for entry in registry._runs.values()]
         assert run.frame.encoded.step == 1
         browser.close()
@@ -250,6 +251,30 @@ def test_a_page_that_comes_back_at_once_goes_on_training() -> None:
     go(story())
 
 
+@pytest.mark.parametrize("do", ["train", "step", "reset", "idea"])
+def test_what_was_pressed_before_a_cut_is_done_once_when_the_page_is_back(do: str) -> None:
+    async def story() -> None:
+        browser = await at_step_five(LESSON.recipe({"steps": STEPS}))
+        shown = {"recipe": browser.recipe, "step": 5}
+        fresh = {"fresh": True, "run": 9} if do in ("reset", "idea") else {}
+        command = browser.command(do, idea=len(LESSON.ideas), speed=0, **{**shown, **fresh})
+        browser.page.receive(command)
+        browser.page.detach()
+        while browser.page._pending:
+            await asyncio.sleep(0)
+        before = len(browser.received)
+        browser.page.attach(cast(Channel, browser))
+        messages = await browser.give(command)
+        if do == "step":
+            assert frames(messages)[-1]["step"] == 6
+        elif do == "reset":
+            assert [message["base"]["step"] for message in messages if "base" in message] == [0]
+        else:
+            assert (await browser.until_state("done", before))["step"] == (STEPS if do == "train" else 100)
+
+    go(story())
+
+
 def test_a_setting_that_is_changed_while_a_run_trains_is_in_its_recipe_at_its_step() -> None:
     async def story() -> None:
         browser = await at_step_five(LESSON.recipe({"steps": STEPS}))
@@ -259,6 +284,19 @@ def test_a_setting_that_is_changed_while_a_run_trains_is_in_its_recipe_at_its_st
         assert [message["same"] for message in messages if "same" in message][-1] is False  # needs a new run
         assert "Settings have changed" in frames(messages)[-1]["text"]["en"]
         assert sentences(browser.received) == []
+
+    go(story())
+
+
+def test_a_reset_to_bad_settings_keeps_the_run() -> None:
+    async def story() -> None:
+        browser = await at_step_five(LESSON.recipe({"steps": STEPS}))
+        run = registry.current(browser.page.name, "regression")
+        messages = await browser.ask_for_a_run("reset", settings={"learning_rate": "11"})
+        assert sentences(messages) == ["Learning rate must be a number from 0.0001 to 10, not 11."]
+        assert registry.current(browser.page.name, "regression") is run
+        await browser.ask_for_a_run("reset")
+        assert registry.current(browser.page.name, "regression") is None
 
     go(story())
 
@@ -369,7 +407,9 @@ def test_a_link_is_used_as_far_as_it_is_good_and_what_is_left_out_is_named() -> 
         assert noise.startswith("Noise must be")
         assert nope.endswith("not 'nope'.")
         recipe = read_recipe(browser.recipe)
-        assert recipe == Recipe("regression", LESSON.config(steps=7, seed=3), (Change(3, "learning_rate", 0.1),), 5)
+        assert recipe == Recipe(
+            "regression", LESSON.config.parse({"steps": 7, "seed": 3}), (Change(3, "learning_rate", 0.1),), 5
+        )
         (values,) = [message["values"] for message in messages if "values" in message]
         assert (values["steps"], values["seed"], values["noise"]) == (7, 3, LESSON.config().by_name()["noise"])
         browser.settings = values

@@ -21,7 +21,7 @@ from runs.pool import Client, LostError, Pool, Worker
 from runs.run import Run, State, preview
 from runs.worker import LENGTH
 from tests.client import until
-from tests.test_runs import go, watch
+from tests.test_runs import go, runner_of, watch
 
 LESSON = TRAININGS["regression"]
 
@@ -59,7 +59,7 @@ async def replaced(opened: Pool, lost: Worker) -> Worker:
 def test_a_run_learns_the_same_in_a_worker_as_anywhere() -> None:
     async def story(opened: Pool) -> None:
         run = await Run.create(LESSON.recipe({"steps": 30}))
-        assert isinstance(run._client.runner, Worker)
+        assert isinstance(runner_of(run), Worker)
         frame = (await watch(run))[-1]
         alone = Trainer(LESSON, LESSON.recipe({"steps": 30}))
         while not alone.done:
@@ -73,9 +73,9 @@ def test_runs_are_spread_over_the_workers_and_stay_where_they_are() -> None:
     async def story(opened: Pool) -> None:
         runs = await asyncio.gather(*(Run.create(LESSON.recipe({"steps": 5})) for _ in range(6)))
         assert [worker.runs for worker in opened.workers] == [3, 3]
-        homes = [run._client.runner for run in runs]
+        homes = [runner_of(run) for run in runs]
         await asyncio.gather(*map(watch, runs))
-        assert [run._client.runner for run in runs] == homes
+        assert [runner_of(run) for run in runs] == homes
         for run in runs:
             run.abandon()
         assert [worker.runs for worker in opened.workers] == [0, 0]

@@ -18,12 +18,13 @@ from nets import TRAININGS, read_recipe
 from runs import admission, pool, turns
 from runs import run as run_module
 from runs.admission import FullError, Place
+from runs.engine import Engine
 from runs.pool import InProcessRunner, LostError, NoWorkerError, Pool, Worker
 from runs.run import LOST, TOO_LONG, Run, State, TooLongError
 from runs.turns import Allowance, Owner
 from tests.conftest import lessons_with, short
 from tests.test_pool import with_workers
-from tests.test_runs import go, trainer_of, watch
+from tests.test_runs import go, runner_of, trainer_of, watch
 
 LESSON = TRAININGS["regression"]
 STEPS = 20
@@ -97,7 +98,7 @@ class Mortals:
     async def idle(self) -> bool:
         """Whether no run is counted, and the living worker has none."""
         living = await self.runner()
-        await pool.Client(living).call(pool.Engine.ping)
+        await pool.Client(living).call(Engine.ping)
         return not living.engine._runs and not any(each.runs or each.active for each in self.started)
 
 
@@ -279,8 +280,7 @@ def test_a_run_in_a_process_that_is_killed_ends_with_the_same_loss(killed: Story
     async def story(opened: Pool) -> None:
         recipe = TRAININGS["dropout"].recipe({"steps": 30})
         run = await make(recipe)
-        assert run._client is not None
-        worker = run._client.runner
+        worker = runner_of(run)
         assert isinstance(worker, Worker)
         await killed(run, worker)
         assert not worker.alive
@@ -299,8 +299,7 @@ def test_an_export_in_a_process_that_is_killed_has_the_same_bytes(tmp_path: Path
         run = await make(speed=0)
         await watch(run)
         _, undisturbed = await run.export(tmp_path / "before")
-        assert run._client is not None
-        worker = run._client.runner
+        worker = runner_of(run)
         assert isinstance(worker, Worker)
         exporting = asyncio.create_task(run.export(tmp_path / "killed"))
         while not worker._queues["draw"]._sent:  # `seal`
@@ -383,8 +382,16 @@ def test_a_run_stopped_at_once_is_done(mortals: Mortals) -> None:
     ("recipe", "step", "told"),
     [
         (LESSON.recipe({"steps": 5}), 6, "step must be at most 5, the steps of this run, not 6."),
-        (Recipe("regression", LESSON.config(steps=5), (), 6), 0, "stop must be at most 5, the steps of this run"),
-        (Recipe("regression", LESSON.config(steps=5), CHANGES), 0, "changes must be at most 5, the steps of this run"),
+        (
+            Recipe("regression", LESSON.config.parse({"steps": 5}), (), 6),
+            0,
+            "stop must be at most 5, the steps of this run",
+        ),
+        (
+            Recipe("regression", LESSON.config.parse({"steps": 5}), CHANGES),
+            0,
+            "changes must be at most 5, the steps of this run",
+        ),
     ],
 )
 def test_what_lies_beyond_the_end_of_a_run_is_refused(recipe: Recipe, step: int, told: str, mortals: Mortals) -> None:
@@ -532,8 +539,8 @@ def test_a_change_while_a_run_trains_is_recorded_at_its_step_and_trained_again_w
                 await run.change("net.hidden.weight.3.0", 0.8)
                 mortals.kill()
         assert run.recipe.changes == (Change(5, "learning_rate", 0.05), Change(9, "net.hidden.weight.3.0", 0.8))
-        assert run.config == LESSON.config(steps=STEPS, learning_rate=0.05)
-        assert run.recipe.settings == LESSON.config(steps=STEPS)  # those at the start
+        assert run.config == LESSON.config.parse({"steps": STEPS, "learning_rate": 0.05})
+        assert run.recipe.settings == LESSON.config.parse({"steps": STEPS})  # those at the start
         assert losses_of(run) == losses_alone(run.recipe) != losses_alone(LESSON.recipe({"steps": STEPS}))
         assert read_recipe(json.loads(json.dumps(run.recipe.to_dict()))) == run.recipe
 

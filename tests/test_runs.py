@@ -26,6 +26,7 @@ from nets import LESSONS, TRAININGS
 from runs import pool, registry
 from runs import run as run_module
 from runs.engine import Engine
+from runs.pool import Runner
 from runs.run import FULL_SPEED, Frame, Run, State, preview
 
 T = TypeVar("T")
@@ -47,10 +48,17 @@ async def make(speed: int = FULL_SPEED, **settings: float) -> Run:
     return run
 
 
+def runner_of(run: Run) -> Runner:
+    """The runner that has the run's nets."""
+    assert run._client is not None
+    return run._client.runner
+
+
 def trainer_of(run: Run) -> Trainer:
     """A run of these tests trains in this process."""
-    assert isinstance(run._client.runner, pool.InProcessRunner)
-    return run._client.runner.engine._runs[run._number].trainer
+    runner = runner_of(run)
+    assert isinstance(runner, pool.InProcessRunner)
+    return runner.engine._runs[run._number].trainer
 
 
 async def watch(run: Run) -> list[Frame]:

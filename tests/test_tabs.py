@@ -1,18 +1,11 @@
 """What the page says and offers, without a browser."""
 
-import asyncio
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import gradio as gr
 import pytest
 import torch
-from starlette.datastructures import Headers
-from tabs.downloads import LABELS, Downloads
-from tabs.training_tab import TrainingTab
 
 from charts.text import Text, said
 from export import bundle, formats, layout
@@ -20,14 +13,13 @@ from export.bundle import Bundle
 from export.graph import onnx_bytes
 from export.snippets import snippets
 from lab.settings import SettingError
-from nets import TRAININGS
+from nets import TRAININGS, read_recipe
 from nets.regression import Net
-from runs import registry
 from runs.engine import EncodedFrame
-from runs.pool import LostError
-from runs.run import LOST, SILENT, Frame, Run, State
-from tabs import live
+from runs.run import SILENT, Frame, Run, State
+from tabs import live, run_files
 from tabs.controls import error_message, speed_of
+from tabs.run_files import ARCHIVE, LABELS, Exported
 from tests.conftest import Train
 from tests.test_runs import go
 
@@ -35,7 +27,9 @@ LESSON = TRAININGS["regression"]
 
 
 def frame(state: State, metrics: dict[str, float] | None = None, message: Text = SILENT) -> Frame:
-    return Frame(1, state, 100, EncodedFrame(7, metrics or {"loss": 0.25}, "{}", None), message)
+    return Frame(
+        1, state, 100, EncodedFrame(7, metrics or {"loss": 0.25}, '{"arrays": {}, "notes": ""}', None), message
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,148 +59,73 @@ def test_metrics_are_told_as_people_read_them() -> None:
 def test_a_frame_carries_only_what_moved() -> None:
     async def story() -> None:
         run = await Run.create(LESSON.recipe())
-        assert set(json.loads(live.frame(LESSON, run.frame))["arrays"]) >= {"0.0.x", "0.1.y", "1.0.x", "1.0.y"}
-        moved = json.loads(live.frame(LESSON, await run.step()))
+        assert set(json.loads(run.chart_setup.frame.encoded.body)["arrays"]) >= {"0.0.x", "0.1.y", "1.0.x", "1.0.y"}
+        message = json.loads(live.frame(3, LESSON, await run.step()))
+        assert (message["lesson"], message["run"]) == ("regression", 3)
+        moved = message["frame"]
         assert set(moved["arrays"]) == {"0.1.y", "1.0.x", "1.0.y"}  # the fit and the loss curve
-        assert (moved["run"], moved["step"], moved["state"]) == (run.chart_setup.frame.run, 1, "paused")
+        assert (moved["step"], moved["state"], moved["metrics"]) == (1, "paused", run.frame.encoded.metrics)
 
     go(story())
 
 
-@pytest.fixture
-def part() -> Downloads:
-    async def build() -> Downloads:  # in an event loop, or Blocks would make one and never close it
-        with gr.Blocks():
-            return Downloads(LESSON)
-
-    return go(build())
-
-
-def visitor(name: str) -> gr.Request:
-    return gr.Request(session_hash=name, client=SimpleNamespace(host="127.0.0.1"), headers=Headers())
-
-
-async def tab_with_a_run(name: str) -> tuple[TrainingTab, Run]:
-    with gr.Blocks():
-        tab = TrainingTab(LESSON, gr.Textbox())
-    run = await Run.create(LESSON.recipe())
-    registry.put(name, run)
-    return tab, run
-
-
-def test_a_reset_to_bad_settings_keeps_the_run() -> None:
+def test_the_message_that_shows_a_run_has_the_chart_its_first_frame_and_the_current_one() -> None:
     async def story() -> None:
-        tab, run = await tab_with_a_run("resetting")
-        good = list(LESSON.config().to_dict().values())
-        refused = await tab.reset(visitor("resetting"), 1, 11, *good[1:])
-        assert json.loads(refused[0]["value"])["text"] == {
-            "en": "Learning rate must be a number from 0.0001 to 10, not 11.",
-            "zh": "学习率必须是 0.0001 到 10 之间的数，不能是 11。",
-        }
-        assert registry.current("resetting", "regression") is run
-        await tab.reset(visitor("resetting"), 1, *good)
-        assert registry.current("resetting", "regression") is None
-
-    go(story())
-
-
-def test_a_stream_always_answers_even_of_a_run_that_is_reset_before_its_first_frame() -> None:
-    async def story() -> None:
-        tab, run = await tab_with_a_run("leaving")
-        assert [each async for each in tab.stream(visitor("leaving"))] == [gr.skip()]  # not started
-        run.start()
-        frames = tab.stream(visitor("leaving"))
-        first = asyncio.ensure_future(anext(frames))
-        await asyncio.sleep(0)  # the stream has begun, and waits for its first frame
-        registry.discard("leaving", "regression")
-        assert await first == gr.skip()
-        assert [each async for each in frames] == []
-
-    go(story())
-
-
-def told_by(update: Any) -> str:
-    value = update["value"] if isinstance(update, dict) else update
-    return str(json.loads(value)["text"]["en"])
-
-
-@pytest.mark.parametrize("lost", [True, False])
-def test_a_figure_of_a_run_that_is_gone_is_not_drawn_of_another(lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        tab, run = await tab_with_a_run("gone")
+        run = await Run.create(LESSON.recipe())
         await run.step()
-        if lost:
-
-            async def call(*arguments: object) -> None:
-                raise LostError("the worker is gone")
-
-            monkeypatch.setattr(run._client, "call", call)
-        else:
-            run.end(registry.PUT_AWAY)
-        values = [1, *LESSON.config().to_dict().values()]
-        for _ in range(2):  # it says so again
-            chart, files = await tab.save_figure(visitor("gone"), "en", *values)
-            assert told_by(chart) == (LOST.en if lost else registry.PUT_AWAY.en)
-            assert files == gr.skip()
-        monkeypatch.undo()
-        registry.close("gone")
+        shown = json.loads(live.start(7, run.recipe, run.chart_setup, LESSON, run.frame))
+        assert (shown["lesson"], shown["run"], shown["base"]["step"], shown["frame"]["step"]) == ("regression", 7, 0, 1)
+        assert read_recipe(shown["recipe"]) == run.recipe
+        assert shown["structure"] == run.chart_setup.structure
+        assert {*shown["frame"]["arrays"]} < {*shown["base"]["arrays"]}
+        again = json.loads(live.start(7, run.recipe, run.chart_setup, LESSON, structure=False))
+        assert {*shown} - {*again} == {"structure", "frame"}
 
     go(story())
 
 
-def test_another_view_of_a_run_that_is_gone_says_why_and_keeps_the_picture() -> None:
-    async def story() -> None:
-        lesson = TRAININGS["optimizers"]
-        with gr.Blocks():
-            tab = TrainingTab(lesson, gr.Textbox())
-        run = await Run.create(lesson.recipe())
-        registry.put("viewing", run)
-        await run.step()
-        run.end(registry.PUT_AWAY)
-        values = lesson.config.parse({"scale": "log"}).to_dict().values()
-        shown = json.loads(await tab.preview(visitor("viewing"), 1, *values))
-        assert (shown["text"]["en"], shown["step"]) == (registry.PUT_AWAY.en, 1)
-        registry.close("viewing")
-
-    go(story())
+def test_a_number_that_is_not_finite_is_sent_as_nothing() -> None:
+    shown = json.loads(live.frame(1, LESSON, frame(State.DIVERGED, {"loss": math.inf}, Text("why", "为什么"))))
+    assert shown["frame"]["metrics"] == {"loss": None}
 
 
-def by_label(part: Downloads, updates: list[Any]) -> dict[str, Any]:
-    labels = ["report", "zip", *LABELS.values(), "details"]
-    assert len(updates) == len(part.components)
-    return dict(zip(labels, updates, strict=True))
+def test_a_run_in_line_is_told_its_place() -> None:
+    shown = json.loads(live.waiting(1, LESSON, frame(State.RUNNING), 3))
+    assert "You are number 3 in line" in shown["frame"]["text"]["en"]
+    assert shown["frame"]["state"] == "running"
 
 
-def offered_by(part: Downloads, bundles: list[Bundle], folder: Path) -> list[Any]:
-    return part.offered(bundles, bundle.archive(bundles), folder)
+def offered_by(key: str, bundles: list[Bundle], folder: Path) -> Exported:
+    (folder / "offered").mkdir()
+    return run_files._offered(TRAININGS[key], bundles, bundle.archive(bundles), folder / "offered")
 
 
-def test_all_that_passed_is_offered(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(part, offered_by(part, bundle.write(train("regression"), tmp_path), tmp_path))
-    assert all(update["visible"] for update in offered.values())
-    assert Path(offered["ONNX"]["value"]).read_bytes() == (tmp_path / "regression" / "net.onnx").read_bytes()
+def test_all_that_passed_is_offered(train: Train, tmp_path: Path) -> None:
+    offered = offered_by("regression", bundle.write(train("regression"), tmp_path), tmp_path)
+    assert [*offered.files] == [ARCHIVE, *LABELS]
+    assert offered.files["net.onnx"].read_bytes() == (tmp_path / "regression" / "net.onnx").read_bytes()
+    shown = run_files.offer(LESSON.recipe(), "zh", offered)
+    assert shown.count('href="files/regression/') == 5
+    assert "files/regression/net.onnx?learning_rate=0.5&amp;steps=100&amp;" in shown
+    assert "language=zh" in shown
 
 
 def test_a_file_that_failed_parity_is_withheld_and_the_worst_input_told(
-    part: Downloads, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = onnx_bytes(Net(1, 10, 1), torch.zeros(2, 1))
     monkeypatch.setattr(formats, "onnx_bytes", lambda net, x, metadata: other)
-    offered = by_label(part, offered_by(part, bundle.write(train("regression"), tmp_path), tmp_path))
-    assert not offered["ONNX"]["visible"]
-    assert all(offered[label]["visible"] for label in ("zip", "state_dict", "safetensors", "Pickle"))
-    report = offered["report"]["value"]
-    assert "1 of 4 files do not agree with the net: net.onnx" in report
-    assert "Files that do not agree are not offered." in report
-    details = offered["details"]["value"]
-    assert "worst at x = (" in details
-    assert "The ONNX graph" not in details
-    assert "onnxruntime" not in details
+    offered = offered_by("regression", bundle.write(train("regression"), tmp_path), tmp_path)
+    assert [*offered.files] == [ARCHIVE, *(name for name in LABELS if name != "net.onnx")]
+    assert "1 of 4 files do not agree with the net: net.onnx" in offered.verdicts
+    assert "Files that do not agree are not offered." in offered.verdicts
+    assert "worst at x = (" in offered.details
+    assert "The ONNX graph" not in offered.details
+    assert "onnxruntime" not in offered.details
 
 
-def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(part, offered_by(part, bundle.write(train("regression"), tmp_path), tmp_path))
-    details = offered["details"]["value"]
+def test_what_is_offered_is_shown_without_leaving_the_tab(train: Train, tmp_path: Path) -> None:
+    details = offered_by("regression", bundle.write(train("regression"), tmp_path), tmp_path).details
     assert "3 operators, 31 parameters" in details
     assert ">Gemm hidden</text>" in details
     for each in snippets(
@@ -218,22 +137,20 @@ def test_what_is_offered_is_shown_without_leaving_the_tab(part: Downloads, train
     assert details.count("data-copy") == 2 * 8 + 6
 
 
-def test_nets_with_the_same_graph_have_it_drawn_once(part: Downloads, train: Train, tmp_path: Path) -> None:
-    offered = by_label(part, offered_by(part, bundle.write(train("optimizers"), tmp_path), tmp_path))
-    assert "The ONNX graph: sgd, momentum, rmsprop, adam" in offered["details"]["value"]
+def test_nets_with_the_same_graph_have_it_drawn_once(train: Train, tmp_path: Path) -> None:
+    offered = offered_by("optimizers", bundle.write(train("optimizers"), tmp_path), tmp_path)
+    assert "The ONNX graph: sgd, momentum, rmsprop, adam" in offered.details
 
 
-def test_several_nets_leave_in_one_zip(part: Downloads, train: Train, tmp_path: Path) -> None:
+def test_several_nets_leave_in_one_zip(train: Train, tmp_path: Path) -> None:
     (one,) = bundle.write(train("regression"), tmp_path)
     nets = [Bundle(one.folder, {**one.manifest, "net": name, "nets": ["a", "b"]}, one.parity) for name in "ab"]
-    offered = by_label(part, offered_by(part, nets, tmp_path))
-    assert offered["zip"]["visible"]
-    assert not any(offered[label]["visible"] for label in LABELS.values())
-    assert offered["report"]["value"].count('class="verdict passed"') == 2
-    details = offered["details"]["value"]
-    assert "The ONNX graph: a, b" in details  # drawn once, since both nets have it
-    assert "All comparisons: a" in details
-    assert "All comparisons: b" in details
+    offered = offered_by("regression", nets, tmp_path)
+    assert [*offered.files] == [ARCHIVE]
+    assert offered.verdicts.count('class="verdict passed"') == 2
+    assert "The ONNX graph: a, b" in offered.details  # drawn once, since both nets have it
+    assert "All comparisons: a" in offered.details
+    assert "All comparisons: b" in offered.details
 
 
 BAD_SPEEDS: list[object] = [True, 1.0, 3, -1, "1", None, [1], math.nan, 10**5000]
