@@ -173,8 +173,9 @@ def offer(recipe: Recipe, language: Language, found: Exported) -> str:
 async def _file(request: Request) -> Response:
     """One file of a run, trained again if this server does not have it, unless the client disconnects."""
     turns.address.set(client_address.of_scope(request.scope))
+    names = {request.scope[event_readers.DIRECT]} if event_readers.DIRECT in request.scope else ()
     try:
-        async with event_readers.answering(frozenset({request.scope[event_readers.DIRECT]})):
+        async with event_readers.answering(frozenset(names)):
             return await _answer(request)
     except event_readers.AbandonedError:
         return _refusal(503, BUSY)

@@ -275,10 +275,13 @@ def test_what_was_pressed_before_a_cut_is_done_once_when_the_page_is_back(do: st
     go(story())
 
 
-def test_a_setting_that_is_changed_while_a_run_trains_is_in_its_recipe_at_its_step() -> None:
+def test_a_setting_that_is_changed_on_the_way_is_in_the_recipe_at_its_step() -> None:
     async def story() -> None:
         browser = await at_step_five(LESSON.recipe({"steps": STEPS}))
-        await browser.ask("settings", settings={"steps": STEPS, "learning_rate": "0.1"})
+        settings = {"steps": STEPS, "learning_rate": "0.1"}
+        await browser.ask("settings", settings=settings)
+        assert read_recipe(browser.recipe).changes == ()  # a paused run is changed when it goes on
+        await browser.ask("step", settings=settings)
         assert read_recipe(browser.recipe).changes == (Change(5, "learning_rate", 0.1),)
         messages = await browser.ask("settings", settings={"steps": 9, "learning_rate": "0.1"})
         assert [message["same"] for message in messages if "same" in message][-1] is False  # needs a new run

@@ -289,7 +289,7 @@ def test_a_run_in_a_process_that_is_killed_ends_with_the_same_loss(killed: Story
         alone.finish()
         assert run.frame.encoded.metrics == alone.snapshot().metrics
         run.abandon()
-        assert [(each.runs, each.active) for each in opened.workers] == [(0, 0)]
+        assert {(each.runs, each.active) for each in opened.workers} == {(0, 0)}
 
     with_workers(2, story)
 
@@ -581,7 +581,7 @@ def test_a_bad_change_and_one_too_many_are_refused_and_the_run_goes_on(mortals: 
         for number in range(MAX_CHANGES):
             await run.change("learning_rate", 0.1 + number / 1000)
         assert MAX_CHANGES == 100
-        with pytest.raises(SettingError, match="changes must be at most 100 a run, not 101"):
+        with pytest.raises(SettingError, match="changes must be at most 100 in a run, not 101"):
             await run.change("learning_rate", 0.1)
         assert len(run.recipe.changes) == 100
         mortals.kill()
