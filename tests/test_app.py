@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Page, expect
 
 from server import application
 
@@ -97,6 +98,19 @@ def test_no_other_site_may_read_a_server_on_ones_own_machine(origin: str, method
     headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     answer = httpx.request(method, f"{app_url}config", headers=headers)
     assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_open_page_holds_its_live_channel_and_no_other_connection(page: Page) -> None:
+    asked: list[str] = []
+    sockets: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.reload()
+    expect(page.locator('[data-lesson="regression"]')).to_have_attribute("data-connection", "live")
+    page.wait_for_load_state("networkidle")  # never comes while a stream is open
+    assert len(asked) > 50
+    assert [url for url in asked if "/gradio_api/" in url] == []
+    assert [url.rpartition("/")[2] for url in sockets] == ["live"]
 
 
 def test_the_settings_that_the_app_cannot_be_asked_for_are_as_announced() -> None:

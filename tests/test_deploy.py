@@ -20,8 +20,13 @@ import pytest
 import yaml
 from gradio_client import Client
 from playwright.sync_api import Page, expect
+from websockets import Origin
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
-from tests.client import ROOT
+from server import live_channel
+from tests.client import ROOT, Visitor
+from tests.conftest import trained
 
 pytestmark = pytest.mark.deploy
 
@@ -189,7 +194,7 @@ def test_the_page_works_below_its_root_path(page: Page) -> None:
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.locator('[data-lesson="regression"]')).to_have_attribute("data-state", "done")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Bundle (zip)", exact=True).click()
+        page.get_by_role("link", name="Bundle (zip)", exact=True).click()
     assert zipfile.is_zipfile(download.value.path())
 
 
@@ -229,16 +234,55 @@ def test_only_the_root_path_leads_to_the_replicas(app_url: str) -> None:
     assert httpx.post(f"{app_url}{POST}", content=b" " * 70_000).status_code == 413
 
 
+def test_the_live_channel_is_for_the_page_that_nginx_serves_and_for_no_other_site(app_url: str) -> None:
+    site = httpx.URL(app_url)
+    socket_url = str(site.copy_with(scheme="ws").join("live"))
+    with connect(socket_url, origin=Origin(f"http://{site.netloc.decode()}")) as socket:
+        socket.send('{"hello": {}}')
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == live_channel.MALFORMED
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(socket_url, origin=Origin("https://evil.example"))
+
+
+def test_the_run_of_a_killed_replica_goes_on_at_the_other_to_the_same_end(
+    app_url: str, replicas: list[Replica]
+) -> None:
+    of = {replica.app_id: replica for replica in replicas}
+    with Visitor(app_url) as visitor:
+        home = of[_app_id(httpx.get(f"{app_url}gradio_api/app_id"))]
+        visitor.press_train(steps=500)
+        frames = visitor.watch()
+        while visitor.step < 20:
+            next(frames)
+        home.kill()
+        with pytest.raises(ConnectionClosed):
+            list(frames)
+        visitor.connect()
+        assert of[_app_id(httpx.get(f"{app_url}gradio_api/app_id"))] is not home
+        before = visitor.step
+        visitor.ask("train", speed=0)
+        last = visitor.finish()
+        assert before < last["step"] == 500
+        assert last["metrics"] == trained("regression", steps=500).snapshot().metrics
+        assert visitor.client.get(visitor.urls()["bundle.zip"]).content.startswith(b"PK")
+    home.start()
+    home.ready()
+
+
 def test_the_log_tells_no_addresses_sessions_or_files(app_url: str, log: Path) -> None:
     before = len(log.read_bytes())
     with httpx.Client(base_url=app_url, headers={"X-Forwarded-For": "203.0.113.7"}) as client:
         client.get("gradio_api/app_id?session_hash=secret1")
         client.get("gradio_api/file=/tmp/secret2")
-        client.get("gradio_api/heartbeat/secret3/")
-        client.get("gradio_api/call/train/secret4/")
+        client.get("gradio_api/call/train/secret3/")
+        client.get("files/regression/nothing?page=secret4")
         client.get("theme.css")  # over the same connection: all before it has been written down
     told = log.read_bytes()[before:].decode()
-    assert told.count("/live-nets/gradio_api/") >= 4
+    assert told.count("/live-nets/gradio_api/") >= 3
+    assert "/live-nets/files/regression/nothing 404" in told
     assert "secret" not in told
     line = r"[\d:T+-]+ [A-Z]+ \S+ \d+ \d+B [\d.]+s from (-|127\.0\.0\.1:\d{4,5}) (-|\d+)"
     assert all(re.fullmatch(line, each) for each in told.splitlines())

@@ -201,7 +201,7 @@ def test_train_starts_when_its_answer_is_read_and_ends_when_the_client_disconnec
     bodies: dict[str, dict[str, Any]] = {
         "call/train": LONG,
         "call/v2/train": {"lesson": lesson, "settings": values},
-        "queue/join": {**LONG, "session_hash": "reader"},
+        "queue/join": {"data": [lesson, values, None], "session_hash": "reader"},
     }
 
     async def story() -> None:

@@ -64,7 +64,7 @@ class Fuzzed:
     def values(self, handler: dict[str, Any]) -> list[Any]:
         """Some that do."""
         if handler["api_name"] == "train":
-            return ["regression", {"steps": 3}]
+            return ["regression", {"steps": 3}, None]
         return [None for _ in handler["inputs"]]
 
     def resident(self) -> int:
