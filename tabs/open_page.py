@@ -279,10 +279,16 @@ class OpenPage:
         """The controls have changed: change the run on the way, or show the untrained net of the new settings."""
         lesson = command.lesson
         self._judge(lesson, command.settings)
-        config = command.config()
+        current = registry.current(self.name, lesson.key, command.run)
+        try:
+            config = command.config()
+        except SettingError:
+            if current is not None and current.state in ACTIVE:
+                return  # a number that is being typed: the run goes on without it, and its verdict is sent
+            raise
         if not isinstance(lesson, Training):
             await self._preview(command.run, Recipe(lesson.key, config))
-        elif command.step or registry.current(self.name, lesson.key, command.run) is not None:
+        elif command.step or current is not None:
             run = await self._run(command)
             await self._adopt(command, run, config)
             live = config.controls() if run.state in ACTIVE else {}

@@ -291,6 +291,22 @@ def test_a_setting_that_is_changed_on_the_way_is_in_the_recipe_at_its_step() -> 
     go(story())
 
 
+def test_a_number_that_is_being_typed_does_not_disturb_a_run() -> None:
+    async def story() -> None:
+        browser = await at_step_five(LESSON.recipe({"steps": STEPS}))
+        messages = await browser.ask("settings", settings={"steps": STEPS, "learning_rate": "0."})
+        assert sentences(messages) == []
+        typed = await browser.ask("settings", settings={"steps": STEPS, "learning_rate": "0"})
+        assert sentences(typed) == []
+        assert "refused" in typed[0]["judged"]["learning_rate"]
+        assert frames(await browser.ask("step", settings={"learning_rate": "0"}))[-1]["step"] == 6
+        await browser.ask("stop")
+        (sentence,) = sentences(await browser.ask("settings", settings={"learning_rate": "0"}))
+        assert sentence.startswith("Learning rate must be a number from 0.0001 to 10, not 0")
+
+    go(story())
+
+
 def test_a_reset_to_bad_settings_keeps_the_run() -> None:
     async def story() -> None:
         browser = await at_step_five(LESSON.recipe({"steps": STEPS}))
