@@ -25,6 +25,7 @@ _NOT_FINITE = Text("not a finite number", "不是有限的数")
 
 
 def start(
+    page: str,
     number: int,
     recipe: Recipe,
     setup: ChartSetup,
@@ -35,12 +36,13 @@ def start(
 ) -> str:
     """The message that shows another run or view: recipe, chart structure, the frame that others refer to, and `now`.
 
-    `structure` says whether the structure is sent; else the page still has it. `lesson` is None for a lesson without
-    training.
+    `page` is the key of the page's runs, for URLs of figures. `structure` says whether the structure is sent; else the
+    page still has it. `lesson` is None for a lesson without training.
     """
     head = {
         "lesson": recipe.lesson,
         "run": number,
+        "page": page,
         "recipe": recipe.to_dict(),
         **({"structure": setup.structure} if structure else {}),
     }

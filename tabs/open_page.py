@@ -7,6 +7,7 @@ stands, and the settings of the controls. A run that this server does not have i
 import asyncio
 import json
 import logging
+import secrets
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
@@ -55,6 +56,10 @@ WRITING = Text(
 REFUSED = (SettingError, LostError, FullError, SpentError, TooLongError)  # errors that are shown to the visitor
 
 _log = logging.getLogger(__name__)
+
+
+class NothingShownError(RuntimeError):
+    """The page shows no run: that which it asked for before was refused, or its lesson is new."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,9 @@ class Command:
         return Recipe(self.lesson.key, config)
 
     def shown(self) -> Recipe:
-        """The recipe of the run that the page shows. Raises SettingError."""
+        """The recipe of the run that the page shows. Raises SettingError, and NothingShownError if it shows none."""
+        if self.recipe is None:
+            raise NothingShownError
         recipe = read_recipe(self.recipe)
         if recipe.lesson != self.lesson.key:
             raise SettingError("lesson", self.lesson.key, recipe.lesson)
@@ -146,6 +153,7 @@ class OpenPage:
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
+        self.key = secrets.token_hex(16)  # of its runs, and in URLs of figures: unlike the name, it gives no access
         self.address = address
         self._channel: Channel | None = None
         self._hidden = False
@@ -153,6 +161,7 @@ class OpenPage:
         self._done: deque[int] = deque(maxlen=MOST_DONE)  # numbers of the last commands that were executed
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # commands of a lesson run in order
         self._tasks: set[asyncio.Task[None]] = set()
+        self._replays: dict[str, asyncio.Task[None]] = {}  # the command for which a run is trained again, by lesson
         self._streams: dict[str, asyncio.Task[None]] = {}  # the run that trains, by lesson
         self._charts: dict[str, int] = {}  # the chart that the page shows, by lesson
         self._structures: dict[str, str] = {}  # the chart structure that the page has, by lesson
@@ -170,7 +179,7 @@ class OpenPage:
         self._channel = None
         for key in list(self._streams):
             self._end_stream(key)
-            run = registry.current(self.name, key)
+            run = registry.current(self.key, key)
             if run is not None:
                 run.pause()  # now: the page may come back before the stream has ended
 
@@ -178,7 +187,7 @@ class OpenPage:
         """Delete all runs, since the page was closed."""
         for task in self._tasks:
             task.cancel()
-        registry.close(self.name)
+        registry.close(self.key)
 
     def receive(self, message: Mapping[str, Any]) -> asyncio.Task[None] | None:
         """Execute a command, and then acknowledge its number.
@@ -194,8 +203,15 @@ class OpenPage:
         elif number not in self._pending:
             again = number in self._done
             self._pending.add(number)
+            self._cancel_replay(message)
             return self._do_later(self._execute(number, message, again=again))
         return None
+
+    def _cancel_replay(self, message: Mapping[str, Any]) -> None:
+        """Give up training a run again if the page wants another one instead."""
+        key = message.get("lesson")
+        if message.get("fresh") is True and isinstance(key, str) and key in self._replays:
+            self._replays[key].cancel()
 
     def _do_later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -206,7 +222,7 @@ class OpenPage:
     def _hide(self, hidden: bool) -> None:
         self._hidden = hidden
         for key in self._streams:
-            run = registry.current(self.name, key)
+            run = registry.current(self.key, key)
             if run is not None:
                 run.least_interval = self._interval
 
@@ -226,6 +242,8 @@ class OpenPage:
                     if handler is None:
                         raise SettingError("do", f"one of {', '.join(HANDLERS)}", command.do)
                     await handler(self, command)
+        except NothingShownError:
+            pass  # there is nothing to pause, stop or continue
         except REFUSED as error:
             self._refuse(message, error)
         except Exception:  # noqa: BLE001  # the page goes on
@@ -279,7 +297,7 @@ class OpenPage:
         """The controls have changed: change the run on the way, or show the untrained net of the new settings."""
         lesson = command.lesson
         self._judge(lesson, command.settings)
-        current = registry.current(self.name, lesson.key, command.run)
+        current = registry.current(self.key, lesson.key, command.run)
         try:
             config = command.config()
         except SettingError:
@@ -326,7 +344,7 @@ class OpenPage:
 
     def _show_preview(self, number: int, recipe: Recipe, setup: ChartSetup) -> None:
         self._end_stream(recipe.lesson)
-        registry.discard(self.name, recipe.lesson)
+        registry.discard(self.key, recipe.lesson)
         self._send_start(number, recipe, setup)
 
     # Commands for a run
@@ -338,7 +356,7 @@ class OpenPage:
 
     async def step(self, command: Command) -> None:
         """Take one step of a new run, or of the one that the page shows."""
-        taken = registry.current(self.name, command.lesson.key, command.run) if command.again else None
+        taken = registry.current(self.key, command.lesson.key, command.run) if command.again else None
         run = taken or await self._current_or_new(command)
         if run.state is State.RUNNING:
             return
@@ -365,7 +383,7 @@ class OpenPage:
 
     async def speed(self, command: Command) -> None:
         """Set the number of steps a frame."""
-        run = registry.current(self.name, command.lesson.key, command.run)
+        run = registry.current(self.key, command.lesson.key, command.run)
         if run is not None:
             run.speed = command.speed
 
@@ -380,7 +398,7 @@ class OpenPage:
     async def _begin(self, command: Command, recipe: Recipe) -> Run:
         """A new run, on show."""
         lesson = command.training
-        run = registry.current(self.name, lesson.key, command.run)
+        run = registry.current(self.key, lesson.key, command.run)
         if run is None:
             async with COMPUTING.of(self.address):
                 run = await Run.create(recipe)
@@ -391,16 +409,25 @@ class OpenPage:
     async def _run(self, command: Command) -> Run:
         """The run that the page shows, trained again to its step if it is not here. Raises the errors of Run.create."""
         lesson = command.training
-        run = registry.current(self.name, lesson.key, command.run)
+        run = registry.current(self.key, lesson.key, command.run)
         if run is None:
-            run = await Run.create(command.shown(), command.step)
+            run = await self._replayed(command)
             self._register(command, run)
         self._show(command.run, run)
         return run
 
+    async def _replayed(self, command: Command) -> Run:
+        key, task = command.lesson.key, asyncio.current_task()
+        assert task is not None
+        self._replays[key] = task
+        try:
+            return await Run.create(command.shown(), command.step)
+        finally:
+            del self._replays[key]
+
     def _register(self, command: Command, run: Run) -> None:
         self._end_stream(command.lesson.key)
-        registry.put(self.name, command.run, run, self.address)
+        registry.put(self.key, command.run, run, self.address)
         run.speed = command.speed
 
     async def _adopt(self, command: Command, run: Run, config: Config) -> None:
@@ -462,7 +489,7 @@ class OpenPage:
 
     async def _settle(self, number: int, run: Run, language: Language) -> None:
         """Send the last frame and, if the run is done, offer its files."""
-        if registry.current(self.name, run.lesson.key) is not run:
+        if registry.current(self.key, run.lesson.key) is not run:
             return  # a later command has replaced it
         self._show(number, run)
         self._send_recipe(number, run)
@@ -484,7 +511,7 @@ class OpenPage:
             if not run.is_over:
                 _log.exception("export failed lesson=%s", run.lesson.key)
             files = _failed(NOT_WRITTEN)
-        if registry.current(self.name, run.lesson.key) is run:
+        if registry.current(self.key, run.lesson.key) is run:
             self._send({**head, "files": files})
             self._send_frame(number, run)  # a lesson may show the loaded nets
 
@@ -502,7 +529,7 @@ class OpenPage:
         training = lesson if isinstance(lesson, Training) else None
         if self._channel is not None:
             self._structures[key], self._charts[key] = setup.structure, setup.frame.chart
-            self._channel.send(live.start(number, recipe, setup, training, now, structure=not has_structure))
+            self._channel.send(live.start(self.key, number, recipe, setup, training, now, structure=not has_structure))
 
     def _send_frame(self, number: int, run: Run, note: Words = "") -> None:
         self._send_in_order(live.frame(number, run.lesson, run.frame, note))

@@ -207,17 +207,3 @@ def test_the_pages_own_handlers_refuse_what_the_page_cannot_send(values: list[An
     assert "<function" not in answer.text  # nor any insides
     assert "must be a number from 0.0001 to 10" in answer.text or answer.status_code >= 400
     assert httpx.get(app_url).status_code == 200
-
-
-def test_a_lesson_without_a_chart_says_that_there_is_none_to_save(app_url: str) -> None:
-    values = list(LESSONS["install"].config().to_dict().values())
-    answer = call(app_url, "save_figure", ["en", *values], "somebody")
-    assert answer.status_code == 200
-    assert "This lesson has no chart to save." in answer.text
-
-
-def test_a_visitors_frames_hold_nothing_of_the_servers_insides(app_url: str) -> None:
-    answer = call(app_url, "reset", [1, *LESSONS["regression"].config().to_dict().values()], "somebody")
-    assert answer.status_code == 200
-    assert "0x" not in answer.text
-    assert "functools" not in answer.text

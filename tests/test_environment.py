@@ -15,7 +15,7 @@ import torch
 
 import environment
 import lab
-from tests.client import until
+from tests.client import until, version_of
 from tests.conftest import ADVERSE, trained
 
 ROOT = Path(__file__).parent.parent
@@ -100,9 +100,12 @@ def test_a_request_to_oneself_needs_no_certificates(name: str, app_url: str, mon
 
 
 def test_the_app_serves_where_nothing_suits_it(app_url: str) -> None:
-    chinese = {each for each in (ROOT / "tabs" / "live.js").read_text(encoding="utf-8") if not each.isascii()}
+    chinese = {
+        each for each in (ROOT / "tabs" / "scripts" / "texts.js").read_text(encoding="utf-8") if not each.isascii()
+    }
     assert chinese
-    assert chinese <= set(httpx.get(app_url).text)
+    version = version_of(httpx.get(app_url).text)
+    assert chinese <= set(httpx.get(f"{app_url}scripts/{version}/texts.js").text)
     until(lambda: httpx.get(f"{app_url}health").json()["workers"] == 2)
 
 

@@ -73,12 +73,12 @@ def test_the_message_that_shows_a_run_has_the_chart_its_first_frame_and_the_curr
     async def story() -> None:
         run = await Run.create(LESSON.recipe())
         await run.step()
-        shown = json.loads(live.start(7, run.recipe, run.chart_setup, LESSON, run.frame))
+        shown = json.loads(live.start("key", 7, run.recipe, run.chart_setup, LESSON, run.frame))
         assert (shown["lesson"], shown["run"], shown["base"]["step"], shown["frame"]["step"]) == ("regression", 7, 0, 1)
         assert read_recipe(shown["recipe"]) == run.recipe
         assert shown["structure"] == run.chart_setup.structure
         assert {*shown["frame"]["arrays"]} < {*shown["base"]["arrays"]}
-        again = json.loads(live.start(7, run.recipe, run.chart_setup, LESSON, structure=False))
+        again = json.loads(live.start("key", 7, run.recipe, run.chart_setup, LESSON, structure=False))
         assert {*shown} - {*again} == {"structure", "frame"}
 
     go(story())

@@ -28,7 +28,6 @@ const WISHES = ["train", "step", "pause", "stop", "reset", "idea"];
  * @property {(command: Command) => boolean} send
  * @property {() => number} count - the next number of a command or a run
  * @property {() => boolean} isLive
- * @property {string} name
  * @property {(lesson: Lesson) => void} moved - the lesson's link has changed
  * @property {(key: string) => Requested | null} requested - a link to the lesson, once
  * @property {(text: string, button: Element) => Promise<void>} copy
@@ -73,6 +72,7 @@ export class Lesson {
     this.run = null; // on show
     this.number = 0; // of the run on show, or of the one that was asked for last
     this.shownNumber = 0;
+    this.pageKey = ""; // of the run on show, in the URL of its figure
     this.hasText = false;
     this.settingsDiffer = false; // from those of the run on show
     this.settingsUnsent = false;
@@ -120,7 +120,7 @@ export class Lesson {
     if (this.speeds.includes(speed ?? NaN)) this.speed = Number(speed);
     this.settings = { ...settings };
     if (run) this.run = { ...run, state: run.state === "running" ? "paused" : run.state };
-    this.number = this.page.count();
+    this.number = this.shownNumber = this.page.count();
     if (this.page.isLive()) this.resume();
   }
 
@@ -138,7 +138,7 @@ export class Lesson {
     this.settings = settings;
     this.remembers = false;
     this.run = null;
-    this.number = this.page.count();
+    this.number = this.shownNumber = this.page.count();
     if (this.page.isLive()) this.resume();
   }
 
@@ -193,7 +193,7 @@ export class Lesson {
       settings: this.settings,
       speed: this.speed,
       language: language(),
-      ...(run ? { recipe: run.recipe, step: run.step } : {}),
+      ...(run && this.number === this.shownNumber ? { recipe: run.recipe, step: run.step } : {}),
       ...extra,
     };
   }
@@ -225,7 +225,7 @@ export class Lesson {
     const active = activity === "running" || activity === "paused";
     if (what === "train" || what === "step") {
       if (activity === "running") return;
-      if (active) this.#send(this.#command(what));
+      if (active || this.wish?.fresh) this.#send(this.#command(what));
       else this.#begin(what);
     } else if (what === "reset") {
       this.#begin(what);
@@ -376,6 +376,7 @@ export class Lesson {
     }
     if (message.run !== this.shownNumber) this.#offer("");
     this.shownNumber = this.number = message.run ?? 0;
+    this.pageKey = message.page ?? "";
     const recipe = message.recipe ?? this.run?.recipe;
     if (recipe) this.run = { recipe, step: base.step, state: base.state, metrics: base.metrics };
     this.base = { arrays: decodeAll(base.arrays ?? {}), blocks: base.blocks ?? "" };
@@ -510,7 +511,7 @@ export class Lesson {
 
   /** The URL of a figure. @param {string} kind @returns {string} */
   #figure(kind) {
-    const others = { step: String(this.run?.step ?? 0), page: this.page.name, run: String(this.shownNumber), language: language() };
+    const others = { step: String(this.run?.step ?? 0), page: this.pageKey, run: String(this.shownNumber), language: language() };
     return `files/${this.key}/figure.${kind}?${links.query(...this.recipe, others)}`;
   }
 

@@ -62,7 +62,6 @@ const page = {
   send: (command) => channel.send(command),
   count,
   isLive: () => channel.live,
-  name: channel.name,
   moved: (lesson) => tabs.moved(lesson.key),
   requested: (key) => {
     const link = requested.get(key) ?? null;

@@ -75,6 +75,7 @@ interface Command {
 interface Message {
   lesson?: string;
   run?: number;
+  page?: string;
   done?: number;
   welcome?: boolean;
   pong?: boolean;
