@@ -116,15 +116,15 @@ class Engine:
         """The current frame."""
         return self._runs[number].frame()
 
-    def change(self, number: int, name: str, value: object) -> tuple[Settings, tuple[Change, ...]]:
-        """Change a setting or a weight of the run unless it is done; return its current settings and all its changes.
+    def change(self, number: int, name: str, value: object) -> tuple[int, tuple[Change, ...]]:
+        """Change a setting or a weight of the run unless it is done; return its step and all its changes.
 
         Raises SettingError.
         """
         trainer = self._runs[number].trainer
         if not trainer.done:
             trainer.apply(name, value)
-        return trainer.config.to_dict(), trainer.recipe.changes
+        return trainer.step_number, trainer.recipe.changes
 
     def stop(self, number: int) -> EncodedFrame:
         """End the run at its current step, and return its last frame."""

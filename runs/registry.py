@@ -68,12 +68,6 @@ def close(page: str) -> None:
             discard(owner, lesson)
 
 
-def pause_all() -> None:
-    """Pause all running runs."""
-    for entry in _runs.values():
-        entry.run.pause()
-
-
 def delete_idle() -> None:
     """Delete the runs that nobody watches, without a command for IDLE_SECONDS."""
     before = time.monotonic() - IDLE_SECONDS

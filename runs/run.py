@@ -105,7 +105,6 @@ class Run:
     def __init__(self, recipe: Recipe) -> None:
         self.lesson: Training = TRAININGS[recipe.lesson]
         self.recipe = recipe  # with the changes so far, the stop, and the current views
-        self.config = recipe.settings  # current settings: with the changes so far, and the current views
         self.speed = FULL_SPEED
         self.state = State.IDLE
         self.least_interval = FRAME_SECONDS  # between frames; longer while nobody looks at the page
@@ -120,6 +119,8 @@ class Run:
         self._over = False  # abandoned, or ended by an error
         self._export_claimed = False
         self._trainings = 0  # iterators and replays that train it now
+        self._changed_at = 0  # step of the last change on the way
+        self.seconds = 0.0  # of processor time that training has taken
         self._losses = 0  # workers that have died since the last frame
         self.watchers = 0  # pages that wait for its frames or for a place to train
 
@@ -189,7 +190,7 @@ class Run:
         while True:
             await self._wait_for_allowance()
             progress = await client.call(Engine.advance, self._number, step, self._slice(client), math.inf)
-            turns.training.spend(self._address, progress.seconds)
+            self._spend(progress)
             used += progress.seconds
             step -= progress.taken
             if progress.frame is not None or self._over:
@@ -228,6 +229,15 @@ class Run:
         self._steps, self._nets = initial.steps, initial.nets
         self._chart, self._encoded = next(_charts), initial.frame
         self.chart_setup = ChartSetup(Frame(self._chart, State.IDLE, self._steps, initial.frame), initial.structure)
+
+    @property
+    def config(self) -> Config:
+        """Current settings: with the changes so far, and the current views."""
+        step, now = max(self._encoded.step, self._changed_at), self.recipe.settings
+        for change in self.recipe.changes:
+            if change.step <= step and not change.of_weight:
+                now = now.changed(change.name, change.value)
+        return now
 
     @property
     def frame(self) -> Frame:
@@ -333,7 +343,6 @@ class Run:
             raise ValueError("only views can change during a run")
         initial = await self._attempt(Engine.change_view, config.to_dict())
         if initial is not None:
-            self.config = config
             self.recipe = replace(self.recipe, settings=self.recipe.settings.with_views(config))
             self._show(initial)
         return self.chart_setup
@@ -347,8 +356,7 @@ class Run:
             return
         changed = await self._attempt(Engine.change, name, value)
         if changed is not None:
-            settings, changes = changed
-            self.config = self.config.parse(settings).with_views(self.config)
+            self._changed_at, changes = changed
             self.recipe = replace(self.recipe, changes=changes)
             if self.state is not State.RUNNING:
                 await self._update(Engine.frame)  # shows the mark of the change
@@ -400,6 +408,10 @@ class Run:
         """Seconds that a call may train, so that all runs of the worker advance."""
         return max(SHORTEST_SLICE, SLICE_SECONDS / max(1, client.runner.active if client else 1))
 
+    def _spend(self, progress: Progress) -> None:
+        turns.training.spend(self._address, progress.seconds)
+        self.seconds += progress.seconds
+
     async def _wait_for_allowance(self) -> None:
         if turns.training.is_spent(self._address):
             await asyncio.sleep(turns.training.wait(self._address))
@@ -417,7 +429,7 @@ class Run:
             progress = await self._attempt(Engine.advance, steps, self._slice(self._client), due - time.monotonic())
             if progress is None:
                 return
-            turns.training.spend(self._address, progress.seconds)
+            self._spend(progress)
             steps -= progress.taken
             if progress.frame is not None:
                 self._set_frame(progress.frame)

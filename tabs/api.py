@@ -71,9 +71,13 @@ async def train(
             run = await Run.create(recipe)
             try:
                 await _train(run)
-                bundles, path = await _export(run, address_of(request))
-            finally:
+            except BaseException:
                 run.abandon()
+                raise
+        try:  # without the place: an export whose worker dies takes one, to train again
+            bundles, path = await _export(run, address_of(request))
+        finally:
+            run.abandon()
         reports = {bundle.manifest["net"]: bundle.parity.to_dict() for bundle in bundles}
         return dict(run.frame.encoded.metrics), reports, str(path)
     except (SettingError, NonFiniteError, ExportError, FullError, SpentError, TooLongError) as error:

@@ -281,7 +281,7 @@ def _details_of(made: Bundle, name: str) -> str:
 
 
 def address(key: str, settings: Mapping[str, Any]) -> str:
-    """The URL fragment that opens a lesson with these settings; page.js parses it."""
+    """The URL fragment that opens a lesson with these settings; links.js parses it."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
     return f"#{key}?{urlencode(texts)}"
 

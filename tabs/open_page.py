@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 class NothingShownError(RuntimeError):
-    """The page shows no run: that which it asked for before was refused, or its lesson is new."""
+    """The page shows no run: its last request was refused."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ class OpenPage:
         self._streams: dict[str, asyncio.Task[None]] = {}  # the run that trains, by lesson
         self._charts: dict[str, int] = {}  # the chart that the page shows, by lesson
         self._structures: dict[str, str] = {}  # the chart structure that the page has, by lesson
+        self._known: dict[str, Config] = {}  # settings of the run that trains, as the page knows them, by lesson
         self._offered: dict[str, Run] = {}  # the run whose files the page has, by lesson
 
     def attach(self, channel: Channel) -> None:
@@ -248,7 +249,7 @@ class OpenPage:
             self._refuse(message, error)
         except Exception:  # noqa: BLE001  # the page goes on
             _log.exception("command failed lesson=%s do=%s", key, message.get("do"))
-            self._send({"lesson": key, "problem": both(INTERNAL_ERROR)})
+            self._send({"lesson": key, "run": message.get("run"), "problem": both(INTERNAL_ERROR)})
         finally:
             self._pending.discard(number)
             self._done.append(number)
@@ -277,10 +278,9 @@ class OpenPage:
             except (SettingError, TooLongError) as error:
                 left_out.append(problem(error, lesson))
             else:
-                self._send_values(lesson, run.config)
-                await self._settle(command.run, run, command.language)
+                await self._show_again(command, run)
                 return
-        recipe, errors = links.read_good(lesson, command.settings)
+        recipe, errors = self._wanted_or_good(command)
         try:
             setup = await self._previewed(recipe)
         except SettingError as error:  # a weight that the net does not have, or a step beyond the end
@@ -292,6 +292,25 @@ class OpenPage:
             self._send({"lesson": lesson.key, "left_out": [both(each) for each in left_out[:MOST_LEFT_OUT]]})
         self._show_preview(command.run, recipe, setup)
         self._send_values(lesson, recipe.settings)
+
+    async def _show_again(self, command: Command, run: Run) -> None:
+        """Show a run as it stands, beside the settings that the visitor has chosen meanwhile."""
+        try:
+            config = command.config() if command.settings else run.config
+        except SettingError:
+            config = run.config
+        same = _is_same(config, run)
+        self._send_values(command.lesson, config, same=same)
+        await self._settle(command.run, run, command.language)
+        if not same:
+            self._send_frame(command.run, run, CHANGED)
+
+    def _wanted_or_good(self, command: Command) -> tuple[Recipe, list[SettingError]]:
+        """The recipe of the page if it has not begun, else all that is good of a link or of the browser's storage."""
+        if command.recipe is not None and command.step == 0:
+            with suppress(SettingError):
+                return command.wanted(), []
+        return links.read_good(command.lesson, command.settings)
 
     async def settings(self, command: Command) -> None:
         """The controls have changed: change the run on the way, or show the untrained net of the new settings."""
@@ -309,9 +328,7 @@ class OpenPage:
         elif command.step or current is not None:
             run = await self._run(command)
             await self._adopt(command, run, config)
-            live = config.controls() if run.state in ACTIVE else {}
-            wanted = {name: value for name, value in config.by_name().items() if name in live and live[name].live}
-            same = config.same_run(run.config.parse({**run.config.by_name(), **wanted}))
+            same = _is_same(config, run)
             self._judge(lesson, command.settings, same=same)
             if lesson.key not in self._streams:
                 self._send_frame(command.run, run, "" if same else CHANGED)
@@ -391,8 +408,11 @@ class OpenPage:
         if command.fresh:
             return await self._begin(command, command.wanted())
         run = await self._run(command)
-        with suppress(SettingError):  # a number that is being typed: the run goes on without it
-            await self._adopt(command, run, command.config())
+        try:
+            config = command.config()
+        except SettingError:  # a number that is being typed: the run goes on without it
+            return run
+        await self._adopt(command, run, config)
         return run
 
     async def _begin(self, command: Command, recipe: Recipe) -> Run:
@@ -422,6 +442,10 @@ class OpenPage:
         self._replays[key] = task
         try:
             return await Run.create(command.shown(), command.step)
+        except TooLongError:
+            if command.do != "open":  # which shows the untrained net itself
+                await self._preview(command.run, Recipe(key, command.shown().settings))
+            raise
         finally:
             del self._replays[key]
 
@@ -437,12 +461,15 @@ class OpenPage:
         """
         wanted, now = config.by_name(), run.config.by_name()
         known = config.controls()
-        if run.state is State.RUNNING or (command.do in ("train", "step") and run.state is State.PAUSED):
+        goes_on = command.do in ("train", "step") and run.state in (State.IDLE, State.PAUSED)
+        if run.state is State.RUNNING or goes_on:
             for name, control in known.items():
                 if control.live and wanted[name] != now[name]:
                     await run.change(name, wanted[name])
+                    self._send_recipe(command.run, run)  # before any frame of a later step
         if any(known[name].view and wanted[name] != run.config.by_name()[name] for name in known):
             await run.change_view(run.config.with_views(config))
+        self._known[command.lesson.key] = run.config
         self._show(command.run, run)
         self._send_recipe(command.run, run)
 
@@ -462,6 +489,7 @@ class OpenPage:
         """Train, and send frames until the run pauses or ends."""
         key = command.lesson.key
         refused: Exception | None = None
+        self._known[key] = run.config
         run.watchers += 1
         run.least_interval = self._interval
         try:
@@ -471,6 +499,9 @@ class OpenPage:
                 async with aclosing(run.frames()) as frames:
                     async for frame in frames:
                         self._show(command.run, run)
+                        if run.recipe.changes and run.config != self._known[key]:  # a change of a link takes effect
+                            self._known[key] = run.config
+                            self._send_values(command.lesson, run.config)
                         if frame.state is State.RUNNING and self._channel is not None:
                             note = _note(frame, self.address)
                             self._channel.send_frame(key, live.frame(command.run, command.training, frame, note))
@@ -541,11 +572,11 @@ class OpenPage:
     def _send_recipe(self, number: int, run: Run) -> None:
         self._send({"lesson": run.lesson.key, "run": number, "recipe": run.recipe.to_dict()})
 
-    def _send_values(self, lesson: Lesson, config: Config) -> None:
+    def _send_values(self, lesson: Lesson, config: Config, *, same: bool = True) -> None:
         """Send the values of the controls."""
         values = controls.values(lesson, config)
         self._send({"lesson": lesson.key, "values": values})
-        self._judge(lesson, values)
+        self._judge(lesson, values, same=same)
 
     def _judge(self, lesson: Lesson, values: Mapping[str, object], *, same: bool = True) -> None:
         """Send the verdicts on typed numbers, and whether the settings are those of the run on show."""
@@ -560,6 +591,13 @@ class OpenPage:
             async with COMPUTING.of(self.address):
                 detail = await checkpoints_tab.detail(message.get("checkpoint"))
             self._send({"lesson": checkpoints_tab.KEY, "detail": detail})
+
+
+def _is_same(config: Config, run: Run) -> bool:
+    """Whether these settings need no new run; those that can change on the way do not, until the run is done."""
+    live = {name for name, control in config.controls().items() if control.live and run.state in ACTIVE}
+    changed = {name: value for name, value in config.by_name().items() if name in live}
+    return config.same_run(run.config.parse({**run.config.by_name(), **changed}))
 
 
 async def _in_line(run: Run, place: Place) -> AsyncIterator[int]:

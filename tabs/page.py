@@ -39,7 +39,7 @@ WELCOME = Text(
 
 
 REMEMBERED = Text(
-    "This browser remembers your settings and, in each tab, your runs. Nothing of it is stored elsewhere.",
+    "This browser remembers your settings and, in each tab, your runs. None of it is stored anywhere else.",
     "浏览器会记住你的设置，每个标签页会记住各自的训练。这些都不会存到别处。",
 )
 FORGET = Text("Forget everything", "全部忘掉")
@@ -97,7 +97,7 @@ def build() -> gr.Blocks:
 
 
 def _header() -> str:
-    """The header: welcome text, language switch, and the titles and groups of the tabs for page.js."""
+    """The header: welcome text, language switch, and the titles and groups of the tabs for tabs.js."""
     tabs: dict[str, Any] = {
         key: {"title": both(lesson.title), "group": lesson.group} for key, lesson in LESSONS.items()
     }

@@ -31,7 +31,7 @@ from nets import LESSONS
 from runs import registry, turns
 from runs.admission import DRAWING, FULL, FullError, Place, SpentError, refuse_spent
 from runs.pool import LostError
-from runs.run import TOO_LONG, Run, State, TooLongError, draw
+from runs.run import REPLAY_SECONDS, TOO_LONG, Run, State, TooLongError, draw
 from server import client_address, event_readers, temporary_files
 from tabs import bundle_view, controls, links
 
@@ -80,7 +80,7 @@ class Exported:
 Key = tuple[Recipe, Language]
 
 _kept: OrderedDict[Key, Exported] = OrderedDict()
-_locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()  # entries live while held
+_locks: WeakValueDictionary[tuple[str, Key], asyncio.Lock] = WeakValueDictionary()  # entries live while held
 
 
 async def of_recipe(recipe: Recipe, language: Language) -> Exported:
@@ -90,7 +90,7 @@ async def of_recipe(recipe: Recipe, language: Language) -> Exported:
     and OSError.
     """
     key = recipe, language
-    async with _locks.setdefault(key, asyncio.Lock()):
+    async with _lock(key):
         return _found(key) or await _trained(recipe, language)
 
 
@@ -99,8 +99,15 @@ async def of_run(run: Run, language: Language) -> Exported:
 
     Raises the errors of `Run.export`, and OSError.
     """
-    first = run.claim_export()
-    return (None if first else _found((run.recipe, language))) or await _export(run, language)
+    key = run.recipe, language
+    async with _lock(key):
+        first = run.claim_export()
+        return (None if first else _found(key)) or await _export(run, language)
+
+
+def _lock(key: Key) -> asyncio.Lock:
+    """The lock for writing these files, of the client's address alone: others need not wait for its place."""
+    return _locks.setdefault((turns.address.get(), key), asyncio.Lock())
 
 
 def _found(key: Key) -> Exported | None:
@@ -124,7 +131,8 @@ async def _trained(recipe: Recipe, language: Language) -> Exported:
             await place.ready()
             run.start()
             async for _ in run.frames():
-                pass
+                if run.seconds > REPLAY_SECONDS:
+                    raise TooLongError(TOO_LONG.en)
         if run.state is State.DIVERGED:
             raise NonFiniteError(run.frame.message)
         if run.state is not State.DONE:

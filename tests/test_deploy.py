@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from server import live_channel
-from tests.client import ROOT, Visitor
+from tests.client import ROOT, Visitor, until
 from tests.conftest import trained
 
 pytestmark = pytest.mark.deploy
@@ -248,7 +248,7 @@ def test_the_live_channel_is_for_the_page_that_nginx_serves_and_for_no_other_sit
 
 
 def test_the_run_of_a_killed_replica_goes_on_at_the_other_to_the_same_end(
-    app_url: str, replicas: list[Replica]
+    app_url: str, arrive: Arrive, replicas: list[Replica]
 ) -> None:
     of = {replica.app_id: replica for replica in replicas}
     with Visitor(app_url) as visitor:
@@ -270,6 +270,7 @@ def test_the_run_of_a_killed_replica_goes_on_at_the_other_to_the_same_end(
         assert visitor.client.get(visitor.urls()["bundle.zip"]).content.startswith(b"PK")
     home.start()
     home.ready()
+    until(lambda: _app_id(arrive().get("")) == home.app_id)  # nginx tries it again after ten seconds
 
 
 def test_the_log_tells_no_addresses_sessions_or_files(app_url: str, log: Path) -> None:

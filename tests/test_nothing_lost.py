@@ -65,7 +65,7 @@ class Run:
     def stored(self) -> dict[str, Any]:
         """The run on show as the browser remembers it."""
         stored = json.loads(self.page.evaluate("sessionStorage.getItem('live-nets-runs-1')") or "{}")
-        return dict(stored.get("regression", {}))
+        return dict(stored.get("regression", {}).get("run", {}))
 
 
 @pytest.fixture
@@ -184,7 +184,68 @@ def test_what_is_pressed_last_while_the_server_is_away_is_done_when_it_is_back(
     run.end()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_of_two_presses_while_the_server_is_away_the_last_counts(context: BrowserContext, cable: Wire) -> None:
+    run = opened(context, cable.url)
+    run.begin()
+    run.press("Pause")
+    run.expect("paused")
+    cable.cut()
+    expect(run.chart).to_have_attribute("data-connection", "away")
+    run.press("Reset")
+    run.press("Step")
+    cable.mend()
+    expect(run.chart).to_have_attribute("data-step", "1")  # of a new run
+    run.expect("paused")
+    cable.cut()
+    expect(run.chart).to_have_attribute("data-connection", "away")
+    run.press("Reset")
+    run.press("Pause")  # takes the Reset back
+    cable.mend()
+    expect(run.chart).to_have_attribute("data-connection", "live")
+    run.press("Continue")
+    run.end()
+
+
+def test_what_is_pressed_before_the_first_answer_is_done(context: BrowserContext, cable: Wire) -> None:
+    context.add_init_script("""
+        const Original = WebSocket;
+        window.WebSocket = class extends Original {
+          send(data) { setTimeout(() => super.send(data), 1500); }
+        };
+    """)
+    page = context.new_page()
+    page.goto(cable.url)
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.locator('[data-lesson="regression"]')).to_have_attribute("data-state", "done")
+
+
+def test_what_is_set_beside_a_run_outlives_a_cut(context: BrowserContext, cable: Wire) -> None:
+    run = opened(context, cable.url)
+    run.begin()
+    run.press("Pause")
+    run.expect("paused")
+    rate = run.page.get_by_label("Learning rate", exact=True).locator("visible=true").first
+    rate.fill("0.25")
+    rate.press("Tab")
+    run.press("Stop")
+    run.expect("done")
+    steps = run.page.get_by_label("Steps", exact=True).locator("visible=true").first
+    steps.fill("7")
+    steps.press("Tab")
+    status = run.chart.locator(".live-status")
+    expect(status).to_contain_text("Settings have changed since")
+    cable.cut()
+    expect(run.chart).to_have_attribute("data-connection", "away")
+    cable.mend()
+    expect(run.chart).to_have_attribute("data-connection", "live")
+    expect(status).to_contain_text("Settings have changed since")
+    run.page.reload()
+    expect(status).to_contain_text("Settings have changed since")
+    expect(rate).to_have_value("0.25")
+    expect(steps).to_have_value("7")
+
+
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
 def test_a_run_goes_on_at_another_server(how: signal.Signals, context: BrowserContext, served: Served) -> None:
     url, *_ = served
     with ExitStack() as stack:
@@ -292,7 +353,8 @@ def test_bad_settings_in_storage_are_left_out(stored: str, context: BrowserConte
 def test_a_bad_run_in_storage_is_told_in_one_sentence(
     recipe: str, sentence: str, context: BrowserContext, app_url: str
 ) -> None:
-    stored = f'{{"regression": {{"step": 7, "state": "paused", "metrics": {{}}, "recipe": {recipe}}}}}'
+    shown = f'{{"step": 7, "state": "paused", "metrics": {{}}, "recipe": {recipe}}}'
+    stored = f'{{"regression": {{"run": {shown}, "settings": {{}}, "speed": 1}}}}'
     context.add_init_script(f"sessionStorage.setItem('live-nets-runs-1', {json.dumps(stored)})")
     run = opened(context, app_url)
     expect(run.chart.locator(".live-notice")).to_contain_text(sentence)
@@ -318,7 +380,7 @@ def test_a_page_of_an_older_version_is_told_to_reload(context: BrowserContext, a
     """)
     page.goto(app_url)
     told = page.locator('[data-lesson="regression"] .live-connection')
-    expect(told).to_have_text("This page is of an older version. Please reload it: nothing is lost.")
+    expect(told).to_have_text("This page is out of date. Please reload it: nothing is lost.")
 
 
 def test_a_run_that_ends_with_another_loss_than_before_says_so(context: BrowserContext, app_url: str) -> None:
@@ -329,9 +391,8 @@ def test_a_run_that_ends_with_another_loss_than_before_says_so(context: BrowserC
     stored = run.stored()
     stored["metrics"]["loss"] += 1e-9  # as another processor might have had it
     run.page.close()
-    context.add_init_script(
-        f"sessionStorage.setItem('live-nets-runs-1', {json.dumps(json.dumps({'regression': stored}))})"
-    )
+    remembered = json.dumps({"regression": {"run": stored, "settings": {}, "speed": 1}})
+    context.add_init_script(f"sessionStorage.setItem('live-nets-runs-1', {json.dumps(remembered)})")
     again = opened(context, app_url)
     again.expect("paused")
     expect(again.chart.locator(".live-notice")).to_contain_text(

@@ -538,8 +538,10 @@ def test_files_are_the_same_bytes_on_a_server_that_never_had_the_run(key: str) -
     go(story())
 
 
-@pytest.mark.parametrize("key", lessons_with("regression", "saving"))
-@pytest.mark.parametrize("state", ["idle", "paused", "done"])
+@pytest.mark.parametrize("key", lessons_with("saving"))
+@pytest.mark.parametrize(
+    "state", [*(pytest.param(each, marks=pytest.mark.long) for each in ("idle", "paused")), "done"]
+)
 def test_figures_are_the_same_bytes_on_a_server_that_never_had_the_run(key: str, state: str) -> None:
     async def story() -> None:
         if state == "done":

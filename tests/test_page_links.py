@@ -13,6 +13,7 @@ from lab.recipe import Change, Recipe
 from lab.training import Trainer
 from nets import TRAININGS
 from tests.client import until
+from tests.wire import wire
 
 LESSON = TRAININGS["regression"]
 
@@ -46,7 +47,7 @@ def box(page: Page, label: str) -> Any:
 
 def stored(page: Page) -> dict[str, Any]:
     runs: dict[str, Any] = json.loads(page.evaluate("sessionStorage.getItem('live-nets-runs-1')"))
-    return dict(runs["regression"])
+    return dict(runs["regression"]["run"])
 
 
 def train_to_the_end(page: Page) -> dict[str, Any]:
@@ -147,6 +148,61 @@ def test_the_dialog_makes_a_link_for_a_class(context: BrowserContext, app_url: s
     expect(box(made, "Steps")).to_be_disabled()
     expect(made.locator(".setting-noise:visible")).to_have_count(0)
     expect(chart(made).locator(".live-note")).to_contain_text("Hello, class")
+
+
+def test_back_returns_to_the_plain_address(context: BrowserContext, app_url: str) -> None:
+    page = opened(context, app_url)
+    page.get_by_role("tab", name="Tensors", exact=True).click()
+    expect(page).to_have_url(f"{app_url}#tensors")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Regression", exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def test_the_changes_of_a_link_outlive_a_cut_before_the_run(context: BrowserContext, app_url: str) -> None:
+    with wire(app_url) as cable:
+        page = opened(context, f"{cable.url}#regression?steps=60&changes=20:learning_rate=0.1&speed=0")
+        cable.cut()
+        expect(chart(page)).to_have_attribute("data-connection", "away")
+        cable.mend()
+        expect(chart(page)).to_have_attribute("data-connection", "live")
+        run = train_to_the_end(page)
+        assert [(each["step"], each["value"]) for each in run["recipe"]["changes"]] == [(20, 0.1)]
+        expect(box(page, "Learning rate")).to_have_value("0.1")  # it took effect
+
+
+def test_a_change_is_made_once_whatever_happens_afterwards(context: BrowserContext, app_url: str) -> None:
+    page = opened(context, f"{app_url}#regression?steps=1000")
+    press(page, "Train")
+    until(lambda: int(chart(page).get_attribute("data-step") or 0) > 10)
+    box(page, "Learning rate").fill("0.1")
+    box(page, "Learning rate").press("Tab")
+    expect(chart(page).get_by_text("change", exact=True)).to_be_visible()
+    press(page, "Pause")
+    expect(chart(page)).to_have_attribute("data-state", "paused")
+    page.reload()
+    expect(chart(page)).to_have_attribute("data-state", "paused")
+    expect(box(page, "Learning rate")).to_have_value("0.1")
+    press(page, "Step")
+    until(lambda: len(stored(page)["recipe"]["changes"]) == 1)
+    press(page, "Stop")
+    expect(chart(page)).to_have_attribute("data-state", "done")
+    assert len(stored(page)["recipe"]["changes"]) == 1
+
+
+def test_a_link_that_is_too_long_a_lesson_that_is_unknown_and_another_version_are_told(
+    context: BrowserContext, app_url: str
+) -> None:
+    changes = ",".join(f"{step % 90}:learning_rate=0.1" for step in range(10_000))
+    page = opened(context, f"{app_url}#regression?seed=5&changes={changes}")
+    notice = chart(page).locator(".live-notice")
+    expect(notice).to_contain_text("The settings and changes of a link must have at most 8000 characters.")
+    expect(chart(page)).to_have_attribute("data-connection", "live")
+    other = opened(context, f"{app_url}#regression?seed=5&v=99&lock=nonsense")
+    notice = chart(other).locator(".live-notice")
+    expect(notice).to_contain_text("Version must be 1, not 99. Locked and hidden settings must be among")
+    expect(box(other, "Seed")).to_have_value("5")
+    lost = opened(context, f"{app_url}#nothing?seed=5")
+    expect(chart(lost).locator(".live-notice")).to_have_text("There is no lesson “nothing”.")
 
 
 def test_back_goes_through_the_lessons_visited_and_keeps_their_settings(context: BrowserContext, app_url: str) -> None:

@@ -275,7 +275,9 @@ async def _drawing(run: Run, worker: Worker) -> None:
     await watch(run)
 
 
-@pytest.mark.parametrize("killed", [_running, _paused, _drawing])
+@pytest.mark.parametrize(
+    "killed", [_running, *(pytest.param(each, marks=pytest.mark.long) for each in (_paused, _drawing))]
+)
 def test_a_run_in_a_process_that_is_killed_ends_with_the_same_loss(killed: Story) -> None:
     async def story(opened: Pool) -> None:
         recipe = TRAININGS["dropout"].recipe({"steps": 30})

@@ -1,7 +1,8 @@
 // The live channel: one WebSocket to the server, which is opened again whenever it is lost.
 import { CONNECTION } from "./texts.js";
 
-const SILENCE = 10_000; // ms without a message after which the connection counts as dead
+const PATIENCE = 6_000; // ms without an answer to a ping, after which the connection is dead
+const STABLE = 5_000; // ms after which a connection counts as made, and failures are forgotten
 const PING = 4_000; // ms without a message after which the server is asked for one
 const FIRST_WAIT = 250; // ms before the first attempt to reconnect; doubled for each, with jitter
 const LONGEST_WAIT = 10_000;
@@ -10,6 +11,7 @@ const BLOCKED_AFTER = 3; // attempts, if none has ever succeeded
 // Close codes of server/live_channel.py.
 const OUTDATED = 4000;
 const REPLACED = 4001;
+const FULL = 1013;
 
 export class Channel {
   /**
@@ -26,7 +28,10 @@ export class Channel {
     this.failures = 0;
     this.everLive = false;
     this.ended = false;
+    this.blocked = false; // whether a network between forbids WebSockets
     this.heardAt = 0;
+    this.pingedAt = 0; // 0 if no ping is unanswered
+    this.welcomedAt = Infinity;
     /** @type {WebSocket | null} */
     this.socket = null;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -56,10 +61,11 @@ export class Channel {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.hash = url.search = "";
     const socket = (this.socket = new WebSocket(url));
-    this.heardAt = performance.now();
+    this.heardAt = this.pingedAt = performance.now();
     socket.onopen = () => this.#send({ hello: { page: this.name, version: this.version } });
     socket.onmessage = ({ data }) => {
       this.heardAt = performance.now();
+      this.pingedAt = 0;
       const message = JSON.parse(data);
       if (message.welcome) this.#welcomed();
       else if (!message.pong) this.receive(message);
@@ -75,7 +81,8 @@ export class Channel {
 
   #welcomed() {
     this.live = this.everLive = true;
-    this.failures = 0;
+    this.blocked = false;
+    this.welcomedAt = performance.now();
     if (document.hidden) this.#send({ hidden: true });
     this.changed(true, null);
   }
@@ -84,14 +91,16 @@ export class Channel {
   #lost(code) {
     this.socket = null;
     this.live = false;
+    if (performance.now() - this.welcomedAt > STABLE) this.failures = 0;
+    this.welcomedAt = Infinity;
     this.failures += 1;
     this.ended = code === OUTDATED || code === REPLACED;
     if (this.ended) {
       this.changed(false, code === OUTDATED ? CONNECTION.outdated : CONNECTION.replaced);
       return;
     }
-    this.changed(false, CONNECTION.away);
-    if (!this.everLive && this.failures >= BLOCKED_AFTER) this.#explain();
+    if (!this.blocked) this.changed(false, code === FULL ? CONNECTION.full : CONNECTION.away);
+    if (!this.everLive && this.failures >= BLOCKED_AFTER && code !== FULL) this.#explain();
     const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** (this.failures - 1));
     this.retry = setTimeout(() => this.#connect(), wait * (0.5 + Math.random() / 2));
   }
@@ -102,18 +111,21 @@ export class Channel {
       ({ ok }) => ok,
       () => false,
     );
-    if (answered && !this.live) this.changed(false, CONNECTION.blocked);
+    this.blocked = answered && !this.live;
+    if (this.blocked) this.changed(false, CONNECTION.blocked);
   }
 
   #watch() {
     if (this.socket === null) return;
-    const silence = performance.now() - this.heardAt;
-    if (silence > SILENCE) {
+    const now = performance.now();
+    // Only an unanswered ping says that the peer is dead: a browser calls this once a minute in a hidden tab.
+    if (this.pingedAt && now - this.pingedAt > PATIENCE) {
       const socket = this.socket;
       this.#lost(0);
       socket.close();
-    } else if (silence > PING && this.live) {
+    } else if (!this.pingedAt && now - this.heardAt > PING && this.live) {
       this.#send({ ping: true });
+      this.pingedAt = now;
     }
   }
 

@@ -6,14 +6,14 @@ import { storeRun, storeSettings, storedRun, storedSettings } from "./memory.js"
 import { query } from "./query.js";
 import { openDialog } from "./share.js";
 import { Status } from "./status.js";
-import { LEFT_OUT, NOT_DRAWN, language, otherResult, speedRule } from "./texts.js";
+import { LEFT_OUT, NOT_DRAWN, language, noSuchSetting, otherResult, speedRule } from "./texts.js";
 
 const CATCHING_UP_AFTER = 500; // ms without an answer, after which the page says that a run is trained again
 const CHANGE_INTERVAL = 300; // ms between two changes of a running run
 const STORE_INTERVAL = 1000; // ms between two stores of a running run
 
-// What a visitor wishes: if the server is away, the last wish of a lesson is done when it is back.
-const WISHES = ["train", "step", "pause", "stop", "reset", "idea"];
+// Commands that are sent again after a reconnect; of those that were not acknowledged, the last one of the lesson.
+const LASTING = ["train", "step", "pause", "stop", "reset", "idea"];
 
 /**
  * @typedef {object} Control
@@ -72,6 +72,12 @@ export class Lesson {
     this.run = null; // on show
     this.number = 0; // of the run on show, or of the one that was asked for last
     this.shownNumber = 0;
+    this.stale = false; // whether the server has not been asked since the connection was made
+    /** @type {(() => void) | null} */
+    this.early = null; // what was pressed before the first answer
+    /** @type {string | null} */
+    this.lang = null; // of the link
+    this.linked = false; // whether the settings are those of a link
     this.pageKey = ""; // of the run on show, in the URL of its figure
     this.hasText = false;
     this.settingsDiffer = false; // from those of the run on show
@@ -79,12 +85,12 @@ export class Lesson {
     this.settingsSentAt = -Infinity;
     /** @type {Bilingual[]} */
     this.leftOut = []; // of a link, by this page; the server leaves out other parts
-    this.wanted = links.nothing(); // what the maker of the link wants
+    this.options = links.nothing(); // of the link
     this.remembers = false; // whether the visitor has chosen the settings, so that they are stored
     /** @type {{step: number, metrics: Record<string, number | null>} | null} */
     this.expected = null; // of a run that is trained again
     /** @type {Command | null} */
-    this.wish = null; // not acknowledged
+    this.pending = null; // the last of LASTING that was not acknowledged
     /** @type {Map<number, Command>} */
     this.unanswered = new Map();
 
@@ -102,6 +108,9 @@ export class Lesson {
 
     lesson.addEventListener("click", ({ target }) => target instanceof Element && this.#clicked(target));
     addEventListener("pagehide", () => this.#store(true));
+    new IntersectionObserver(() => {
+      if (this.stale && this.live.offsetParent !== null && this.page.isLive()) this.resume();
+    }).observe(this.live);
     this.open();
   }
 
@@ -111,15 +120,15 @@ export class Lesson {
   open() {
     const requested = this.page.requested(this.key);
     if (requested) this.#bind(links.split(requested.parameters).wanted);
-    const run = storedRun(this.key);
-    if (requested && !(requested.own && run)) {
+    const stored = storedRun(this.key);
+    if (requested && !(requested.own && stored)) {
       this.follow(requested.parameters);
       return;
     }
-    const { settings, speed } = storedSettings(this.key);
+    const { settings, speed } = stored ?? storedSettings(this.key);
     if (this.speeds.includes(speed ?? NaN)) this.speed = Number(speed);
     this.settings = { ...settings };
-    if (run) this.run = { ...run, state: run.state === "running" ? "paused" : run.state };
+    if (stored) this.run = { ...stored.run, state: stored.run.state === "running" ? "paused" : stored.run.state };
     this.number = this.shownNumber = this.page.count();
     if (this.page.isLive()) this.resume();
   }
@@ -130,33 +139,40 @@ export class Lesson {
    * @param {Record<string, string>} parameters - not parsed
    */
   follow(parameters) {
-    const { settings, speed, wanted } = links.split(parameters);
-    if (this.speeds.includes(Number(speed ?? NaN))) this.speed = Number(speed);
-    this.leftOut = speed !== null && this.speed !== Number(speed) ? [speedRule(this.speeds)] : [];
+    const { settings, speed, lang, wanted, leftOut } = links.split(parameters);
+    const known = this.speeds.includes(Number(speed ?? NaN));
+    if (known) this.speed = Number(speed);
+    this.leftOut = [...leftOut, ...(known || speed === null ? [] : [speedRule(this.speeds)]), ...this.#unknown(wanted)];
     this.#showLeftOut([]);
     this.#bind(wanted);
     this.settings = settings;
+    this.lang = lang;
     this.remembers = false;
-    this.run = null;
+    this.linked = true;
+    // What was under way is about what was on show before.
+    this.run = this.pending = this.expected = null;
+    this.early = null;
+    this.settingsUnsent = this.settingsDiffer = false;
+    this.unanswered.clear();
     this.number = this.shownNumber = this.page.count();
     if (this.page.isLive()) this.resume();
   }
 
   /**
-   * Lock and hide settings, and show a note, as the maker of a link wants it.
+   * Lock and hide settings, and show a note, as a link says.
    *
-   * @param {links.ForClass} wanted
+   * @param {links.LinkOptions} options
    */
-  #bind(wanted) {
-    this.wanted = wanted;
+  #bind(options) {
+    this.options = options;
     for (const { name } of this.controls) {
-      this.lesson.querySelector(`.setting-${name}`)?.classList.toggle("hidden-by-link", wanted.hide.includes(name));
+      this.lesson.querySelector(`.setting-${name}`)?.classList.toggle("hidden-by-link", options.hide.includes(name));
     }
-    this.lesson.classList.toggle("locked-by-link", wanted.lock.length > 0); // ideas would change locked settings
-    document.documentElement.classList.toggle("embedded", wanted.embed);
+    this.lesson.classList.toggle("locked-by-link", options.lock.length > 0); // ideas would change locked settings
+    document.documentElement.classList.toggle("embedded", options.embed);
     const note = query(this.live, ".live-note", HTMLElement);
-    note.hidden = !wanted.note;
-    query(note, "q", HTMLElement).textContent = wanted.note; // text: not ours
+    note.hidden = !options.note;
+    query(note, "q", HTMLElement).textContent = options.note; // text: not ours
     this.#enable();
   }
 
@@ -166,16 +182,32 @@ export class Lesson {
     this.status.notice(all.length ? [LEFT_OUT, ...all] : []);
   }
 
-  /** Go on after the connection was made: do what was wished last, or ask for what is on show. */
+  /**
+   * Sentences about settings that a link locks or hides and that the lesson does not have.
+   *
+   * @param {links.LinkOptions} options
+   * @returns {Bilingual[]}
+   */
+  #unknown({ lock, hide }) {
+    const names = this.controls.map(({ name }) => name);
+    return [...lock, ...hide].filter((name) => !names.includes(name)).map((name) => noSuchSetting(name, names));
+  }
+
+  /** Go on after the connection was made: send the pending command, or ask for what is on show. */
   resume() {
-    const wish = this.wish;
-    if (this.run && !this.expected) this.expected = { step: this.run.step, metrics: this.run.metrics };
+    const { pending, run } = this;
+    this.stale = false;
+    if (run && !this.expected) this.expected = { step: run.step, metrics: run.metrics };
     this.unanswered.clear();
-    if (wish) this.#send(wish);
-    else if (this.run?.state === "running") this.#send(this.#command("train"));
+    if (pending) this.#send(pending);
+    else if (run?.state === "running") this.#send(this.#command("train"));
     else this.#send(this.#command("open", { text: this.hasText }));
-    if (wish && !this.hasText) this.#send(this.#command("open", { text: false }));
-    if (this.settingsUnsent && this.run) this.#sendSettings();
+  }
+
+  /** Resume now if the lesson trains, has a pending command or is seen, and else when its tab is opened. */
+  #resumeIfSeen() {
+    this.stale = true;
+    if (this.pending || this.run?.state === "running" || this.live.offsetParent !== null) this.resume();
   }
 
   /**
@@ -200,7 +232,7 @@ export class Lesson {
 
   /** @param {Command} command */
   #send(command) {
-    if (WISHES.includes(command.do)) this.wish = command;
+    if (LASTING.includes(command.do)) this.pending = command;
     if (this.page.send(command) && command.n !== undefined) {
       this.unanswered.set(command.n, command);
       if (command.step) this.catchingUp ??= setTimeout(() => this.status.connection("catching-up"), CATCHING_UP_AFTER);
@@ -208,29 +240,38 @@ export class Lesson {
     this.#showButtons();
   }
 
-  /** The number of the last wish, by which wishes of all lessons are sent again in order. @returns {number} */
-  get wishNumber() {
-    return this.wish?.n ?? Infinity;
+  /** The number of the pending command, since those of all lessons are sent again in order. @returns {number} */
+  get pendingNumber() {
+    return this.pending?.n ?? Infinity;
   }
 
-  /** What the run does, or will do when the last wish is granted. @returns {State} */
+  /** What the run does, or will do when the pending command is executed. @returns {State} */
   get activity() {
-    if (this.wish && ["train", "idea"].includes(this.wish.do)) return "running";
+    if (this.pending && ["train", "idea"].includes(this.pending.do)) return "running";
     return this.run?.state ?? "idle";
   }
 
   /** @param {string} what - the name of a button */
   press(what) {
-    const activity = this.activity;
-    const active = activity === "running" || activity === "paused";
-    if (what === "train" || what === "step") {
-      if (activity === "running") return;
-      if (active || this.wish?.fresh) this.#send(this.#command(what));
-      else this.#begin(what);
-    } else if (what === "reset") {
+    if (!this.hasText) {
+      this.early = () => this.press(what); // the page does not know its settings yet
+      return;
+    }
+    const fresh = this.pending?.fresh ? this.pending : null; // a new run that was asked for
+    if (what === "reset") {
       this.#begin(what);
-    } else if (active) {
-      this.#send(this.#command(what));
+    } else if (what === "train" || what === "step") {
+      if (this.activity === "running") return;
+      if (fresh) this.#send({ ...fresh, do: what, n: this.page.count() });
+      else if (this.activity === "paused") this.#send(this.#command(what));
+      else this.#begin(what);
+    } else {
+      if (fresh && !this.unanswered.has(fresh.n ?? 0)) {
+        this.pending = null; // it was never sent: there is only the run on show
+        this.number = this.shownNumber;
+      }
+      if (["running", "paused"].includes(this.activity)) this.#send(this.#command(what));
+      this.#showButtons();
     }
   }
 
@@ -257,7 +298,7 @@ export class Lesson {
     const speed = values[this.controls.length];
     if (typeof speed === "number" && speed !== this.speed) {
       this.speed = speed;
-      storeSettings(this.key, this.settings, this.speed);
+      if (!this.linked) storeSettings(this.key, this.settings, this.speed);
       this.#send(this.#command("speed"));
     }
   }
@@ -273,6 +314,7 @@ export class Lesson {
     this.settings = { ...this.settings, [name]: value };
     if (!this.hasText) return; // before the first answer
     this.remembers = true;
+    this.linked = false;
     storeSettings(this.key, this.settings, this.speed);
     this.settingsUnsent = true;
     queueMicrotask(() => this.#sendSettings());
@@ -284,7 +326,7 @@ export class Lesson {
    */
   #sendSettings() {
     if (!this.settingsUnsent || !this.page.isLive()) return;
-    if ([...this.unanswered.values()].some((command) => command.do === "settings")) return;
+    if (this.#isUnanswered("settings")) return;
     const wait = this.activity === "running" ? this.settingsSentAt + CHANGE_INTERVAL - performance.now() : 0;
     if (wait > 0) {
       setTimeout(() => this.#sendSettings(), wait);
@@ -293,6 +335,11 @@ export class Lesson {
     this.settingsSentAt = performance.now();
     this.settingsUnsent = false;
     this.#send(this.#command("settings"));
+  }
+
+  /** @param {string} what */
+  #isUnanswered(what) {
+    return [...this.unanswered.values()].some((command) => command.do === what);
   }
 
   // Messages
@@ -316,7 +363,7 @@ export class Lesson {
   /** @param {number} number */
   #acknowledged(number) {
     this.unanswered.delete(number);
-    if (this.wish?.n === number) this.wish = null;
+    if (this.pending?.n === number) this.pending = null;
     if (![...this.unanswered.values()].some(({ step }) => step)) {
       this.#caughtUp();
       this.status.connection("live");
@@ -335,6 +382,7 @@ export class Lesson {
       throw error;
     } finally {
       this.working = false;
+      if (!this.pending && !this.unanswered.size) this.number = this.shownNumber; // no other run was asked for
       this.#showButtons();
     }
   }
@@ -342,7 +390,7 @@ export class Lesson {
   /** @param {Message} message */
   async #show(message) {
     if (message.text !== undefined) {
-      this.hasText = true;
+      this.hasText = true; // the values of the controls follow
       this.defaults = message.defaults ?? {};
       replace(this, query(this.lesson, ".live-text", HTMLElement), message.text);
       replace(this, query(this.lesson, ".live-code", HTMLElement), message.code ?? "");
@@ -360,6 +408,11 @@ export class Lesson {
     if (message.frame && message.run === this.shownNumber) this.#frame(message.frame);
     if (message.files !== undefined && message.run === this.shownNumber) this.#offer(message.files);
     if (message.base || message.recipe || message.judged) this.page.moved(this);
+    if (this.early && message.base) {
+      const press = this.early;
+      this.early = null;
+      queueMicrotask(press);
+    }
   }
 
   /**
@@ -426,7 +479,7 @@ export class Lesson {
 
   /** @param {Settings} values */
   #setValues(values) {
-    if (this.settingsUnsent) return; // changed by the visitor meanwhile
+    if (this.settingsUnsent || this.#isUnanswered("settings")) return; // changed by the visitor meanwhile
     this.settings = { ...values };
     if (this.remembers) storeSettings(this.key, this.settings, this.speed);
     this.trigger("submit"); // Gradio asks for `updates`
@@ -450,7 +503,7 @@ export class Lesson {
   #isFree(name) {
     const active = ["running", "paused"].includes(this.activity);
     const always = this.controls.some((control) => control.name === name && control.free);
-    return (always || !active) && !this.wanted.lock.includes(name);
+    return (always || !active) && !this.options.lock.includes(name);
   }
 
   /** Enable the controls that can be changed now: the number boxes themselves, the others by Gradio. */
@@ -469,14 +522,17 @@ export class Lesson {
     if (button.dataset.do) this.press(button.dataset.do);
     if (button.dataset.idea) {
       this.remembers = true;
-      this.#begin("idea", { idea: Number(button.dataset.idea) });
+      this.linked = false;
+      const idea = Number(button.dataset.idea);
+      if (this.hasText) this.#begin("idea", { idea });
+      else this.early = () => this.#begin("idea", { idea });
       const run = query(this.lesson, ".lesson-run", HTMLElement);
       if (run.getBoundingClientRect().top < 0) run.scrollIntoView({ behavior: "smooth" }); // on phones the chart is far above
     }
     if (button instanceof HTMLAnchorElement && button.dataset.figure) button.href = this.#figure(button.dataset.figure);
-    if (button.classList.contains("copy-link")) this.page.copy(this.#link(this.wanted), button);
+    if (button.classList.contains("copy-link")) this.page.copy(this.#link(this.options), button);
     if (button.classList.contains("share-link")) {
-      openDialog(this.controls, this.wanted, (wanted) => this.#link(wanted), this.page.copy);
+      openDialog(this.controls, this.options, (wanted) => this.#link(wanted), this.page.copy);
     }
   }
 
@@ -491,7 +547,10 @@ export class Lesson {
   get hash() {
     const [settings, changes, stop] = this.recipe;
     const differs = Object.keys(this.defaults).some((name) => name in settings && !equal(settings[name], this.defaults[name]));
-    const others = links.forClass(this.wanted);
+    /** @type {Record<string, string>} */
+    const others = links.forClass(this.options);
+    if (this.speeds.length && this.speed !== Number(this.live.dataset.pace)) others.speed = String(this.speed);
+    if (this.lang !== null) others.lang = this.lang;
     const full = this.hasText && (differs || changes.length > 0 || stop !== null || Object.keys(others).length > 0);
     return full ? `#${this.key}?${links.query(settings, changes, stop, others)}` : `#${this.key}`;
   }
@@ -499,12 +558,12 @@ export class Lesson {
   /**
    * The complete link to what is on show.
    *
-   * @param {links.ForClass} wanted
+   * @param {links.LinkOptions} options
    * @returns {string}
    */
-  #link(wanted) {
+  #link(options) {
     /** @type {Record<string, string>} */
-    const others = { lang: language(), v: links.VERSION, ...links.forClass(wanted) };
+    const others = { lang: language(), v: links.VERSION, ...links.forClass(options) };
     if (this.speeds.length) others.speed = String(this.speed);
     return `${this.page.base()}#${this.key}?${links.query(...this.recipe, others)}`;
   }
@@ -512,7 +571,8 @@ export class Lesson {
   /** The URL of a figure. @param {string} kind @returns {string} */
   #figure(kind) {
     const others = { step: String(this.run?.step ?? 0), page: this.pageKey, run: String(this.shownNumber), language: language() };
-    return `files/${this.key}/figure.${kind}?${links.query(...this.recipe, others)}`;
+    const { settings, changes, stop } = this.run?.recipe ?? { settings: this.settings, changes: [], stop: null };
+    return `files/${this.key}/figure.${kind}?${links.query(settings, changes ?? [], stop ?? null, others)}`;
   }
 
   #showButtons() {
@@ -535,7 +595,7 @@ export class Lesson {
   connected(live, reason) {
     this.#caughtUp();
     this.status.connection(live ? "live" : "away", reason);
-    if (live) this.resume();
+    if (live) this.#resumeIfSeen();
   }
 
   /** The server answers: no run is trained again. */
@@ -553,7 +613,7 @@ export class Lesson {
   #store(now) {
     if (!this.run || (!now && performance.now() - this.storedAt < STORE_INTERVAL)) return;
     this.storedAt = performance.now();
-    storeRun(this.key, this.run.step ? this.run : null);
+    storeRun(this.key, this.run.step ? { run: this.run, settings: this.settings, speed: this.speed } : null);
   }
 }
 

@@ -1,19 +1,22 @@
 // Links: #LESSON?setting=value&…&changes=STEP:NAME=VALUE,…&stop=STEP, with speed, lang and, for a class, lock, hide, note
 // and embed. v is the version of the format.
 
+import { LINK_TOO_LONG, otherVersion } from "./texts.js";
+
 export const VERSION = "1";
+export const LONGEST = 8000; // characters of settings, changes and stop
 export const LONGEST_NOTE = 500; // characters
 const OTHERS = ["speed", "lang", "v", "lock", "hide", "note", "embed"]; // parameters that are no settings
 
 /**
- * @typedef {object} ForClass - what a teacher adds to a link
+ * @typedef {object} LinkOptions - what a teacher adds to a link: locks, hidden settings, a note, and the lesson alone
  * @property {string[]} lock - names of settings
  * @property {string[]} hide - names of settings
  * @property {string} note
  * @property {boolean} embed
  */
 
-/** @returns {ForClass} */
+/** @returns {LinkOptions} */
 export const nothing = () => ({ lock: [], hide: [], note: "", embed: false });
 
 /**
@@ -46,7 +49,7 @@ function text(value) {
 /**
  * The parameters of a link for a class.
  *
- * @param {ForClass} wanted
+ * @param {LinkOptions} wanted
  * @returns {Record<string, string>}
  */
 export function forClass({ lock, hide, note, embed }) {
@@ -70,17 +73,21 @@ export function parse(hash) {
 }
 
 /**
- * The parameters for the server, the speed, and what a teacher has added.
+ * The parameters for the server, the speed, the language, what a teacher has added, and what this page leaves out.
  *
  * @param {Record<string, string>} parameters
- * @returns {{settings: Record<string, string>, speed: string | null, wanted: ForClass}}
+ * @returns {{settings: Record<string, string>, speed: string | null, lang: string | null, wanted: LinkOptions, leftOut: Bilingual[]}}
  */
 export function split(parameters) {
   const names = (/** @type {string | undefined} */ list) => (list ?? "").split(",").filter(Boolean);
-  const { speed, lock, hide, note, embed } = parameters;
+  const { speed, lang, v, lock, hide, note, embed } = parameters;
+  const given = Object.entries(parameters).filter(([name]) => !OTHERS.includes(name));
+  const tooLong = given.reduce((length, [name, value]) => length + name.length + value.length, 0) > LONGEST;
   return {
-    settings: Object.fromEntries(Object.entries(parameters).filter(([name]) => !OTHERS.includes(name))),
+    settings: tooLong ? {} : Object.fromEntries(given),
+    leftOut: [...(tooLong ? [LINK_TOO_LONG] : []), ...(v === undefined || v === VERSION ? [] : [otherVersion(v, VERSION)])],
     speed: speed ?? null,
+    lang: lang ?? null,
     wanted: { lock: names(lock), hide: names(hide), note: (note ?? "").slice(0, LONGEST_NOTE), embed: embed === "1" },
   };
 }

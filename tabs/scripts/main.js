@@ -8,6 +8,7 @@ import { parse } from "./links.js";
 import { forgetAll } from "./memory.js";
 import { number } from "./numbers.js";
 import { Tabs } from "./tabs.js";
+import { noSuchLesson } from "./texts.js";
 
 startLanguage(parse(location.hash).parameters.lang ?? null);
 watchTranslation();
@@ -18,19 +19,20 @@ const lessons = new Map();
 /** @type {Map<string, import("./lesson.js").Requested>} */
 const requested = new Map(); // links, by lesson
 /** @type {Checkpoints | null} */
-let shipped = null;
+let checkpoints = null;
 let counted = 0;
 /** @type {Bilingual | null} */
 let reason = null; // of a lost connection
 
 const count = () => ++counted;
-const tabs = new Tabs(follow, (key) => lessons.get(key)?.hash ?? null);
+let unknownLesson = ""; // of a link
+const tabs = new Tabs(follow, (key) => lessons.get(key)?.hash ?? null, showUnknown);
 const version = /** @type {HTMLElement} */ (document.querySelector("script[data-version]")).dataset.version ?? "";
 const channel = new Channel(version, receive, connected);
 
 /** @param {Message} message */
 function receive(message) {
-  if (message.lesson === KEY) shipped?.receive(message);
+  if (message.lesson === KEY) checkpoints?.receive(message);
   else lessons.get(message.lesson ?? "")?.receive(message);
 }
 
@@ -41,9 +43,9 @@ function receive(message) {
 function connected(live, why) {
   reason = why;
   // Commands that were sent before have lower numbers, and are sent again in their order.
-  const inOrder = [...lessons.values()].sort((one, other) => one.wishNumber - other.wishNumber);
+  const inOrder = [...lessons.values()].sort((one, other) => one.pendingNumber - other.pendingNumber);
   for (const lesson of inOrder) lesson.connected(live, why);
-  shipped?.connected(live);
+  checkpoints?.connected(live);
 }
 
 /**
@@ -55,6 +57,12 @@ function follow(key, parameters, own) {
   const lesson = lessons.get(key);
   if (lesson) lesson.follow(parameters);
   else requested.set(key, { parameters, own });
+}
+
+/** Say that a link names no lesson, in the one on show. @param {string} key */
+function showUnknown(key) {
+  unknownLesson = key;
+  lessons.get(tabs.current)?.status.notice([noSuchLesson(key)]);
 }
 
 /** @type {import("./lesson.js").Page} */
@@ -99,6 +107,8 @@ window.liveNetsLoaded({
     const lesson = new Lesson(element, trigger, key, page);
     lessons.set(key, lesson);
     if (!channel.live) lesson.connected(false, reason);
+    if (unknownLesson) lesson.status.notice([noSuchLesson(unknownLesson)]);
+    unknownLesson = "";
   },
   /**
    * The controls of a lesson have these values.
@@ -124,6 +134,6 @@ window.liveNetsLoaded({
   },
   /** The Checkpoints tab. @param {HTMLElement} element */
   checkpoints(element) {
-    shipped = new Checkpoints(element, page.send, count);
+    checkpoints = new Checkpoints(element, page.send, count);
   },
 });

@@ -69,18 +69,31 @@ export function storeSettings(lesson, settings, speed) {
   if (local && !forgotten) save(local, SETTINGS, { ...load(local, SETTINGS), [lesson]: { settings, speed } });
 }
 
+const LONGEST = 32_000; // characters of a stored run that are sent to the server
+
+/**
+ * The run on show, and the settings of the controls beside it.
+ *
+ * @typedef {{run: ShownRun, settings: Settings, speed: number}} StoredRun
+ */
+
 /**
  * @param {string} lesson
- * @returns {ShownRun | null}
+ * @returns {StoredRun | null}
  */
 export function storedRun(lesson) {
+  /** @type {any} */
   const stored = session ? load(session, RUNS)[lesson] : null;
-  return stored && typeof stored === "object" && Number.isSafeInteger(stored.step) ? stored : null;
+  /** @type {(value: unknown) => boolean} */
+  const isObject = (value) => typeof value === "object" && value !== null;
+  if (!isObject(stored) || !isObject(stored.run) || !isObject(stored.run.metrics) || !isObject(stored.settings)) return null;
+  const valid = Number.isSafeInteger(stored.run.step) && stored.run.step > 0 && JSON.stringify(stored).length < LONGEST;
+  return valid ? stored : null;
 }
 
 /**
  * @param {string} lesson
- * @param {ShownRun | null} run - null to forget it
+ * @param {StoredRun | null} run - null to forget it
  */
 export function storeRun(lesson, run) {
   if (!session || forgotten) return;

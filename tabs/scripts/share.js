@@ -42,8 +42,8 @@ function make(tag, properties, ...children) {
  * Open the dialog.
  *
  * @param {import("./lesson.js").Control[]} controls
- * @param {import("./links.js").ForClass} before - of the link that opened the page
- * @param {(wanted: import("./links.js").ForClass) => string} url - the link for these choices
+ * @param {import("./links.js").LinkOptions} before - of the link that opened the page
+ * @param {(wanted: import("./links.js").LinkOptions) => string} url - the link for these choices
  * @param {(text: string, button: Element) => Promise<void>} copy
  */
 export function openDialog(controls, before, url, copy) {

@@ -7,6 +7,7 @@ import { language } from "./texts.js";
 // to the frame and accepts a new hash from it: https://huggingface.co/docs/hub/spaces-handle-url-parameters. Nothing is
 // sent to other outer pages.
 const SPACES = "https://huggingface.co";
+const MOVE_DELAY = 300; // ms
 const framed = window.parent !== window;
 
 /** @typedef {{groups: Record<string, Bilingual>, tabs: Record<string, {title: Bilingual, group: string}>}} Words */
@@ -16,10 +17,15 @@ export class Tabs {
    * @param {(key: string, parameters: Record<string, string>, own: boolean) => void} follow - a link to a lesson was
    *   opened; whether this page has written it itself, before a reload
    * @param {(key: string) => string | null} hashOf - the present hash of a lesson
+   * @param {(key: string) => void} unknown - a link names a lesson that does not exist
    */
-  constructor(follow, hashOf) {
+  constructor(follow, hashOf, unknown) {
     this.follow = follow;
     this.hashOf = hashOf;
+    this.unknown = unknown;
+    this.first = ""; // the lesson that the plain address shows
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.moving = undefined;
     /** @type {Words | null} */
     this.words = null;
     this.sentHash = location.hash;
@@ -61,7 +67,14 @@ export class Tabs {
     setGradioLanguage();
     const bar = this.bar;
     if (bar) new MutationObserver(() => this.#markStops()).observe(bar, { subtree: true, attributeFilter: ["aria-selected"] });
-    if (location.hash) this.open(parse(location.hash).key);
+    this.first = this.current;
+    if (location.hash) this.#show(parse(location.hash).key);
+  }
+
+  /** Open the lesson of a link. @param {string} key */
+  #show(key) {
+    if (!key || key in (this.words?.tabs ?? {})) this.open(key || this.first);
+    else this.unknown(key);
   }
 
   // The group headings are last in the tab bar and are positioned by CSS `order`, since Gradio reorders its own tabs.
@@ -127,11 +140,18 @@ export class Tabs {
   #navigated() {
     const { key } = parse(location.hash);
     if (history.state?.liveNets !== true) this.#request(location.hash, false);
-    this.open(key);
+    this.#show(key);
+    this.moved(key); // of an entry that was left, the settings may have changed since
   }
 
-  /** Show a lesson's present hash in the address. @param {string} key */
+  /** Show a lesson's present hash in the address soon: browsers limit how often it may change. @param {string} key */
   moved(key) {
+    clearTimeout(this.moving);
+    this.moving = setTimeout(() => this.#replace(key), MOVE_DELAY);
+  }
+
+  /** @param {string} key */
+  #replace(key) {
     const hash = this.hashOf(key);
     if (hash === null || key !== this.current || hash === location.hash) return;
     if (!location.hash && hash === `#${key}`) return; // the plain address shows the first lesson
