@@ -130,11 +130,6 @@ class LiveChannel:
         self._commands = Allowance(COMMANDS_A_SECOND * 60, most=COMMANDS_AT_ONCE)
         self._unfinished = Shares(UNFINISHED_PER_ADDRESS)
 
-    @property
-    def connected(self) -> int:
-        """Number of connected pages."""
-        return len(self._channels)
-
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket until it is closed."""
         address = client_address.of_scope(websocket.scope)

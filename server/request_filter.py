@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runs.turns import Allowance
 from server import client_address, event_readers, gradio_adapter, live_channel, temporary_files
 
-LARGEST_BODY = 64 * 1024  # bytes; the page sends about one thousand
+LARGEST_BODY = 64 * 1024  # bytes, of a call of the API
 BODY_SECONDS = 10  # for the client to send the body
 REQUESTS_PER_ADDRESS = 150  # in progress at once; a class shares an address
 # A token bucket for each address. Requests beyond it that have a body or compute wait while other addresses have some.

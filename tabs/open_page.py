@@ -100,11 +100,11 @@ class Command:
         return cls(
             lesson,
             str(message.get("do")),
-            whole("run", message.get("run", 0)),
+            natural_number("run", message.get("run", 0)),
             message.get("fresh") is True,
             settings or {},
             message.get("recipe"),
-            whole("step", message.get("step", 0)),
+            natural_number("step", message.get("step", 0)),
             controls.speed_of(speed),
             language,
             message,
@@ -141,7 +141,7 @@ class Command:
         raise SettingError("lesson", Text("a lesson that trains", "有训练的一课"), self.lesson.key)
 
 
-def whole(name: str, value: object) -> int:
+def natural_number(name: str, value: object) -> int:
     """A whole number that a page sends. Raises SettingError."""
     if type(value) is not int or not 0 <= value < LARGEST_NUMBER:
         raise SettingError(name, Text("a whole number of at least 0", "不小于 0 的整数"), value)
@@ -301,7 +301,7 @@ class OpenPage:
             config = run.config
         same = _is_same(config, run)
         self._send_values(command.lesson, config, same=same)
-        await self._settle(command.run, run, command.language)
+        await self._send_final(command.run, run, command.language)
         if not same:
             self._send_frame(command.run, run, CHANGED)
 
@@ -327,7 +327,7 @@ class OpenPage:
             await self._preview(command.run, Recipe(lesson.key, config))
         elif command.step or current is not None:
             run = await self._run(command)
-            await self._adopt(command, run, config)
+            await self._apply_settings(command, run, config)
             same = _is_same(config, run)
             self._judge(lesson, command.settings, same=same)
             if lesson.key not in self._streams:
@@ -379,20 +379,20 @@ class OpenPage:
             return
         if taken is None:
             await run.step()
-        await self._settle(command.run, run, command.language)
+        await self._send_final(command.run, run, command.language)
 
     async def pause(self, command: Command) -> None:
         """Pause the run."""
         run = await self._run(command)
         run.pause()
         if command.lesson.key not in self._streams:
-            await self._settle(command.run, run, command.language)
+            await self._send_final(command.run, run, command.language)
 
     async def stop(self, command: Command) -> None:
         """End the run at its current step."""
         run = await self._run(command)
         await run.stop()
-        await self._settle(command.run, run, command.language)
+        await self._send_final(command.run, run, command.language)
 
     async def reset(self, command: Command) -> None:
         """Discard the run and show the untrained net of the settings; invalid settings keep the run."""
@@ -412,7 +412,7 @@ class OpenPage:
             config = command.config()
         except SettingError:  # a number that is being typed: the run goes on without it
             return run
-        await self._adopt(command, run, config)
+        await self._apply_settings(command, run, config)
         return run
 
     async def _begin(self, command: Command, recipe: Recipe) -> Run:
@@ -454,7 +454,7 @@ class OpenPage:
         registry.put(self.key, command.run, run, self.address)
         run.speed = command.speed
 
-    async def _adopt(self, command: Command, run: Run, config: Config) -> None:
+    async def _apply_settings(self, command: Command, run: Run, config: Config) -> None:
         """Apply what has changed among the settings of views and, if it trains, those that can change on the way.
 
         A paused run is changed when it goes on, so that not every value that a slider passes is a change.
@@ -514,11 +514,11 @@ class OpenPage:
                 del self._streams[key]
                 run.pause()  # it may have been waiting in the line
         if is_latest:
-            await self._settle(command.run, run, command.language)
+            await self._send_final(command.run, run, command.language)
         if refused is not None:
             self._refuse(command.data, refused)
 
-    async def _settle(self, number: int, run: Run, language: Language) -> None:
+    async def _send_final(self, number: int, run: Run, language: Language) -> None:
         """Send the last frame and, if the run is done, offer its files."""
         if registry.current(self.key, run.lesson.key) is not run:
             return  # a later command has replaced it
@@ -527,9 +527,9 @@ class OpenPage:
         self._send_frame(number, run)
         if run.state is State.DONE and self._offered.get(run.lesson.key) is not run:
             self._offered[run.lesson.key] = run
-            self._do_later(self._take_away(number, run, language))
+            self._do_later(self._export(number, run, language))
 
-    async def _take_away(self, number: int, run: Run, language: Language) -> None:
+    async def _export(self, number: int, run: Run, language: Language) -> None:
         """Write the files of a run that is done, load and compare them, and offer them."""
         head = {"lesson": run.lesson.key, "run": number}
         self._send({**head, "files": f"<p role=status>{html.words(WRITING)}</p>"})

@@ -197,7 +197,7 @@ async def _answer(request: Request) -> Response:
         language = _language(parameters.pop("language", "en"))
         if lesson is None:
             return _refusal(404, _NO_FILE)
-        if name.removeprefix("figure.") in FIGURES:
+        if name.startswith("figure.") and name.removeprefix("figure.") in FIGURES:
             return await _figure(request, name.removeprefix("figure."), parameters, language)
         if not isinstance(lesson, Training) or name not in (ARCHIVE, *LABELS):
             return _refusal(404, _NO_FILE)
