@@ -2,11 +2,11 @@
 
 import argparse
 
-from benchmarks import attack, exporting, frames, load, loop, opening, painting, tutorial
+from benchmarks import attack, browser_tabs, exporting, frames, load, loop, opening, painting, tutorial
 
 BENCHMARKS = {
     each.__name__.rpartition(".")[2]: each
-    for each in (loop, tutorial, exporting, frames, load, attack, opening, painting)
+    for each in (loop, tutorial, exporting, frames, load, attack, opening, painting, browser_tabs)
 }
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def run() -> None:
         ("gr.Plot", ["-m", "benchmarks.painting"], "button", "text=The run is over"),
     )
     for name, command, ready, done in apps:
-        with _serve(command) as url, chromium() as browser:
+        with serve(command) as url, chromium() as browser:
             rates, sizes = zip(*(_watch(browser.new_page(), url, ready, done) for _ in range(ROUNDS)), strict=True)
             print(f"  {name}: {median(rates):.1f} frames/s painted, {median(sizes):.0f} bytes per frame transferred")
 
@@ -74,7 +74,8 @@ def _watch(page: Page, url: str, ready: str, done: str) -> tuple[float, float]:
 
 
 @contextmanager
-def _serve(command: list[str]) -> Iterator[str]:
+def serve(command: list[str]) -> Iterator[str]:
+    """The URL of an app, started with that command of Python."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
