@@ -166,6 +166,7 @@ class OpenPage:
         self._charts: dict[str, int] = {}  # the chart that the page shows, by lesson
         self._structures: dict[str, str] = {}  # the chart structure that the page has, by lesson
         self._known: dict[str, Config] = {}  # settings of the run that trains, as the page knows them, by lesson
+        self._notes: dict[str, Words] = {}  # in the status line of a run that does not train, by lesson
         self._offered: dict[str, Run] = {}  # the run whose files the page has, by lesson
 
     def attach(self, channel: Channel) -> None:
@@ -301,9 +302,8 @@ class OpenPage:
             config = run.config
         same = _is_same(config, run)
         self._send_values(command.lesson, config, same=same)
+        self._notes[command.lesson.key] = "" if same else CHANGED
         await self._send_final(command.run, run, command.language)
-        if not same:
-            self._send_frame(command.run, run, CHANGED)
 
     def _wanted_or_good(self, command: Command) -> tuple[Recipe, list[SettingError]]:
         """The recipe of the page if it has not begun, else all that is good of a link or of the browser's storage."""
@@ -330,8 +330,9 @@ class OpenPage:
             await self._apply_settings(command, run, config)
             same = _is_same(config, run)
             self._judge(lesson, command.settings, same=same)
+            self._notes[lesson.key] = "" if same else CHANGED
             if lesson.key not in self._streams:
-                self._send_frame(command.run, run, "" if same else CHANGED)
+                self._send_frame(command.run, run)
         else:
             await self._preview(command.run, command.wanted())
 
@@ -451,6 +452,7 @@ class OpenPage:
 
     def _register(self, command: Command, run: Run) -> None:
         self._end_stream(command.lesson.key)
+        self._notes.pop(command.lesson.key, None)
         registry.put(self.key, command.run, run, self.address)
         run.speed = command.speed
 
@@ -562,8 +564,8 @@ class OpenPage:
             self._structures[key], self._charts[key] = setup.structure, setup.frame.chart
             self._channel.send(live.start(self.key, number, recipe, setup, training, now, structure=not has_structure))
 
-    def _send_frame(self, number: int, run: Run, note: Words = "") -> None:
-        self._send_in_order(live.frame(number, run.lesson, run.frame, note))
+    def _send_frame(self, number: int, run: Run) -> None:
+        self._send_in_order(live.frame(number, run.lesson, run.frame, self._notes.get(run.lesson.key, "")))
 
     def _send_in_order(self, message: str) -> None:
         if self._channel is not None:

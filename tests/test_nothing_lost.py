@@ -263,6 +263,7 @@ def test_a_run_goes_on_at_another_server(how: signal.Signals, context: BrowserCo
             assert " ERROR " not in log.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_run_whose_worker_dies_goes_on(context: BrowserContext) -> None:
     with app(LIVE_NETS_WORKERS="1") as (url, process, _):
         run = opened(context, url)
@@ -278,6 +279,7 @@ def test_a_run_whose_worker_dies_goes_on(context: BrowserContext) -> None:
         run.end()
 
 
+@pytest.mark.long
 def test_five_tabs_of_one_browser_train_at_once_and_each_can_be_paused(context: BrowserContext, app_url: str) -> None:
     runs = [opened(context, app_url) for _ in range(5)]
     for run in runs:
@@ -327,9 +329,9 @@ def test_settings_are_remembered_and_forgotten_at_a_click(context: BrowserContex
 @pytest.mark.parametrize(
     "stored",
     [
-        "no JSON",
+        pytest.param("no JSON", marks=pytest.mark.long),
         '{"regression": {"settings": {"steps": "<img src=x onerror=alert(1)>", "nonsense": 1}}}',
-        '{"regression": {"settings": {"learning_rate": 1e999}}}',
+        pytest.param('{"regression": {"settings": {"learning_rate": 1e999}}}', marks=pytest.mark.long),
     ],
 )
 def test_bad_settings_in_storage_are_left_out(stored: str, context: BrowserContext, app_url: str) -> None:
@@ -345,8 +347,8 @@ def test_bad_settings_in_storage_are_left_out(stored: str, context: BrowserConte
     [
         ('{"lesson": "regression", "settings": {"steps": 1e9}}', "Steps must be"),
         ('{"version": 99, "lesson": "regression"}', "Version must be 1, not 99."),
-        ('{"lesson": "nothing"}', "Lesson must be one of"),
-        ("[]", "Recipe must be an object"),
+        pytest.param('{"lesson": "nothing"}', "Lesson must be one of", marks=pytest.mark.long),
+        pytest.param("[]", "Recipe must be an object", marks=pytest.mark.long),
     ],
 )
 def test_a_bad_run_in_storage_is_told_in_one_sentence(
@@ -399,6 +401,7 @@ def test_a_run_that_ends_with_another_loss_than_before_says_so(context: BrowserC
     )
 
 
+@pytest.mark.long
 def test_a_hidden_page_gets_fewer_frames_and_trains_as_fast(context: BrowserContext, app_url: str) -> None:
     run = opened(context, app_url)
     frames: list[str] = []

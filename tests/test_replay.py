@@ -296,6 +296,7 @@ def test_a_run_in_a_process_that_is_killed_ends_with_the_same_loss(killed: Story
     with_workers(2, story)
 
 
+@pytest.mark.long
 def test_an_export_in_a_process_that_is_killed_has_the_same_bytes(tmp_path: Path) -> None:
     async def story(opened: Pool) -> None:
         run = await make(speed=0)
