@@ -18,7 +18,7 @@ from charts import html
 from charts.text import LANGUAGES, Language, Text, Words, both
 from export.cases import ExportError, NonFiniteError
 from lab.lesson import Idea, Lesson, Training
-from lab.recipe import Recipe
+from lab.recipe import Change, Recipe, sort_changes
 from lab.settings import Config, SettingError
 from nets import LESSONS, read_recipe
 from runs import pace, registry, turns
@@ -304,6 +304,7 @@ class OpenPage:
         self._send_values(command.lesson, config, same=same)
         self._notes[command.lesson.key] = "" if same else CHANGED
         await self._send_final(command.run, run, command.language)
+        self._send_recipe(command.run, run, config)
 
     def _wanted_or_good(self, command: Command) -> tuple[Recipe, list[SettingError]]:
         """The recipe of the page if it has not begun, else all that is good of a link or of the browser's storage."""
@@ -331,6 +332,7 @@ class OpenPage:
             same = _is_same(config, run)
             self._judge(lesson, command.settings, same=same)
             self._notes[lesson.key] = "" if same else CHANGED
+            self._send_recipe(command.run, run, config)
             if lesson.key not in self._streams:
                 self._send_frame(command.run, run)
         else:
@@ -571,8 +573,15 @@ class OpenPage:
         if self._channel is not None:
             self._channel.send(message)
 
-    def _send_recipe(self, number: int, run: Run) -> None:
-        self._send({"lesson": run.lesson.key, "run": number, "recipe": run.recipe.to_dict()})
+    def _send_recipe(self, number: int, run: Run, config: Config | None = None) -> None:
+        """Send the run's recipe; given the settings of the controls, also the changes that a paused run will have."""
+        recipe = run.recipe
+        if config is not None and run.state is State.PAUSED:
+            wanted, now = config.by_name(), run.config.by_name()
+            names = [name for name, control in config.controls().items() if control.live and wanted[name] != now[name]]
+            coming = [Change(run.frame.encoded.step, name, wanted[name]) for name in names]
+            recipe = replace(recipe, changes=sort_changes([*recipe.changes, *coming]))
+        self._send({"lesson": run.lesson.key, "run": number, "recipe": recipe.to_dict()})
 
     def _send_values(self, lesson: Lesson, config: Config, *, same: bool = True) -> None:
         """Send the values of the controls."""

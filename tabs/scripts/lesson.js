@@ -6,7 +6,7 @@ import { storeRun, storeSettings, storedRun, storedSettings } from "./memory.js"
 import { query } from "./query.js";
 import { openDialog } from "./share.js";
 import { Status } from "./status.js";
-import { LEFT_OUT, NOT_DRAWN, language, noSuchSetting, otherResult, speedRule } from "./texts.js";
+import { LEFT_OUT, NOT_DRAWN, PAUSED_BY_RELOAD, language, noSuchSetting, otherResult, speedRule } from "./texts.js";
 
 const CATCHING_UP_AFTER = 500; // ms without an answer, after which the page says that a run is trained again
 const CHANGE_INTERVAL = 300; // ms between two changes of a running run
@@ -129,6 +129,7 @@ export class Lesson {
     if (this.speeds.includes(speed ?? NaN)) this.speed = Number(speed);
     this.settings = { ...settings };
     if (stored) this.run = { ...stored.run, state: stored.run.state === "running" ? "paused" : stored.run.state };
+    if (stored?.run.state === "running") this.status.notice([PAUSED_BY_RELOAD]);
     this.number = this.shownNumber = this.page.count();
     if (this.page.isLive()) this.resume();
   }
@@ -445,6 +446,7 @@ export class Lesson {
     if (this.run) Object.assign(this.run, { step: frame.step, state: frame.state, metrics: frame.metrics });
     this.live.dataset.step = String(frame.step);
     this.status.say(frame.text, frame.state);
+    if (frame.state !== "paused" && this.status.noticed[0] === PAUSED_BY_RELOAD) this.status.notice([]);
     this.#compare(frame);
     this.#store(frame.state !== "running");
   }

@@ -111,6 +111,8 @@ export class Tabs {
   // One tab stop, and arrow keys within: https://www.w3.org/WAI/ARIA/apg/patterns/tabs/
   #markStops() {
     for (const tab of this.tabs) tab.tabIndex = tab.getAttribute("aria-selected") === "true" ? 0 : -1;
+    const title = this.words?.tabs[this.current]?.title[language()];
+    if (title) document.title = `${title} · Live Nets`;
   }
 
   /**
@@ -196,6 +198,7 @@ export class Tabs {
     if (button instanceof HTMLElement) {
       chooseLanguage(button.dataset.language ?? "en");
       this.#translate();
+      this.#markStops();
     }
     const tab = target.closest("#lessons [role=tab]");
     if (tab instanceof HTMLElement) this.#visit(tab.dataset.tabId ?? "");

@@ -20,6 +20,12 @@ export const CONNECTION = {
 export const NOT_DRAWN = { en: "The chart could not be drawn. Reload the page to try again.", zh: "图没有画出来。请重新加载页面。" };
 
 /** @type {Bilingual} */
+export const PAUSED_BY_RELOAD = {
+  en: "The page was reloaded during this run. Press Continue to go on.",
+  zh: "训练途中页面重新加载过。按“继续”接着训练。",
+};
+
+/** @type {Bilingual} */
 export const LEFT_OUT = { en: "Left out:", zh: "已忽略：" };
 
 /**
